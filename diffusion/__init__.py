@@ -1,0 +1,29 @@
+"""Cat Diffusion: a small, complete diffusion library.
+
+from diffusion import Denoiser, SampleConfig, generate
+
+denoiser = Denoiser.load("checkpoints/cat-heads-64.safetensors")
+pictures = generate(denoiser, seeds=[42], config=SampleConfig(num_steps=12))  # uint8 [1, 3, 64, 64]
+"""
+
+from .config import PRESETS, ModelConfig, SampleConfig, TrainConfig
+from .denoiser import Denoiser, Guided
+from .samplers import SAMPLERS, SeededNoise, Step
+from .sampling import generate
+from .schedules import karras_sigmas
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "SAMPLERS",
+    "Denoiser",
+    "Guided",
+    "ModelConfig",
+    "SampleConfig",
+    "SeededNoise",
+    "Step",
+    "TrainConfig",
+    "generate",
+    "karras_sigmas",
+]

@@ -1,0 +1,71 @@
+"""Frames to a GIF or an MP4, and a callback that records how a picture formed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from .checkpoint import atomic_path
+from .data import to_uint8
+from .pictures import grid
+from .samplers import Step
+
+FORMATS = (".gif", ".mp4")
+
+
+class Recorder:
+    """A sampler callback that keeps every step as uint8 pictures [N, 3, H, W] on the CPU.
+
+    It keeps the estimate of x0, or with ``noisy`` the noisy image, scaled so that its standard
+    deviation stays near that of a picture.
+    """
+
+    def __init__(self, *, noisy: bool = False, sigma_data: float = 0.5) -> None:
+        self.noisy, self.sigma_data = noisy, sigma_data
+        self.steps: list[Tensor] = []
+
+    def __call__(self, step: Step) -> None:
+        shrink = self.sigma_data / (step.sigma**2 + self.sigma_data**2) ** 0.5
+        self.steps.append(to_uint8(step.x * shrink if self.noisy else step.denoised).cpu())
+
+    def frames(self, *, scale: int = 4) -> list[Image.Image]:
+        """One image a step; several pictures lie in a grid."""
+        return [grid(pictures, scale=scale) for pictures in self.steps]
+
+
+def write_animation(
+    frames: Sequence[Image.Image],
+    path: str | Path,
+    *,
+    frames_per_second: float = 12.0,
+    hold_seconds: float = 1.0,
+) -> None:
+    """Write frames to a looping GIF or an MP4, atomically; the last one stays for a while.
+
+    Raises ValueError for another ending than .gif or .mp4, and if there are no frames.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise ValueError(f"An animation ends in {' or '.join(FORMATS)}, not '{path.suffix}'.")
+    if not frames:
+        raise ValueError("There are no frames to animate.")
+    if not 0.1 <= frames_per_second <= 60:
+        raise ValueError(f"An animation has 0.1 to 60 frames a second, not {frames_per_second}.")
+    hold = round(hold_seconds * frames_per_second)
+    arrays = [np.asarray(frame.convert("RGB")) for frame in frames]
+    arrays += [arrays[-1]] * hold
+    with atomic_path(path) as temporary:
+        if path.suffix.lower() == ".gif":
+            duration = 1000 / frames_per_second  # milliseconds
+            iio.imwrite(temporary, np.stack(arrays), duration=duration, loop=0)
+        else:
+            even = [frame[: frame.shape[0] & ~1, : frame.shape[1] & ~1] for frame in arrays]
+            iio.imwrite(
+                temporary, np.stack(even), fps=frames_per_second, codec="libx264",
+                macro_block_size=2, output_params=["-movflags", "+faststart"],
+            )  # fmt: skip

@@ -1,0 +1,147 @@
+"""Checkpoints: one safetensors file that says in its own metadata what it is. Never a pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .config import Config, ModelConfig
+
+WEIGHTS_NAME = "model.safetensors"
+FORMAT = "cat-diffusion-1"
+SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
+
+
+@dataclass(frozen=True)
+class CheckpointInfo(Config):
+    """What a checkpoint says of itself, so that loading it needs no flags."""
+
+    model: ModelConfig
+    labels: tuple[str, ...] = ()  # name of each class; its index is the class label
+    preset: str = ""
+    images_seen: int = 0  # training images shown, over all runs
+    data: str = ""  # name of the training set
+    history: tuple[str, ...] = field(default_factory=tuple)  # one line per training run
+
+    def __post_init__(self) -> None:
+        if len(self.labels) != self.model.num_classes:
+            raise ValueError(
+                f"{len(self.labels)} label names do not fit {self.model.num_classes} classes."
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> CheckpointInfo:
+        model = values.get("model")
+        if not isinstance(model, dict):
+            raise ValueError("The checkpoint carries no model config.")
+        return super().from_dict({**values, "model": ModelConfig.from_dict(model)})
+
+    def label_index(self, label: str | None) -> int:
+        """Class label of a label's name; None or "" is the null class. Raises ValueError."""
+        if not label:
+            return self.model.num_classes
+        if label not in self.labels:
+            known = ", ".join(self.labels) or "no labels"
+            raise ValueError(f"This model does not know the label '{label}'; it knows {known}.")
+        return self.labels.index(label)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, moved over it when the block ends without an error.
+
+    The suffix is kept, since libraries choose a format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only the owner can read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any]
+) -> None:
+    """Atomically write tensors with JSON ``metadata`` to a safetensors file."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata={"format": "pt", FORMAT: json.dumps(metadata)})
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Inverse of ``write_tensors``. Raises ValueError with a plain sentence for any other file."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no checkpoint at {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get(FORMAT)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError):
+        raise ValueError(
+            f"{path.name} is not a whole safetensors file (cut short, or another format)."
+        ) from None
+    try:
+        values = json.loads(metadata or "")
+    except json.JSONDecodeError:
+        raise ValueError(f"{path.name} carries no Cat Diffusion metadata.") from None
+    if not isinstance(values, dict):
+        raise ValueError(f"{path.name} carries no Cat Diffusion metadata.")
+    return tensors, values
+
+
+def write_checkpoint(path: str | Path, state: Mapping[str, Tensor], info: CheckpointInfo) -> None:
+    """Write a network's weights in half precision with ``info`` in the metadata, atomically."""
+    half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
+    write_tensors(path, half, info.to_dict())
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], CheckpointInfo]:
+    """Weights (as float32) and info of a checkpoint. Raises ValueError for anything else."""
+    tensors, values = read_tensors(path)
+    try:
+        info = CheckpointInfo.from_dict(values)
+    except (TypeError, AttributeError):
+        raise ValueError(f"The config in {Path(path).name} is damaged.") from None
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, info
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Name to path of the checkpoints that come with the repository."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
+
+
+def find_checkpoint(name_or_path: str | Path) -> Path:
+    """Path of a shipped checkpoint by name, or of a file. Raises ValueError listing the names."""
+    shipped = shipped_checkpoints()
+    if str(name_or_path) in shipped:
+        return shipped[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    names = ", ".join(shipped) or "none"
+    raise ValueError(
+        f"There is no checkpoint '{name_or_path}'; shipped with this program: {names}."
+    )

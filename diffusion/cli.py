@@ -1,0 +1,224 @@
+"""The command line: ``python -m diffusion train | sample | inspect``.
+
+Every mistake a person can make ends in one sentence on stderr and exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .animate import Recorder, write_animation
+from .checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint, shipped_checkpoints
+from .config import PRESETS, SampleConfig, TrainConfig, get_preset
+from .data import ImageSet, load_images
+from .denoiser import Denoiser
+from .pictures import save_grid, save_picture
+from .samplers import SAMPLERS
+from .sampling import generate
+
+SAMPLE_BATCH = 16  # pictures drawn at once
+MAX_SEEDS = 100_000
+TRAIN_OPTIONS = [
+    field.name for field in fields(TrainConfig) if field.name not in ("images", "minutes")
+]
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a bad option the way every other mistake is reported."""
+
+    def error(self, message: str) -> None:
+        raise ValueError(message)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The commands and their options; the training options are the fields of ``TrainConfig``."""
+    parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a model on a folder or zip of pictures")
+    train.add_argument("--data", required=True, metavar="PATH", help="folder or zip of pictures")
+    train.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
+    train.add_argument("--preset", default="cat-64-lite", choices=list(PRESETS))
+    train.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
+    budget = train.add_mutually_exclusive_group()
+    budget.add_argument("--images", type=int, metavar="N", help="budget in training images")
+    budget.add_argument("--minutes", type=float, metavar="M", help="budget in minutes")
+    train.add_argument("--init", metavar="CHECKPOINT", help="start from this name or file")
+    train.add_argument("--resume", action="store_true", help="refuse to start a new run")
+    train.add_argument(
+        "--photos",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="random crops, or a plain resize (default: resize if all pictures are square)",
+    )
+    advanced = train.add_argument_group("settings that otherwise come from the preset")
+    for field in fields(TrainConfig):
+        if field.name in TRAIN_OPTIONS:
+            _add_field(advanced, field.name, field.type)
+    train.set_defaults(run=run_train)
+
+    sample = commands.add_parser("sample", help="draw pictures from a checkpoint")
+    sample.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    sample.add_argument("--seeds", default="0", metavar="0-63", help="such as 7 or 0-63 or 1,5,8-9")
+    sample.add_argument("--label", help="one of the model's labels")
+    sample.add_argument("--guidance", type=float, default=1.0, help="1 is off")
+    sample.add_argument("--steps", type=int, default=SampleConfig.num_steps)
+    sample.add_argument("--sampler", default=SampleConfig.sampler, choices=list(SAMPLERS))
+    sample.add_argument("--out", metavar="DIR", help="write one PNG a seed")
+    sample.add_argument("--grid", metavar="FILE.png", help="write all in one picture")
+    sample.add_argument("--animation", metavar="FILE.gif", help="how they formed, GIF or MP4")
+    sample.set_defaults(run=run_sample)
+
+    inspect = commands.add_parser(
+        "inspect", help="tell what is in a data folder, zip or checkpoint"
+    )
+    inspect.add_argument("path", metavar="PATH")
+    inspect.set_defaults(run=run_inspect)
+    return parser
+
+
+def _add_field(group: argparse._ArgumentGroup, name: str, kind: str) -> None:
+    flag = "--" + name.replace("_", "-").lower()
+    if kind == "bool":
+        group.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None)
+    else:
+        of_type = {"int": int, "float": float, "str": str}[kind]
+        group.add_argument(flag, dest=name, type=of_type, metavar=kind.upper())
+
+
+def parse_seeds(text: str) -> list[int]:
+    """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?", part)
+        if match is None:
+            raise ValueError(
+                f"'{text}' is no list of seeds; write for instance 7 or 0-63 or 1,5,8-9."
+            )
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"The seeds {first}-{last} run backwards.")
+        if len(seeds) + last - first >= MAX_SEEDS:
+            raise ValueError(f"At most {MAX_SEEDS:,} seeds at once.")
+        seeds.extend(range(first, last + 1))
+    return seeds
+
+
+def run_train(args: argparse.Namespace) -> None:
+    """Train, or go on where the run in ``--out`` stopped."""
+    from .trainer import STATE_NAME, Trainer, stop_on_signal  # accelerate is slow to import
+
+    preset, out = get_preset(args.preset), Path(args.out)
+    names = [*TRAIN_OPTIONS, "images", "minutes"]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    config = TrainConfig.from_dict({**preset.train, **given})
+    if args.resume and not (out / STATE_NAME).exists():
+        raise ValueError(f"There is no run to resume in {out}.")
+    if args.init:
+        init, info = read_checkpoint(find_checkpoint(args.init))
+        images = _load(args, info.model.image_size, info.labels)
+        info = replace(info, data=Path(args.data).stem)
+    else:
+        init, images = None, _load(args, preset.model.image_size, None)
+        model = replace(preset.model, num_classes=len(images.labels))
+        info = CheckpointInfo(
+            model=model, labels=images.labels, preset=args.preset, data=Path(args.data).stem
+        )
+    trainer = Trainer(config, info, images, out, init=init)
+    with stop_on_signal() as stop:
+        finished = trainer.train(stop=stop)
+    state = "Finished" if finished else "Stopped; the same command goes on"
+    print(f"{state}: {trainer.progress.images:,} images, {out}", file=sys.stderr)
+
+
+def _load(args: argparse.Namespace, size: int, labels: Sequence[str] | None) -> ImageSet:
+    images = load_images(
+        args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=args.photos
+    )
+    _print_images(images)
+    return images
+
+
+def run_sample(args: argparse.Namespace) -> None:
+    """Draw pictures and write them as asked."""
+    if not (args.out or args.grid or args.animation):
+        raise ValueError(
+            "Say where the pictures go: --out DIR, --grid FILE.png or --animation FILE.gif."
+        )
+    seeds = parse_seeds(args.seeds)
+    config = SampleConfig(sampler=args.sampler, num_steps=args.steps, guidance=args.guidance)
+    denoiser = Denoiser.load(find_checkpoint(args.checkpoint), device=_device())
+    label = denoiser.info.label_index(args.label)
+    drawn, steps = [], []
+    with tqdm(total=len(seeds), unit="picture") as bar:
+        for start in range(0, len(seeds), SAMPLE_BATCH):
+            batch = seeds[start : start + SAMPLE_BATCH]
+            recorder = Recorder() if args.animation else None
+            labels = [label] * len(batch)
+            drawn.append(generate(denoiser, batch, config, class_labels=labels, callback=recorder))
+            steps.append(recorder.steps if recorder else [])
+            bar.update(len(batch))
+    pictures = torch.cat(drawn)
+    if args.out:
+        for seed, picture in zip(seeds, pictures, strict=True):
+            save_picture(picture, Path(args.out, f"{seed:06d}.png"))
+    if args.grid:
+        save_grid(pictures, args.grid)
+    if args.animation:
+        whole = Recorder()
+        whole.steps = [torch.cat(step) for step in zip(*steps, strict=True)]
+        write_animation(whole.frames(), args.animation)
+
+
+def run_inspect(args: argparse.Namespace) -> None:
+    """Say what a data set or a checkpoint holds."""
+    if args.path in shipped_checkpoints() or args.path.endswith(".safetensors"):
+        _print_checkpoint(find_checkpoint(args.path))
+    else:
+        _print_images(load_images(args.path, image_size=64), every_file=True)
+
+
+def _print_checkpoint(path: Path) -> None:
+    state, info = read_checkpoint(path)
+    parameters = sum(tensor.numel() for tensor in state.values())
+    model = info.model
+    print(f"{path.name}: {parameters / 1e6:.1f} M parameters, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"  pictures      {model.image_size}x{model.image_size}, {model.parameterization}")
+    print(f"  preset        {info.preset or 'none'}")
+    print(f"  trained on    {info.data or 'unknown'}, {info.images_seen:,} images seen")
+    print(f"  labels        {', '.join(info.labels) or 'none'}")
+
+
+def _print_images(images: ImageSet, *, every_file: bool = False) -> None:
+    print(f"{len(images):,} pictures, {len(images.skipped):,} left out", file=sys.stderr)
+    shown = images.skipped if every_file else images.skipped[:10]
+    for skipped in shown:
+        print(f"  {skipped.name}: {skipped.reason}", file=sys.stderr)
+    if len(images.skipped) > len(shown):
+        print("  …", file=sys.stderr)
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    try:
+        args = build_parser().parse_args(arguments)
+        args.run(args)
+    except (ValueError, OSError) as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    return 0

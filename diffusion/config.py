@@ -1,0 +1,179 @@
+"""Settings as frozen dataclasses, and the presets that fill them in.
+
+Every config round-trips through plain JSON (``to_dict`` / ``from_dict``); an unknown key or an
+impossible value raises ``ValueError`` with a sentence a person can act on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+C = TypeVar("C", bound="Config")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Base of all settings: conversion to and from plain dictionaries."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary of every field."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls: type[C], values: dict[str, Any]) -> C:
+        """Inverse of ``to_dict``. Raises ValueError on keys that this version does not know."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ValueError(f"{cls.__name__} does not know the setting(s) {', '.join(unknown)}.")
+        lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**lists_to_tuples)
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise ValueError(sentence)
+
+
+@dataclass(frozen=True)
+class ModelConfig(Config):
+    """Shape of the U-Net and how its output is read (see ``Denoiser``)."""
+
+    image_size: int = 64  # pixels, width = height
+    image_channels: int = 3
+    patch_size: int = 2  # the U-Net works on patch_size x patch_size pixel patches
+    channels: int = 64  # feature channels at the outermost level
+    channel_mult: tuple[int, ...] = (1, 2, 3)  # per level; each level halves the resolution
+    num_blocks: int = 2  # residual blocks per level on the way down (one more on the way up)
+    attention_resolutions: tuple[int, ...] = (16, 8)  # feature resolutions with self-attention
+    attention_head_channels: int = 64
+    num_classes: int = 0  # label classes; class index num_classes is the null class
+    augment_channels: int = 0  # size of the augmentation parameters fed to the network
+    dropout: float = 0.0  # probability
+    parameterization: str = "edm"  # what the network predicts: edm, epsilon or velocity
+    sigma_data: float = 0.5  # standard deviation of the data, in [-1, 1] units
+
+    def __post_init__(self) -> None:
+        multiple = self.patch_size * 2 ** (len(self.channel_mult) - 1)
+        _require(
+            self.image_size >= multiple and self.image_size % multiple == 0,
+            f"image_size {self.image_size} must be a multiple of {multiple} for this network.",
+        )
+        _require(self.channels % 4 == 0, "channels must be a multiple of 4.")
+        _require(self.num_blocks >= 1, "num_blocks must be at least 1.")
+        _require(0 <= self.dropout < 1, "dropout must be at least 0 and below 1.")
+        _require(self.num_classes >= 0, "num_classes must not be negative.")
+        _require(
+            self.parameterization in ("edm", "epsilon", "velocity"),
+            f"parameterization '{self.parameterization}' is none of edm, epsilon, velocity.",
+        )
+
+
+@dataclass(frozen=True)
+class TrainConfig(Config):
+    """One training run. The budget is ``images`` or ``minutes``, whichever is set."""
+
+    images: int | None = None  # budget: training images shown
+    minutes: float | None = None  # budget: minutes spent training
+    batch_size: int = 16  # images per optimizer step, over all processes
+    accumulate: int = 1  # micro-batches per optimizer step
+    optimizer: str = "adamw"  # adamw or muon (AdamW for everything that is not a matrix)
+    lr: float = 4e-4  # peak learning rate of AdamW
+    muon_lr: float = 2e-3  # peak learning rate of Muon
+    weight_decay: float = 0.0
+    grad_clip: float = 1.0  # global gradient norm; 0 is off
+    warmup_images: int = 4_000  # learning rate rises linearly over so many images
+    decay_fraction: float = 0.4  # share of the budget over which it falls to zero
+    ema_halflife_images: int = 10_000  # half-life of the weight average
+    P_mean: float = -1.2  # mean of ln(sigma) in training (EDM parameterization only)
+    P_std: float = 1.2  # standard deviation of ln(sigma)
+    label_dropout: float = 0.1  # probability of training an image as the null class
+    mirror: bool = True  # show every image mirrored half of the time
+    augment: float = 0.0  # probability of each non-leaking augmentation
+    holdout: int = 300  # images kept out of training (at most a tenth of the set)
+    seed: int = 0
+    precision: str = "auto"  # auto, fp32 or bf16
+    compile: bool = False  # torch.compile the network
+    save_minutes: float = 10.0  # checkpoint, samples and held-out loss every so often
+
+    def __post_init__(self) -> None:
+        _require(
+            (self.images is None) != (self.minutes is None),
+            "Give the training budget either in images or in minutes.",
+        )
+        _require((self.images or 1) > 0 and (self.minutes or 1) > 0, "The budget must be positive.")
+        _require(self.batch_size >= 1, "batch_size must be at least 1.")
+        _require(self.accumulate >= 1, "accumulate must be at least 1.")
+        _require(
+            self.batch_size % self.accumulate == 0,
+            f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}.",
+        )
+        _require(self.optimizer in ("adamw", "muon"), "optimizer must be adamw or muon.")
+        _require(self.lr > 0 and self.muon_lr > 0, "The learning rate must be positive.")
+        _require(0 <= self.decay_fraction <= 1, "decay_fraction must be between 0 and 1.")
+        _require(self.precision in ("auto", "fp32", "bf16"), "precision is auto, fp32 or bf16.")
+
+
+@dataclass(frozen=True)
+class SampleConfig(Config):
+    """How an image is drawn from noise."""
+
+    sampler: str = "dpmpp_2m"
+    num_steps: int = 12  # sampler steps
+    guidance: float = 1.0  # classifier-free guidance; 1 is off
+    sigma_min: float = 0.002  # noise std of the last step before 0
+    sigma_max: float = 80.0  # noise std of the first step
+    rho: float = 7.0  # warp of the sigma grid (EDM Eq. 5)
+
+    def __post_init__(self) -> None:
+        _require(
+            1 <= self.num_steps <= 1000,
+            f"The number of steps must be between 1 and 1000, not {self.num_steps}.",
+        )
+        _require(
+            0 <= self.guidance <= 20, f"Guidance must be between 0 and 20, not {self.guidance}."
+        )
+        _require(0 < self.sigma_min < self.sigma_max, "sigma_min must be below sigma_max.")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point: a network and the training settings that suit it."""
+
+    model: ModelConfig
+    train: dict[str, Any]  # TrainConfig fields without the budget
+
+
+PRESETS: dict[str, Preset] = {
+    # The model to ship where there is a GPU: about 27 M parameters, 5 GMAC per image.
+    "cat-64": Preset(
+        ModelConfig(channels=96, num_blocks=2, augment_channels=6, dropout=0.1),
+        {"batch_size": 256, "lr": 6e-4, "augment": 0.12, "ema_halflife_images": 500_000},
+    ),
+    # Trains on a CPU: 1 to 1.5 GMAC per image.
+    "cat-64-lite": Preset(
+        ModelConfig(channels=64, channel_mult=(1, 2, 4), num_blocks=1, augment_channels=6),
+        {"batch_size": 16, "P_mean": -0.6},
+    ),
+    # The recipe this project began with (Ho et al. 2020): no patches, epsilon-prediction.
+    "ddpm-2020": Preset(
+        ModelConfig(
+            patch_size=1,
+            channels=64,
+            channel_mult=(1, 2, 4, 4),
+            num_blocks=1,
+            attention_resolutions=(32, 16, 8),
+            parameterization="epsilon",
+        ),
+        {"batch_size": 5, "lr": 3e-4, "warmup_images": 0, "decay_fraction": 0.0, "grad_clip": 0.0},
+    ),
+}
+
+
+def get_preset(name: str) -> Preset:
+    """The preset called ``name``. Raises ValueError that lists the names there are."""
+    if name not in PRESETS:
+        raise ValueError(f"There is no preset '{name}'; there are {', '.join(PRESETS)}.")
+    return PRESETS[name]

@@ -1,0 +1,403 @@
+"""From a folder or a zip of pictures to batches of uint8 tensors.
+
+This is the only place where uint8 meets [-1, 1] (``to_float``, ``to_uint8``).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import stat
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2 import functional as TF
+
+from .images import decode_image, difference_hash, find_copies, fit_square
+
+MIN_IMAGES = 8
+MAX_FILE_BYTES = 64_000_000  # of one encoded picture
+MAX_RATIO = 200  # uncompressed to compressed bytes of a zip entry
+MAX_ENTRIES = 200_000
+IN_MEMORY_BYTES = 4 * 2**30  # pixels kept in memory; larger sets stream from workers
+CROP_MARGIN = 1.25  # photos are kept at 5/4 of the size and cropped anew each time
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float in [-1, 1], clipped -> uint8, rounded to nearest."""
+    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+# -- where pictures come from -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why, in words that fit after its name."""
+
+    name: str
+    reason: str
+
+
+class Folder:
+    """Files below a folder, any nesting. Links are not followed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> tuple[list[str], list[Skipped]]:
+        names, skipped = [], []
+        for root, folders, files in os.walk(self.path):
+            folders[:] = sorted(f for f in folders if not f.startswith("."))
+            for file in sorted(files):
+                full = Path(root, file)
+                name = full.relative_to(self.path).as_posix()
+                if file.startswith(".") or file in ("Thumbs.db", "desktop.ini"):
+                    continue
+                if full.is_symlink():
+                    skipped.append(Skipped(name, "a link"))
+                elif full.is_file():
+                    names.append(name)
+        return names, skipped
+
+    def read(self, name: str) -> bytes:
+        path = self.path / name
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError(f"more than {MAX_FILE_BYTES // 1_000_000} MB")
+        return path.read_bytes()
+
+
+class Zip:
+    """Entries of a zip archive, read one at a time and never extracted to disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._open: tuple[int, zipfile.ZipFile] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "_open": None}  # an open file cannot go to a worker
+
+    def archive(self) -> zipfile.ZipFile:
+        """The open archive; opened anew in each worker process."""
+        if self._open is None or self._open[0] != os.getpid():
+            try:
+                self._open = (os.getpid(), zipfile.ZipFile(self.path))
+            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+                raise ValueError(f"{self.path.name} is not a whole zip archive.") from None
+        return self._open[1]
+
+    def names(self) -> tuple[list[str], list[Skipped]]:
+        entries = [e for e in self.archive().infolist() if not e.is_dir()]
+        if len(entries) > MAX_ENTRIES:
+            raise ValueError(f"{self.path.name} has more than {MAX_ENTRIES:,} files.")
+        names, skipped, seen = [], [], set()
+        for entry in entries:
+            name = entry.filename
+            parts = PurePosixPath(name.replace("\\", "/")).parts
+            if any(part.startswith(".") or part == "__MACOSX" for part in parts) and (
+                ".." not in parts
+            ):
+                continue  # what operating systems leave behind
+            reason = self._refusal(entry, parts)
+            if reason is None and name in seen:
+                reason = "a second entry of that name"
+            seen.add(name)
+            if reason:
+                skipped.append(Skipped(name, reason))
+            else:
+                names.append(name)
+        return names, skipped
+
+    @staticmethod
+    def _refusal(entry: zipfile.ZipInfo, parts: Sequence[str]) -> str | None:
+        if ".." in parts or entry.filename.startswith(("/", "\\")) or ":" in parts[0]:
+            return "a name that points outside the archive"
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            return "a link"
+        if entry.flag_bits & 0x1:
+            return "encrypted"
+        if entry.file_size > MAX_FILE_BYTES:
+            return f"more than {MAX_FILE_BYTES // 1_000_000} MB"
+        if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
+            return "compressed beyond belief"
+        return None
+
+    def read(self, name: str) -> bytes:
+        try:
+            with self.archive().open(name) as file:
+                data = file.read(MAX_FILE_BYTES + 1)
+        except Exception:  # zlib, lzma and zipfile each raise their own kinds
+            raise ValueError("a damaged zip entry") from None
+        if len(data) > MAX_FILE_BYTES:  # the header lied
+            raise ValueError(f"more than {MAX_FILE_BYTES // 1_000_000} MB")
+        return data
+
+
+def open_source(path: str | Path) -> Folder | Zip:
+    """The folder or zip archive at ``path``. Raises ValueError for anything else."""
+    path = Path(path)
+    if path.is_dir():
+        return Folder(path)
+    if path.is_file() and zipfile.is_zipfile(path):
+        return Zip(path)
+    if path.exists():
+        raise ValueError(f"{path.name} is neither a folder nor a zip archive.")
+    raise ValueError(f"There is no folder or zip archive at {path}.")
+
+
+def read_labels(path: str | Path) -> dict[str, str]:
+    """File name to label from a CSV with columns ``file`` and ``label``; empty labels stay out."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"There is no labels file at {path}.")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error):
+        raise ValueError(f"{path.name} is not a CSV file in UTF-8.") from None
+    if not rows or not {"file", "label"} <= set(rows[0]):
+        raise ValueError(f"{path.name} needs the columns 'file' and 'label'.")
+    return {row["file"]: row["label"].strip() for row in rows if (row["label"] or "").strip()}
+
+
+# -- a set of pictures ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Pictures of one size, ready to train on.
+
+    ``pixels`` is uint8 [N, 3, S, S], S being ``image_size``, or 5/4 of it for photos, which are
+    cropped anew each time; None where the set is too large and streams. ``classes`` is int64 [N],
+    -1 where there is no label.
+    """
+
+    source: Folder | Zip
+    names: tuple[str, ...]
+    image_size: int
+    stored_size: int
+    classes: Tensor
+    labels: tuple[str, ...]
+    pixels: Tensor | None
+    skipped: tuple[Skipped, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def subset(self, indices: Sequence[int]) -> ImageSet:
+        """The pictures at ``indices``, in that order."""
+        index = torch.as_tensor(indices, dtype=torch.long)
+        return replace(
+            self,
+            names=tuple(self.names[i] for i in index.tolist()),
+            classes=self.classes[index],
+            pixels=None if self.pixels is None else self.pixels[index],
+        )
+
+    def split(self, holdout: int) -> tuple[ImageSet, ImageSet]:
+        """Training and held-out part. At most a tenth is held out, chosen by a hash of the names,
+        so that the choice survives when pictures are added or the order changes."""
+        count = min(holdout, len(self) // 10)
+        order = sorted(
+            range(len(self)), key=lambda i: hashlib.sha256(self.names[i].encode()).digest()
+        )
+        return self.subset(sorted(order[count:])), self.subset(sorted(order[:count]))
+
+    def get(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 pictures [B, 3, S, S] and their classes [B]."""
+        if self.pixels is not None:
+            index = indices.to(self.pixels.device)
+            return self.pixels[index], self.classes[indices]
+        pictures = [
+            _to_tensor(self.source, self.names[i], self.stored_size) for i in indices.tolist()
+        ]
+        return torch.stack(pictures), self.classes[indices]
+
+    def to(self, device: torch.device) -> ImageSet:
+        """The same set with its pixels on ``device``."""
+        return self if self.pixels is None else replace(self, pixels=self.pixels.to(device))
+
+
+def load_images(
+    path: str | Path,
+    *,
+    image_size: int,
+    labels_csv: str | Path | None = None,
+    labels: Sequence[str] | None = None,
+    photos: bool | None = None,
+    in_memory_bytes: int = IN_MEMORY_BYTES,
+) -> ImageSet:
+    """Read every usable picture below a folder or in a zip.
+
+    ``photos`` chooses between a plain area resize (False: for pictures that are square and aligned)
+    and random crops from 5/4 of the size (True); None looks whether all are square. ``labels``
+    fixes the classes and their order, by default those of the CSV, sorted. Raises ValueError if
+    fewer than 8 pictures are left.
+    """
+    source = open_source(path)
+    by_name = read_labels(labels_csv) if labels_csv else {}
+    names, skipped = source.names()
+    largest = int(image_size * CROP_MARGIN)
+    with ThreadPoolExecutor() as pool:
+        scanned = list(pool.map(lambda name: _scan(source, name, largest, image_size // 2), names))
+    skipped += [Skipped(n, s) for n, s in zip(names, scanned, strict=True) if isinstance(s, str)]
+    found = [(n, s) for n, s in zip(names, scanned, strict=True) if not isinstance(s, str)]
+    copies = find_copies([s.hash for _, s in found], [s.mirror_hash for _, s in found])
+    skipped += [Skipped(found[i][0], f"near-duplicate of {found[j][0]}") for i, j in copies.items()]
+    kept = [item for i, item in enumerate(found) if i not in copies]
+    if len(kept) < MIN_IMAGES:
+        raise ValueError(
+            f"{Path(path).name} has {len(kept)} usable pictures; at least {MIN_IMAGES} are needed. "
+            + _summary(skipped)
+        )
+    if photos is None:
+        photos = not all(scan.square for _, scan in kept)
+    stored = largest if photos else image_size
+    in_memory = len(kept) * 3 * stored**2 <= in_memory_bytes
+    classes = [by_name.get(n, by_name.get(PurePosixPath(n).name)) for n, _ in kept]
+    label_names = tuple(labels) if labels is not None else tuple(sorted(set(by_name.values())))
+    unknown = {c for c in classes if c is not None} - set(label_names)
+    if unknown:
+        raise ValueError(f"The labels {', '.join(sorted(unknown))} are unknown to this model.")
+    ids = [-1 if c is None else label_names.index(c) for c in classes]
+    kept_names = tuple(name for name, _ in kept)
+    with ThreadPoolExecutor() as pool:
+        tensors = pool.map(lambda n: _to_tensor(source, n, stored), kept_names if in_memory else ())
+        pixels = torch.stack(list(tensors)) if in_memory else None
+    return ImageSet(
+        source=source,
+        names=kept_names,
+        image_size=image_size,
+        stored_size=stored,
+        classes=torch.tensor(ids, dtype=torch.long),
+        labels=label_names,
+        pixels=pixels,
+        skipped=tuple(skipped),
+    )
+
+
+@dataclass(frozen=True)
+class _Scan:
+    square: bool
+    hash: np.ndarray
+    mirror_hash: np.ndarray
+
+
+def _scan(source: Folder | Zip, name: str, size: int, smallest: int) -> _Scan | str:
+    """What the set needs to know of a picture, or the reason to leave it out."""
+    try:
+        image = decode_image(source.read(name))
+    except (ValueError, OSError) as error:
+        return str(error)
+    if min(image.size) < smallest:
+        return f"{image.width}x{image.height} is too small (at least {smallest} pixels)"
+    thumbnail = image.resize((size, size), Image.Resampling.BOX)
+    mirror = ImageOps.mirror(thumbnail)
+    return _Scan(image.width == image.height, difference_hash(thumbnail), difference_hash(mirror))
+
+
+def _to_tensor(source: Folder | Zip, name: str, size: int) -> Tensor:
+    picture = fit_square(decode_image(source.read(name)), size)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def _summary(skipped: Sequence[Skipped]) -> str:
+    if not skipped:
+        return "No file was left out."
+    shown = "; ".join(f"{s.name}: {s.reason}" for s in skipped[:5])
+    return f"Left out were {len(skipped)}: {shown}{' …' if len(skipped) > 5 else ''}."
+
+
+# -- batches ----------------------------------------------------------------------------------
+
+
+def batch_indices(num_images: int, batch_size: int, step: int, *, seed: int) -> Tensor:
+    """Indices of training batch ``step``: a function of its arguments alone, so that a resumed run
+    sees the same pictures. Every epoch shows each picture once, in an order of its own."""
+    start = step * batch_size
+    indices: list[Tensor] = []
+    while start < (step + 1) * batch_size:
+        epoch, offset = divmod(start, num_images)
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+        order = torch.randperm(num_images, generator=generator)
+        chunk = order[offset : offset + (step + 1) * batch_size - start]
+        indices.append(chunk)
+        start += len(chunk)
+    return torch.cat(indices)
+
+
+class _Stream(Dataset):
+    """Batch ``i`` is the pictures at the indices of training step ``first + i``."""
+
+    def __init__(self, images: ImageSet, batch_size: int, first: int, seed: int) -> None:
+        self.images, self.batch_size, self.first, self.seed = images, batch_size, first, seed
+
+    def __len__(self) -> int:
+        return 2**62
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        return self.images.get(
+            batch_indices(len(self.images), self.batch_size, self.first + i, seed=self.seed)
+        )
+
+
+def training_batches(
+    images: ImageSet, batch_size: int, *, first_step: int, seed: int, workers: int = 4
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Endless batches (uint8 pictures, classes) from step ``first_step`` on.
+
+    A set in memory is indexed where it lies; a larger one is decoded ahead by worker processes.
+    """
+    stream = _Stream(images, batch_size, first_step, seed)
+    if images.pixels is not None:
+        return (stream[i] for i in range(len(stream)))
+    order = ([i] for i in range(len(stream)))
+    return iter(DataLoader(stream, batch_sampler=order, collate_fn=_only, num_workers=workers))
+
+
+def _only(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return items[0]
+
+
+def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tensor:
+    """A random crop of each picture, resized, as uint8 [B, 3, size, size] (see ``crop_box``)."""
+    if pictures.shape[-1] == size:
+        return pictures
+    crops = []
+    for picture in pictures:
+        top, left, height, width = crop_box(picture.shape[-1], generator)
+        crops.append(
+            TF.resized_crop(picture, top, left, height, width, [size, size], antialias=True)
+        )
+    return torch.stack(crops)
+
+
+def crop_box(size: int, generator: torch.Generator) -> tuple[int, int, int, int]:
+    """Top, left, height, width of a random crop of a ``size`` square, area 0.8 to 1.0 of it."""
+    area, stretch, y, x = torch.rand(4, generator=generator).tolist()
+    side = (0.8 + 0.2 * area) ** 0.5
+    ratio = (4 / 3) ** (stretch - 0.5)
+    height, width = min(size, round(size * side / ratio)), min(size, round(size * side * ratio))
+    return round(y * (size - height)), round(x * (size - width)), height, width
+
+
+def random_mirror(pictures: Tensor, generator: torch.Generator) -> Tensor:
+    """Each picture mirrored left to right with probability one half."""
+    mirrored = torch.rand(len(pictures), generator=generator) < 0.5
+    return torch.where(
+        mirrored.to(pictures.device)[:, None, None, None], pictures.flip(3), pictures
+    )

@@ -1,0 +1,269 @@
+"""The one boundary of this package: ``denoiser(x, sigma, class_labels) -> x0``.
+
+Whatever a network was trained to predict, it is wrapped here once, and every sampler works with it.
+Each parameterization is a set of coefficients (Karras et al. 2022, Eq. 7)
+
+    D(x; sigma) = c_skip * x + c_out * F(c_in * x, c_noise)
+
+and the loss is the plain mean square error of what the network has to output,
+``(x0 - c_skip x) / c_out``, which is the x0 error weighted by ``1 / c_out^2``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from huggingface_hub import ModelHubMixin, hf_hub_download
+from torch import Tensor, nn
+
+from .checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint, write_checkpoint
+from .config import ModelConfig
+from .schedules import (
+    cosine_alpha_bar,
+    linear_alpha_bar,
+    lognormal_sigma,
+    sigmas_from_alpha_bar,
+)
+from .unet import UNet
+
+
+class Coefficients(NamedTuple):
+    """Preconditioning at some noise levels, each the shape of ``sigma``."""
+
+    c_skip: Tensor
+    c_out: Tensor
+    c_in: Tensor
+    c_noise: Tensor
+
+
+class Parameterization(Protocol):
+    """What a network predicts, and on which noise levels it is trained."""
+
+    def coefficients(self, sigma: Tensor) -> Coefficients: ...
+
+    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor: ...
+
+
+class EDM:
+    """Preconditioning and training density of Karras et al. 2022, Table 1."""
+
+    def __init__(
+        self, *, sigma_data: float = 0.5, P_mean: float = -1.2, P_std: float = 1.2
+    ) -> None:
+        self.sigma_data, self.P_mean, self.P_std = sigma_data, P_mean, P_std
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        variance = sigma**2 + self.sigma_data**2
+        return Coefficients(
+            c_skip=self.sigma_data**2 / variance,
+            c_out=sigma * self.sigma_data / variance.sqrt(),
+            c_in=variance.rsqrt(),
+            c_noise=sigma.log() / 4,
+        )
+
+    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor:
+        return lognormal_sigma(num, P_mean=self.P_mean, P_std=self.P_std, generator=generator)
+
+
+class _Discrete:
+    """A network that was trained at the T noise levels of a variance-preserving schedule."""
+
+    def __init__(self, alpha_bar: Tensor) -> None:
+        self.sigmas = sigmas_from_alpha_bar(alpha_bar)  # rising with t
+
+    def c_noise(self, sigma: Tensor) -> Tensor:
+        """t / T: what the network is told of the noise level."""
+        return self.timestep(sigma) / len(self.sigmas)
+
+    def timestep(self, sigma: Tensor) -> Tensor:
+        """Fractional t in [0, T-1] with sigma_t = sigma, linear in ln(sigma) between the levels."""
+        levels = self.sigmas.log().to(sigma.device)
+        log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
+        above = torch.searchsorted(levels, log_sigma).clamp(1, len(levels) - 1)
+        low, high = levels[above - 1], levels[above]
+        return (above - 1 + (log_sigma - low) / (high - low)).to(sigma.dtype)
+
+    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor:
+        device = generator.device if generator is not None else None
+        t = torch.randint(len(self.sigmas), (num,), generator=generator, device=device)
+        return self.sigmas.to(t.device)[t].float()
+
+
+class Epsilon(_Discrete):
+    """Noise prediction on the linear DDPM schedule (Ho et al. 2020, Eq. 14): F is the noise."""
+
+    def __init__(self) -> None:
+        super().__init__(linear_alpha_bar())
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        c_in = (1 + sigma**2).rsqrt()
+        return Coefficients(torch.ones_like(sigma), -sigma, c_in, self.c_noise(sigma))
+
+
+class Velocity(_Discrete):
+    """v-prediction on the cosine schedule (Salimans & Ho 2022, App. D).
+
+    With alpha = 1/sqrt(1 + sigma^2) and s = sigma * alpha: F is v = alpha * noise - s * x0.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(cosine_alpha_bar())
+
+    def coefficients(self, sigma: Tensor) -> Coefficients:
+        alpha = (1 + sigma**2).rsqrt()
+        return Coefficients(alpha**2, -sigma * alpha, alpha, self.c_noise(sigma))
+
+
+def build_parameterization(config: ModelConfig) -> Parameterization:
+    """The parameterization that ``config.parameterization`` names."""
+    if config.parameterization == "edm":
+        return EDM(sigma_data=config.sigma_data)
+    return {"epsilon": Epsilon, "velocity": Velocity}[config.parameterization]()
+
+
+def build_unet(config: ModelConfig) -> UNet:
+    """An untrained network of this shape."""
+    shape = config.to_dict()
+    del shape["parameterization"], shape["sigma_data"]
+    return UNet(**shape)
+
+
+class Denoiser(
+    nn.Module,
+    ModelHubMixin,
+    library_name="cat-diffusion",
+    tags=["diffusion", "unconditional-image-generation", "cats"],
+):
+    """D(x; sigma, class_labels) -> x0: a raw network under its preconditioning.
+
+    x: [N, C, H, W] float, x0 + sigma * noise, x0 in [-1, 1]; sigma: [N] or scalar, noise std;
+    class_labels: [N] int64 or None (the null class). Returns the estimate of x0, shape of x.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        parameterization: Parameterization | None = None,
+        *,
+        info: CheckpointInfo | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.parameterization = parameterization or EDM()
+        self.info = info
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, *, info: CheckpointInfo | None = None) -> Denoiser:
+        """An untrained denoiser of this shape."""
+        return cls(build_unet(config), build_parameterization(config), info=info)
+
+    def forward(
+        self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
+    ) -> Tensor:
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        c_skip, c_out, c_in, c_noise = self.parameterization.coefficients(sigma)
+        output = self.model(_per_image(c_in) * x, c_noise, class_labels).to(x.dtype)
+        return torch.addcmul(_per_image(c_skip) * x, _per_image(c_out), output)
+
+    def loss(
+        self,
+        x0: Tensor,
+        sigma: Tensor,
+        noise: Tensor,
+        class_labels: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Tensor:
+        """Weighted denoising error of each image: [N]. Eq. 8 with weight 1 / c_out^2.
+
+        x0, noise: [N, C, H, W]; sigma: [N]. Expected value 1 at each sigma for the zero network
+        under EDM preconditioning, if x0 has mean 0 and standard deviation sigma_data.
+        """
+        c_skip, c_out, c_in, c_noise = map(_per_image, self.parameterization.coefficients(sigma))
+        x = torch.addcmul(x0, _per_image(sigma), noise)
+        target = (x0 - c_skip * x) / c_out
+        extra = () if augment is None else (augment,)
+        output = self.model(c_in * x, c_noise.flatten(), class_labels, *extra)
+        return (output.float() - target).square().mean(dim=(1, 2, 3))
+
+    # -- saving and loading -------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write weights (half precision) and ``info`` to one safetensors file, atomically."""
+        if self.info is None:
+            raise ValueError("This denoiser has no CheckpointInfo to save with it.")
+        write_checkpoint(path, self.model.state_dict(), self.info)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Denoiser:
+        """Read a checkpoint file. Raises ValueError with a plain sentence if it cannot be one."""
+        state, info = read_checkpoint(path)
+        denoiser = cls.from_config(info.model, info=info)
+        try:
+            denoiser.model.load_state_dict(state)
+        except RuntimeError:
+            raise ValueError(
+                f"The weights in {Path(path).name} do not fit its own config."
+            ) from None
+        return denoiser.to(device).eval().requires_grad_(False)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        self.save(save_directory / WEIGHTS_NAME)
+
+    @classmethod
+    def _from_pretrained(
+        cls,
+        *,
+        model_id: str,
+        revision: str | None,
+        cache_dir: str | Path | None,
+        force_download: bool,
+        local_files_only: bool,
+        token: str | bool | None,
+        map_location: str = "cpu",
+        **_: Any,
+    ) -> Denoiser:
+        local = Path(model_id)
+        if local.is_dir():
+            path = local / WEIGHTS_NAME
+        elif local.is_file():
+            path = local
+        else:
+            path = hf_hub_download(
+                model_id,
+                WEIGHTS_NAME,
+                revision=revision,
+                cache_dir=cache_dir,
+                force_download=force_download,
+                local_files_only=local_files_only,
+                token=token,
+            )
+        return cls.load(path, device=map_location)
+
+
+class Guided(nn.Module):
+    """Classifier-free guidance (Ho & Salimans 2022) with the interface of a denoiser.
+
+    D = D(null) + guidance * (D(label) - D(null)); 1 is off, and then costs nothing. Both halves are
+    evaluated as one batch.
+    """
+
+    def __init__(self, denoiser: nn.Module, guidance: float, *, null_label: int) -> None:
+        super().__init__()
+        self.denoiser, self.guidance, self.null_label = denoiser, guidance, null_label
+
+    def forward(
+        self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
+    ) -> Tensor:
+        if self.guidance == 1 or class_labels is None:
+            return self.denoiser(x, sigma, class_labels)
+        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
+        null = torch.full_like(class_labels, self.null_label)
+        both = self.denoiser(torch.cat([x, x]), sigma.repeat(2), torch.cat([class_labels, null]))
+        with_label, without = both.chunk(2)
+        return torch.lerp(without, with_label, self.guidance)
+
+
+def _per_image(values: Tensor) -> Tensor:
+    return values[:, None, None, None]

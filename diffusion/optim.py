@@ -1,0 +1,76 @@
+"""Optimizers: AdamW, or Muon for the matrices with AdamW for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
+    """Nearest semi-orthogonal matrix, roughly: all singular values moved to about 1.
+
+    Quintic Newton-Schulz iteration with the coefficients of Jordan et al. 2024 (Muon).
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix / (matrix.norm() + 1e-7)
+    transposed = x.shape[0] > x.shape[1]
+    if transposed:
+        x = x.T
+    for _ in range(steps):
+        gram = x @ x.T
+        x = a * x + torch.addmm(gram, gram, gram, beta=b, alpha=c) @ x
+    return x.T if transposed else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalized per weight matrix (Jordan et al. 2024).
+
+    Convolutions count as matrices [out, in * kh * kw]. The update is scaled to an RMS of about 0.2,
+    the usual one of AdamW, so that the learning rates are alike (Liu et al. 2025, Eq. 4).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is None:
+                    continue
+                state = self.state[param]
+                if "momentum" not in state:
+                    state["momentum"] = torch.zeros_like(param)
+                momentum = state["momentum"]
+                momentum.lerp_(param.grad, 1 - group["momentum"])
+                nesterov = param.grad.lerp(momentum, group["momentum"])
+                matrix = nesterov.reshape(len(param), -1)
+                update = orthogonalize(matrix).reshape(param.shape)
+                param.mul_(1 - group["lr"] * group["weight_decay"])
+                param.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
+
+
+def build_optimizers(
+    model: nn.Module, *, name: str, lr: float, muon_lr: float, weight_decay: float, fused: bool
+) -> list[torch.optim.Optimizer]:
+    """The optimizers of a U-Net; first and last convolution and all embeddings stay with AdamW."""
+    matrices, others = [], []
+    for key, param in model.named_parameters():
+        inner = param.ndim == 4 and not key.startswith(("conv_in", "conv_out"))
+        (matrices if inner and name == "muon" else others).append(param)
+    adamw = torch.optim.AdamW(
+        others, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=fused
+    )
+    optimizers = [adamw]
+    if matrices:
+        optimizers.append(Muon(matrices, lr=muon_lr, weight_decay=weight_decay))
+    return optimizers

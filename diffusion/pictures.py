@@ -1,0 +1,37 @@
+"""Pictures for people: single images, grids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from .checkpoint import atomic_path
+
+
+def to_image(picture: Tensor, *, scale: int = 1) -> Image.Image:
+    """uint8 [3, H, W] -> RGB image, every pixel repeated ``scale`` times (no blur)."""
+    image = Image.fromarray(picture.permute(1, 2, 0).cpu().numpy())
+    if scale == 1:
+        return image
+    return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def grid(pictures: Tensor, *, columns: int | None = None, scale: int = 1) -> Image.Image:
+    """uint8 [N, 3, H, W] -> one image of rows and columns, as square as can be."""
+    columns = columns or max(1, round(len(pictures) ** 0.5))
+    return to_image(make_grid(pictures, nrow=columns, padding=2, pad_value=255), scale=scale)
+
+
+def save_picture(picture: Tensor, path: str | Path) -> None:
+    """Write uint8 [3, H, W] to an image file, atomically."""
+    with atomic_path(path) as temporary:
+        to_image(picture).save(temporary)
+
+
+def save_grid(pictures: Tensor, path: str | Path, *, columns: int | None = None) -> None:
+    """Write a grid of uint8 [N, 3, H, W] to an image file, atomically."""
+    with atomic_path(path) as temporary:
+        grid(pictures, columns=columns).save(temporary)

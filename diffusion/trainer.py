@@ -1,0 +1,455 @@
+"""Training: one loop to read from top to bottom.
+
+All randomness of a step is a function of (seed, step), the order of the pictures too, so that a run
+that was stopped and started again goes on exactly as if it had not been.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import broadcast
+from torch import Tensor
+from tqdm import tqdm
+
+from .augment import Augment
+from .checkpoint import (
+    WEIGHTS_NAME,
+    CheckpointInfo,
+    atomic_path,
+    read_tensors,
+    write_checkpoint,
+    write_tensors,
+)
+from .config import TrainConfig
+from .data import ImageSet, random_crop, random_mirror, to_float, training_batches
+from .denoiser import EDM, Denoiser
+from .ema import ExponentialMovingAverage
+from .optim import build_optimizers
+from .pictures import save_grid
+from .sampling import generate
+
+try:
+    from torch.utils.tensorboard import SummaryWriter
+except ImportError:  # an optional extra
+    SummaryWriter = None
+
+STATE_NAME = "state.safetensors"
+METRICS_NAME = "metrics.jsonl"
+RUN_NAME = "run.json"
+SAMPLE_SEEDS = tuple(range(16))
+
+
+# A resumed run may change these; everything else is what made it the run that it is.
+CHANGEABLE = ("images", "minutes", "save_minutes", "compile")
+
+
+class TrainingError(ValueError):
+    """Training cannot go on; the message is a sentence for the person who started it."""
+
+
+@dataclass
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0  # optimizer steps
+    images: int = 0  # images shown in this run
+    seconds: float = 0.0  # spent in this run, over all its sessions
+
+    def fraction(self, config: TrainConfig) -> float:
+        """Share of the budget that is spent, 0 to 1."""
+        if config.images is not None:
+            return min(1.0, self.images / config.images)
+        return min(1.0, self.seconds / 60 / config.minutes)
+
+
+def lr_factor(progress: Progress, config: TrainConfig) -> float:
+    """Learning rate over its peak: linear warm-up in images, linear decay to 0 at the end."""
+    warmup = min(1.0, (progress.images + config.batch_size) / max(config.warmup_images, 1))
+    remaining = 1 - progress.fraction(config)
+    decay = min(1.0, remaining / config.decay_fraction) if config.decay_fraction else 1.0
+    return warmup * decay
+
+
+def choose_precision(config: TrainConfig, device: torch.device) -> str:
+    """Accelerate's name for the precision: bf16 where the hardware multiplies in it, else fp32."""
+    if config.precision != "auto":
+        return "bf16" if config.precision == "bf16" else "no"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if device.type == "cpu" and native() else "no"
+
+
+def step_generators(
+    seed: int, step: int, rank: int, device: torch.device
+) -> tuple[torch.Generator, torch.Generator]:
+    """The generators of one training step in one process: on the CPU for choices, on ``device``
+    for noise."""
+    first, second = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint32).tolist()
+    return torch.Generator().manual_seed(first), torch.Generator(device).manual_seed(second)
+
+
+class Trainer:
+    """One run: a folder with its state, weights, metrics and samples.
+
+    ``images`` is split into a training and a held-out part; ``info`` names the network and where it
+    comes from; ``init`` holds weights to start from. If the folder holds a state, the run goes on
+    from there.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        info: CheckpointInfo,
+        images: ImageSet,
+        out: str | Path,
+        *,
+        init: dict[str, Tensor] | None = None,
+    ) -> None:
+        self.config, self.info, self.out = config, info, Path(out)
+        self.accelerator = Accelerator(
+            mixed_precision=choose_precision(config, PartialState().device),
+            gradient_accumulation_steps=config.accumulate,
+        )
+        shares = config.accumulate * self.accelerator.num_processes
+        if config.batch_size % shares:
+            raise ValueError(f"batch_size {config.batch_size} must be a multiple of {shares} here.")
+        self.device = self.accelerator.device
+        training, self.heldout = images.split(config.holdout)
+        self.images = training.to(self.device)
+        self.augment = Augment(config.augment if info.model.augment_channels else 0.0)
+        self.progress = Progress()
+
+        torch.manual_seed(config.seed)
+        self.denoiser = Denoiser.from_config(info.model).to(self.device)
+        if isinstance(self.denoiser.parameterization, EDM):
+            self.denoiser.parameterization.P_mean = config.P_mean
+            self.denoiser.parameterization.P_std = config.P_std
+        unet = self.denoiser.model
+        if init is not None:
+            unet.load_state_dict(init)
+        self.ema = ExponentialMovingAverage(unet, halflife_images=config.ema_halflife_images)
+        optimizers = build_optimizers(
+            unet,
+            name=config.optimizer,
+            lr=config.lr,
+            muon_lr=config.muon_lr,
+            weight_decay=config.weight_decay,
+            fused=self.device.type == "cuda",
+        )
+        self.peak_lrs = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+        self.unet = unet
+        if (self.out / STATE_NAME).exists():
+            self._load_state(optimizers)
+        if config.compile:
+            unet.compile()
+        self.denoiser.model, *self.optimizers = self.accelerator.prepare(unet, *optimizers)
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    def train(self, *, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train until the budget is spent (returns True) or ``stop()`` (returns False).
+
+        Raises TrainingError if the loss stops being a number or memory runs out; the last good
+        checkpoint stays.
+        """
+        config, progress = self.config, self.progress
+        self._write_run()
+        batches = training_batches(
+            self.images, config.batch_size, first_step=progress.step, seed=config.seed
+        )
+        window = _Window(progress)
+        last_save = time.monotonic()
+        bar = tqdm(
+            total=100, unit="%", initial=int(100 * progress.fraction(config)), desc=self.out.name,
+            disable=not self.accelerator.is_main_process,
+            bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}",
+        )  # fmt: skip
+        with _oom_as_sentence(), bar:
+            while progress.fraction(config) < 1:
+                started = time.monotonic()
+                loss, grad_norm = self._step(*next(batches))
+                progress.step += 1
+                progress.images += config.batch_size
+                progress.seconds += time.monotonic() - started
+                window.add(loss, grad_norm)
+                bar.n = 100 * progress.fraction(config)
+                if progress.step % 10 == 0:
+                    self._require_finite(window)
+                    bar.set_postfix_str(f"{window.summary(progress)}", refresh=False)
+                    bar.refresh()
+                stopping, saving = self._agree(
+                    stop(), time.monotonic() - last_save > 60 * config.save_minutes
+                )
+                if stopping or saving:
+                    started = time.monotonic()
+                    self._checkpoint(window)
+                    window = _Window(progress)
+                    last_save = time.monotonic()
+                    progress.seconds += last_save - started
+                if stopping:
+                    return False
+            if window.steps:
+                self._checkpoint(window)
+        return True
+
+    def _agree(self, *flags: bool) -> list[bool]:
+        """The main process's flags (and its clock), so that all processes take the same turn."""
+        if self.accelerator.num_processes == 1:
+            return list(flags)
+        values = torch.tensor([*flags, self.progress.seconds], dtype=torch.float64)
+        *agreed, self.progress.seconds = broadcast(values.to(self.device)).tolist()
+        return [bool(flag) for flag in agreed]
+
+    def _step(self, pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """One optimizer step on a batch of uint8 pictures; returns loss and gradient norm."""
+        config, accelerator = self.config, self.accelerator
+        generator, noise_generator = step_generators(
+            config.seed, self.progress.step, accelerator.process_index, self.device
+        )
+        torch.manual_seed(generator.initial_seed())  # dropout
+        factor = lr_factor(self.progress, config)
+        for optimizer, peak in zip(self.optimizers, self.peak_lrs, strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * factor
+        share = slice(accelerator.process_index, None, accelerator.num_processes)
+        x0, labels, augment = self._prepare(pictures[share], classes[share], generator)
+        sigma = self.denoiser.parameterization.training_sigma(len(x0), generator).to(self.device)
+        noise = torch.randn(x0.shape, generator=noise_generator, device=self.device)
+        total = torch.zeros((), device=self.device)
+        for part in torch.arange(len(x0), device=self.device).chunk(config.accumulate):
+            with accelerator.accumulate(self.denoiser.model):
+                loss = self.denoiser.loss(
+                    x0[part], sigma[part], noise[part], labels[part], augment[part]
+                ).mean()
+                accelerator.backward(loss)
+                total += loss.detach() / config.accumulate
+                grad_norm = torch.zeros(())
+                if accelerator.sync_gradients:
+                    limit = config.grad_clip or math.inf
+                    grad_norm = accelerator.clip_grad_norm_(self.unet.parameters(), limit)
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                    optimizer.zero_grad()
+        self.ema.update(
+            self.unet,
+            images_seen=self.progress.images + config.batch_size,
+            batch_size=config.batch_size,
+        )
+        return total, grad_norm
+
+    def _prepare(
+        self, pictures: Tensor, classes: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Crop, mirror, augment and drop labels: x0, class labels and augmentation parameters."""
+        size, null = self.info.model.image_size, self.info.model.num_classes
+        pictures = random_crop(pictures.to(self.device), size, generator)
+        if self.config.mirror:
+            pictures = random_mirror(pictures, generator)
+        x0, augment = self.augment(to_float(pictures), generator)
+        dropped = torch.rand(len(classes), generator=generator) < self.config.label_dropout
+        labels = torch.where(dropped | (classes < 0), null, classes)
+        return x0, labels.to(self.device), augment.to(self.device)
+
+    def _require_finite(self, window: _Window) -> None:
+        if not math.isfinite(window.loss + window.grad_norm):
+            saved = self.out / WEIGHTS_NAME
+            kept = (
+                f"The last good checkpoint is {saved}." if saved.exists() else "Nothing was saved."
+            )
+            raise TrainingError(
+                f"The loss stopped being a number after {self.progress.images:,} images. {kept} "
+                "Try a lower learning rate."
+            )
+
+    # -- what is written down -----------------------------------------------------------------
+
+    def _checkpoint(self, window: _Window) -> None:
+        """State, half-precision EMA weights, samples, held-out loss and a line of metrics."""
+        self._require_finite(window)
+        if not self.accelerator.is_main_process:
+            return
+        averaged = self.averaged()
+        record: dict[str, Any] = {
+            "images_seen": averaged.info.images_seen,
+            "minutes": round(self.progress.seconds / 60, 3),
+            **window.record(self.progress),
+            "heldout_loss": heldout_loss(averaged, self.heldout, device=self.device),
+            "lr": self.optimizers[0].param_groups[0]["lr"],
+        }
+        self._save_state()
+        write_checkpoint(self.out / WEIGHTS_NAME, self.ema.module.state_dict(), averaged.info)
+        pictures = generate(averaged, SAMPLE_SEEDS, class_labels=self._sample_labels())
+        save_grid(pictures, self.out / "samples" / f"{averaged.info.images_seen:09d}.png")
+        with (self.out / METRICS_NAME).open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        self._log_scalars(record)
+
+    def _log_scalars(self, record: dict[str, Any]) -> None:
+        """For TensorBoard, where that package is installed."""
+        if SummaryWriter is None:
+            return
+        with SummaryWriter(self.out / "tensorboard") as writer:
+            for key, value in record.items():
+                if key != "images_seen" and value is not None:
+                    writer.add_scalar(key, value, record["images_seen"])
+
+    def averaged(self) -> Denoiser:
+        """The denoiser of the averaged weights, as it would be shipped now."""
+        info = replace(self.info, images_seen=self.info.images_seen + self.progress.images)
+        return Denoiser(self.ema.module, self.denoiser.parameterization, info=info)
+
+    def _sample_labels(self) -> list[int]:
+        classes = self.info.model.num_classes + 1
+        return [seed % classes for seed in SAMPLE_SEEDS]
+
+    def _write_run(self) -> None:
+        if self.accelerator.is_main_process:
+            with atomic_path(self.out / RUN_NAME) as temporary:
+                run = {"train": self.config.to_dict(), "info": self.info.to_dict()}
+                temporary.write_text(json.dumps(run, indent=2))
+
+    def _save_state(self) -> None:
+        tensors = {f"model.{k}": v for k, v in self.unet.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items()}
+        for i, optimizer in enumerate(self.optimizers):
+            for index, values in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{i}.{index}.{k}": v for k, v in values.items()}
+        metadata = {
+            "progress": vars(self.progress),
+            "info": self.info.to_dict(),
+            "train": self.config.to_dict(),
+        }
+        write_tensors(self.out / STATE_NAME, tensors, metadata)
+
+    def _load_state(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        tensors, metadata = read_tensors(self.out / STATE_NAME)
+        if CheckpointInfo.from_dict(metadata["info"]) != self.info:
+            raise ValueError(
+                f"{self.out} holds a run of another network or start; choose another --out."
+            )
+        now, then = self.config.to_dict(), metadata["train"]
+        changed = [key for key in now if now[key] != then[key] and key not in CHANGEABLE]
+        if changed:
+            raise ValueError(
+                f"The run in {self.out} was started with another {', '.join(changed)}; "
+                "give the same settings, or choose another --out."
+            )
+        self.progress = Progress(**metadata["progress"])
+        self.unet.load_state_dict(_below(tensors, "model."))
+        self.ema.module.load_state_dict(_below(tensors, "ema."))
+        for i, optimizer in enumerate(optimizers):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _below(tensors, f"optimizer.{i}.").items():
+                index, name = key.split(".")
+                state.setdefault(int(index), {})[name] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+class _Window:
+    """Means over the steps since the last line of metrics."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.images, self.seconds = progress.images, progress.seconds
+        self.steps = 0
+        self._loss, self._grad_norm = torch.zeros(()), torch.zeros(())
+
+    def add(self, loss: Tensor, grad_norm: Tensor) -> None:
+        self.steps += 1
+        self._loss = self._loss.to(loss) + loss
+        self._grad_norm = self._grad_norm.to(grad_norm) + grad_norm
+
+    @property
+    def loss(self) -> float:
+        return float(self._loss) / max(self.steps, 1)
+
+    @property
+    def grad_norm(self) -> float:
+        return float(self._grad_norm) / max(self.steps, 1)
+
+    def images_per_second(self, progress: Progress) -> float:
+        return (progress.images - self.images) / max(progress.seconds - self.seconds, 1e-9)
+
+    def record(self, progress: Progress) -> dict[str, float]:
+        return {
+            "loss": self.loss,
+            "grad_norm": self.grad_norm,
+            "images_per_second": round(self.images_per_second(progress), 2),
+        }
+
+    def summary(self, progress: Progress) -> str:
+        speed = self.images_per_second(progress)
+        return f"{progress.images:,} images, {speed:.1f}/s, loss {self.loss:.4f}"
+
+
+@torch.no_grad()
+def heldout_loss(
+    denoiser: Denoiser, images: ImageSet, *, device: torch.device, batch_size: int = 32
+) -> float | None:
+    """EDM loss on held-out pictures, unlabelled, with fixed noise levels and noise.
+
+    Karras et al. 2022, Eq. 2 with lambda and p(sigma) of Table 1, whatever the parameterization, so
+    that networks of different kinds can be compared. None if nothing is held out.
+    """
+    if not len(images):
+        return None
+    edm, generator = EDM(), torch.Generator().manual_seed(0)
+    total = 0.0
+    for start in range(0, len(images), batch_size):
+        pictures, _ = images.get(torch.arange(start, min(start + batch_size, len(images))))
+        x0 = to_float(random_crop(pictures, images.image_size, generator))
+        sigma = edm.training_sigma(len(x0), generator)
+        noise = torch.randn(x0.shape, generator=generator)
+        x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
+        x = x0 + sigma[:, None, None, None] * noise
+        error = (denoiser(x, sigma) - x0).square().mean(dim=(1, 2, 3))
+        total += float((error / edm.coefficients(sigma).c_out ** 2).sum())
+    return total / len(images)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Within the block, Ctrl-C and SIGTERM ask to stop at the next step; a second one is final."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        signal.signal(number, previous[number])
+
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _oom_as_sentence() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        if memory or "not enough memory" in str(error) or "can't allocate" in str(error):
+            raise TrainingError(
+                "Memory ran out; the last checkpoint is kept. Try a smaller --batch-size, or more "
+                "--accumulate."
+            ) from None
+        raise
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,194 @@
+"""The raw network F(x_in, c_noise, class_labels): a U-Net over pixel patches.
+
+Residual blocks with scale-shift time embedding (Dhariwal & Nichol 2021), self-attention at low
+resolutions, optional patches (pixel unshuffle), and zero-initialised last layers, so that an
+untrained network outputs exactly 0 and every block starts as the identity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _zero(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+def _group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(math.gcd(32, channels // 4) or 1, channels, eps=1e-5)
+
+
+class NoiseEmbedding(nn.Module):
+    """c_noise [N], of order 1 -> sines and cosines at geometric frequencies [N, channels]."""
+
+    def __init__(self, channels: int, *, lowest: float = 0.1, highest: float = 100.0) -> None:
+        super().__init__()
+        frequencies = torch.logspace(math.log10(lowest), math.log10(highest), channels // 2)
+        self.register_buffer("frequencies", frequencies, persistent=False)
+
+    def forward(self, c_noise: Tensor) -> Tensor:
+        angles = c_noise.float()[:, None] * self.frequencies[None]
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions; the embedding scales and shifts the features between them."""
+
+    def __init__(self, in_channels: int, channels: int, emb_channels: int, dropout: float) -> None:
+        super().__init__()
+        self.norm_in = _group_norm(in_channels)
+        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.modulation = nn.Linear(emb_channels, 2 * channels)
+        self.norm_out = _group_norm(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv_out = _zero(nn.Conv2d(channels, channels, 3, padding=1))
+        same = in_channels == channels
+        self.skip = nn.Identity() if same else nn.Conv2d(in_channels, channels, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        h = self.conv_in(F.silu(self.norm_in(x)))
+        scale, shift = self.modulation(emb)[:, :, None, None].chunk(2, dim=1)
+        h = F.silu(torch.addcmul(shift, self.norm_out(h), scale + 1))
+        return self.skip(x) + self.conv_out(self.dropout(h))
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over all positions of a feature map, as a residual."""
+
+    def __init__(self, channels: int, head_channels: int) -> None:
+        super().__init__()
+        self.num_heads = max(1, channels // head_channels)
+        self.norm = _group_norm(channels)
+        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
+        self.out = _zero(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, height, width = x.shape
+        qkv = self.qkv(self.norm(x)).permute(0, 2, 3, 1)  # a view when x is channels-last
+        qkv = qkv.reshape(n, height * width, 3, self.num_heads, c // self.num_heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [N, heads, positions, head_channels]
+        h = F.scaled_dot_product_attention(q, k, v)
+        h = h.transpose(1, 2).reshape(n, height, width, c).permute(0, 3, 1, 2)
+        return x + self.out(h)
+
+
+class Level(nn.Module):
+    """A residual block, followed by self-attention where the resolution asks for it."""
+
+    def __init__(
+        self, in_channels: int, channels: int, emb_channels: int, dropout: float, head_channels: int
+    ) -> None:
+        super().__init__()
+        self.block = ResidualBlock(in_channels, channels, emb_channels, dropout)
+        self.attention = SelfAttention(channels, head_channels) if head_channels else nn.Identity()
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        return self.attention(self.block(x, emb))
+
+
+class UNet(nn.Module):
+    """F(x_in, c_noise, class_labels) -> [N, C, H, W], the shape of x_in.
+
+    H and W may be any multiple of ``patch_size * 2 ** (levels - 1)``. ``attention_resolutions`` are
+    feature resolutions at the nominal ``image_size``. Labels are [N] int64; index ``num_classes``
+    is the null class, which is also what ``class_labels=None`` means.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int = 64,
+        image_channels: int = 3,
+        patch_size: int = 2,
+        channels: int = 64,
+        channel_mult: Sequence[int] = (1, 2, 3),
+        num_blocks: int = 1,
+        attention_resolutions: Sequence[int] = (16, 8),
+        attention_head_channels: int = 64,
+        num_classes: int = 0,
+        augment_channels: int = 0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.patch_size, self.num_classes = patch_size, num_classes
+        emb_channels = 4 * channels
+        patch_channels = image_channels * patch_size**2
+        widths = [channels * mult for mult in channel_mult]
+        resolution = image_size // patch_size
+
+        self.noise_embedding = NoiseEmbedding(channels)
+        self.noise_mlp = nn.Sequential(
+            nn.Linear(channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
+        )
+        self.class_embedding = nn.Embedding(num_classes + 1, emb_channels) if num_classes else None
+        self.augment_embedding = (
+            _zero(nn.Linear(augment_channels, emb_channels, bias=False))
+            if augment_channels
+            else None
+        )
+
+        def level(in_width: int, width: int, at: int | None) -> Level:
+            head_channels = attention_head_channels if at in attention_resolutions else 0
+            return Level(in_width, width, emb_channels, dropout, head_channels)
+
+        self.conv_in = nn.Conv2d(patch_channels, channels, 3, padding=1)
+        self.down, skip_widths, width = nn.ModuleList(), [channels], channels
+        for depth, out_width in enumerate(widths):
+            for _ in range(num_blocks):
+                self.down.append(level(width, out_width, resolution >> depth))
+                width = out_width
+                skip_widths.append(width)
+        bottom = resolution >> (len(widths) - 1)
+        self.middle = nn.ModuleList([level(width, width, bottom), level(width, width, None)])
+        self.up = nn.ModuleList()
+        for depth, out_width in reversed(list(enumerate(widths))):
+            for _ in range(num_blocks + (depth == 0)):
+                self.up.append(level(width + skip_widths.pop(), out_width, resolution >> depth))
+                width = out_width
+        self.num_levels, self.num_blocks = len(widths), num_blocks
+        self.norm_out = _group_norm(width)
+        self.conv_out = _zero(nn.Conv2d(width, patch_channels, 3, padding=1))
+        self.to(memory_format=torch.channels_last)
+
+    def embed(self, c_noise: Tensor, class_labels: Tensor | None, augment: Tensor | None) -> Tensor:
+        """Noise level, label and augmentation parameters as one vector: [N, 4 * channels]."""
+        emb = self.noise_mlp(self.noise_embedding(c_noise).to(self.conv_in.weight.dtype))
+        if self.class_embedding is not None:
+            if class_labels is None:
+                class_labels = torch.full_like(c_noise, self.num_classes, dtype=torch.long)
+            emb = emb + self.class_embedding(class_labels)
+        if self.augment_embedding is not None and augment is not None:
+            emb = emb + self.augment_embedding(augment.to(emb.dtype))
+        return F.silu(emb)
+
+    def forward(
+        self,
+        x_in: Tensor,
+        c_noise: Tensor,
+        class_labels: Tensor | None = None,
+        augment: Tensor | None = None,
+    ) -> Tensor:
+        emb = self.embed(c_noise, class_labels, augment)
+        x = F.pixel_unshuffle(x_in, self.patch_size) if self.patch_size > 1 else x_in
+        x = self.conv_in(x.contiguous(memory_format=torch.channels_last))
+        skips = [x]
+        for i, level in enumerate(self.down):
+            if i and i % self.num_blocks == 0:
+                x = F.avg_pool2d(x, 2)
+            x = level(x, emb)
+            skips.append(x)
+        for level in self.middle:
+            x = level(x, emb)
+        for level in self.up:
+            if x.shape[-1] != skips[-1].shape[-1]:
+                x = F.interpolate(x, scale_factor=2, mode="nearest")
+            x = level(torch.cat([x, skips.pop()], dim=1), emb)
+        x = self.conv_out(F.silu(self.norm_out(x)))
+        return F.pixel_shuffle(x, self.patch_size) if self.patch_size > 1 else x
