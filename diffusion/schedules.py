@@ -75,8 +75,8 @@ def lognormal_sigma(
 ) -> Tensor:
     """Training density of Karras et al. 2022, Table 1: ln(sigma) ~ N(P_mean, P_std^2).
 
-    Returns [num] float32. The draws are stratified (one per equal slice of probability, in random order), which keeps the
-    density and lowers the variance of the loss from one small batch to the next.
+    Returns [num] float32. The draws are stratified (one per equal slice of probability, in random
+    order), which keeps the density and lowers the variance of the loss from batch to batch.
     """
     device = generator.device if generator is not None else None
     jitter = torch.rand(num, generator=generator, device=device)
