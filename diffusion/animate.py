@@ -38,6 +38,19 @@ class Recorder:
         return [grid(pictures, scale=scale) for pictures in self.steps]
 
 
+def retime(frames: Sequence[Image.Image], count: int) -> list[Image.Image]:
+    """``count`` frames that pass through all of ``frames`` at an even pace, each blended into the
+    next."""
+    if len(frames) < 2 or count < 2:
+        return list(frames)
+    blended = []
+    for i in range(count):
+        whole, part = divmod(i * (len(frames) - 1) / (count - 1), 1)
+        a, b = frames[int(whole)], frames[min(int(whole) + 1, len(frames) - 1)]
+        blended.append(Image.blend(a, b, part))
+    return blended
+
+
 def write_animation(
     frames: Sequence[Image.Image],
     path: str | Path,

@@ -20,6 +20,7 @@ from .checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint, shippe
 from .config import PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
+from .device import choose_device
 from .pictures import save_grid, save_picture
 from .samplers import SAMPLERS
 from .sampling import generate
@@ -155,7 +156,7 @@ def run_sample(args: argparse.Namespace) -> None:
         )
     seeds = parse_seeds(args.seeds)
     config = SampleConfig(sampler=args.sampler, num_steps=args.steps, guidance=args.guidance)
-    denoiser = Denoiser.load(find_checkpoint(args.checkpoint), device=_device())
+    denoiser = Denoiser.load(find_checkpoint(args.checkpoint), device=choose_device())
     label = denoiser.info.label_index(args.label)
     drawn, steps = [], []
     with tqdm(total=len(seeds), unit="picture") as bar:
@@ -204,10 +205,6 @@ def _print_images(images: ImageSet, *, every_file: bool = False) -> None:
         print(f"  {skipped.name}: {skipped.reason}", file=sys.stderr)
     if len(images.skipped) > len(shown):
         print("  …", file=sys.stderr)
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -123,6 +123,7 @@ class SampleConfig(Config):
     sampler: str = "dpmpp_2m"
     num_steps: int = 12  # sampler steps
     guidance: float = 1.0  # classifier-free guidance; 1 is off
+    strength: float = 1.0  # share of the steps that are taken, from less noise when below 1
     sigma_min: float = 0.002  # noise std of the last step before 0
     sigma_max: float = 80.0  # noise std of the first step
     rho: float = 7.0  # warp of the sigma grid (EDM Eq. 5)
@@ -134,6 +135,10 @@ class SampleConfig(Config):
         )
         _require(
             0 <= self.guidance <= 20, f"Guidance must be between 0 and 20, not {self.guidance}."
+        )
+        _require(
+            0 < self.strength <= 1,
+            f"Strength must be above 0 and at most 1, not {self.strength}.",
         )
         _require(0 < self.sigma_min < self.sigma_max, "sigma_min must be below sigma_max.")
 

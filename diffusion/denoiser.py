@@ -139,7 +139,7 @@ class Denoiser(
     """D(x; sigma, class_labels) -> x0: a raw network under its preconditioning.
 
     x: [N, C, H, W] float, x0 + sigma * noise, x0 in [-1, 1]; sigma: [N] or scalar, noise std;
-    class_labels: [N] int64 or None (the null class). Returns the estimate of x0, shape of x.
+    class_labels: as in ``UNet``, or None (the null class). Returns the estimate of x0, shape of x.
     """
 
     def __init__(
@@ -259,10 +259,31 @@ class Guided(nn.Module):
         if self.guidance == 1 or class_labels is None:
             return self.denoiser(x, sigma, class_labels)
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
-        null = torch.full_like(class_labels, self.null_label)
+        if class_labels.is_floating_point():  # weights [N, num_classes + 1]
+            null = torch.zeros_like(class_labels)
+            null[:, self.null_label] = 1
+        else:
+            null = torch.full_like(class_labels, self.null_label)
         both = self.denoiser(torch.cat([x, x]), sigma.repeat(2), torch.cat([class_labels, null]))
         with_label, without = both.chunk(2)
         return torch.lerp(without, with_label, self.guidance)
+
+
+class Repaint(nn.Module):
+    """A denoiser that knows part of the picture: its estimate of x0 is the picture where ``keep``.
+
+    picture: [N, C, H, W] in [-1, 1]; keep: bool [N, 1, H, W]. Started at ``picture + sigma *
+    noise``, every sampler then carries the kept part along exactly and ends on it.
+    """
+
+    def __init__(self, denoiser: nn.Module, picture: Tensor, keep: Tensor) -> None:
+        super().__init__()
+        self.denoiser, self.picture, self.keep = denoiser, picture, keep
+
+    def forward(
+        self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
+    ) -> Tensor:
+        return torch.where(self.keep, self.picture, self.denoiser(x, sigma, class_labels))
 
 
 def _per_image(values: Tensor) -> Tensor:

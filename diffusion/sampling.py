@@ -3,24 +3,139 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .config import SampleConfig
 from .data import to_uint8
-from .denoiser import Denoiser, Guided
+from .denoiser import Denoiser, Guided, Repaint
 from .samplers import SAMPLERS, Callback, SeededNoise
 from .schedules import ddpm_sigmas, karras_sigmas
 
+MAX_SEED = 2**53 - 1  # the largest whole number that JSON and a web page hold exactly
+
+
+def check_seed(seed: int) -> int:
+    """The seed itself; raises ValueError outside 0 to MAX_SEED."""
+    if not 0 <= seed <= MAX_SEED:
+        raise ValueError(f"A seed must be a whole number from 0 to {MAX_SEED}, not {seed}.")
+    return seed
+
 
 def sampling_sigmas(config: SampleConfig) -> Tensor:
-    """The sigma grid of ``config``: the DDPM timesteps for the DDPM sampler, else Karras's."""
+    """The sigma grid of ``config``: the DDPM timesteps for the DDPM sampler, else Karras's.
+
+    A ``strength`` below 1 keeps the last part of the grid: fewer steps from less noise.
+    """
     if config.sampler == "ddpm":
-        return ddpm_sigmas(config.num_steps)
-    return karras_sigmas(
-        config.num_steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho
-    )
+        sigmas = ddpm_sigmas(config.num_steps)
+    else:
+        sigmas = karras_sigmas(
+            config.num_steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho
+        )
+    taken = max(1, round(config.num_steps * config.strength))
+    return sigmas[config.num_steps - taken :]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What sampling starts from: one row per picture, on the CPU. Rows of several can be joined.
+
+    seeds: of the noise that stochastic samplers add; noise: [N, C, S, S] unit normal; labels:
+    [N, num_classes + 1] weights; picture: [N, C, S, S] in [-1, 1], to start from (SDEdit, Meng et
+    al. 2022) or None; keep: bool [N, 1, S, S], the part of the picture that must stay, or None.
+    """
+
+    seeds: tuple[int, ...]
+    noise: Tensor
+    labels: Tensor
+    picture: Tensor | None = None
+    keep: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def rows(self, rows: slice) -> Start:
+        """Some of the pictures."""
+        parts = (None if t is None else t[rows] for t in (self.picture, self.keep))
+        return Start(self.seeds[rows], self.noise[rows], self.labels[rows], *parts)
+
+    @staticmethod
+    def join(starts: Sequence[Start]) -> Start:
+        """All pictures of several starts; all or none have a picture, and a part to keep."""
+
+        def cat(tensors: list[Tensor | None]) -> Tensor | None:
+            return None if tensors[0] is None else torch.cat(tensors)
+
+        return Start(
+            sum((s.seeds for s in starts), ()),
+            torch.cat([s.noise for s in starts]),
+            torch.cat([s.labels for s in starts]),
+            cat([s.picture for s in starts]),
+            cat([s.keep for s in starts]),
+        )
+
+
+def label_weights(denoiser: Denoiser, class_labels: Sequence[int] | None, num: int) -> Tensor:
+    """Class indices (None: all the null class) as weights [num, num_classes + 1]."""
+    classes = denoiser.info.model.num_classes
+    labels = torch.full((num,), classes) if class_labels is None else torch.as_tensor(class_labels)
+    return torch.nn.functional.one_hot(labels.long(), classes + 1).float()
+
+
+def seed_noise(denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:
+    """The unit normal noise that each seed begins with: [N, C, S, S]."""
+    model = denoiser.info.model
+    shape = (model.image_channels, model.image_size, model.image_size)
+    return SeededNoise([check_seed(seed) for seed in seeds], shape)()
+
+
+def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
+    """Along the great circle from noise a (t 0) to noise b (t 1), keeping its length: [C, S, S]."""
+    cosine = torch.dot(a.flatten(), b.flatten()) / (a.norm() * b.norm())
+    angle = torch.acos(cosine.clamp(-1, 1))
+    if angle < 1e-4:
+        return torch.lerp(a, b, t)
+    return (torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)
+
+
+def from_seeds(
+    denoiser: Denoiser, seeds: Sequence[int], class_labels: Sequence[int] | None = None
+) -> Start:
+    """The plain start: each seed's own noise."""
+    noise = seed_noise(denoiser, seeds)
+    return Start(tuple(seeds), noise, label_weights(denoiser, class_labels, len(seeds)))
+
+
+def draw(
+    denoiser: Denoiser, start: Start, config: SampleConfig, *, callback: Callback | None = None
+) -> Tensor:
+    """Sample from ``start``: pictures uint8 [N, 3, S, S] on the CPU.
+
+    If the callback stops it, the pictures are the estimates of that moment. Raises ValueError for
+    an unknown sampler.
+    """
+    if config.sampler not in SAMPLERS:
+        raise ValueError(
+            f"There is no sampler '{config.sampler}'; there are {', '.join(SAMPLERS)}."
+        )
+    device = next(denoiser.parameters()).device
+    sigmas = sampling_sigmas(config)
+    noise = SeededNoise(start.seeds, start.noise.shape[1:], device=device)
+    noise()  # the first draw of each seed is its start
+    x = start.noise.to(device) * sigmas[0].item()
+    guided = Guided(denoiser, config.guidance, null_label=denoiser.info.model.num_classes)
+    if start.picture is not None:
+        picture = start.picture.to(device)
+        x = x + picture
+        if start.keep is not None:
+            guided = Repaint(guided, picture, start.keep.to(device))
+    labels = start.labels.to(device) if denoiser.info.model.num_classes else None
+    sampler = SAMPLERS[config.sampler]
+    x0 = sampler(guided, x, sigmas, class_labels=labels, noise=noise, callback=callback)
+    return to_uint8(x0).cpu()
 
 
 def generate(
@@ -35,25 +150,7 @@ def generate(
 
     ``class_labels`` gives each picture its class index (None: all unlabelled). The same seed, label
     and settings give the same picture at any batch size. Raises ValueError for an unknown sampler
-    or a seed outside 0 to 2^63 - 1.
+    or a seed outside 0 to MAX_SEED.
     """
-    config = config or SampleConfig()
-    if config.sampler not in SAMPLERS:
-        raise ValueError(
-            f"There is no sampler '{config.sampler}'; there are {', '.join(SAMPLERS)}."
-        )
-    for seed in seeds:
-        if not 0 <= seed < 2**63:
-            raise ValueError(f"A seed must be a whole number from 0 to 2^63 - 1, not {seed}.")
-    model = denoiser.info.model
-    device = next(denoiser.parameters()).device
-    shape = (model.image_channels, model.image_size, model.image_size)
-    noise = SeededNoise(seeds, shape, device=device)
-    sigmas = sampling_sigmas(config)
-    labels = None if class_labels is None else torch.as_tensor(class_labels, device=device)
-    guided = Guided(denoiser, config.guidance, null_label=model.num_classes)
-    x = noise() * sigmas[0].float()
-    x0 = SAMPLERS[config.sampler](
-        guided, x, sigmas, class_labels=labels, noise=noise, callback=callback
-    )
-    return to_uint8(x0).cpu()
+    start = from_seeds(denoiser, seeds, class_labels)
+    return draw(denoiser, start, config or SampleConfig(), callback=callback)

@@ -35,6 +35,7 @@ from .checkpoint import (
 from .config import TrainConfig
 from .data import ImageSet, random_crop, random_mirror, to_float, training_batches
 from .denoiser import EDM, Denoiser
+from .device import native_bf16
 from .ema import ExponentialMovingAverage
 from .optim import build_optimizers
 from .pictures import save_grid
@@ -84,12 +85,8 @@ def lr_factor(progress: Progress, config: TrainConfig) -> float:
 
 def choose_precision(config: TrainConfig, device: torch.device) -> str:
     """Accelerate's name for the precision: bf16 where the hardware multiplies in it, else fp32."""
-    if config.precision != "auto":
-        return "bf16" if config.precision == "bf16" else "no"
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if device.type == "cpu" and native() else "no"
+    wanted = config.precision == "bf16" or (config.precision == "auto" and native_bf16(device))
+    return "bf16" if wanted else "no"
 
 
 def step_generators(

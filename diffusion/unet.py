@@ -97,8 +97,9 @@ class UNet(nn.Module):
     """F(x_in, c_noise, class_labels) -> [N, C, H, W], the shape of x_in.
 
     H and W may be any multiple of ``patch_size * 2 ** (levels - 1)``. ``attention_resolutions`` are
-    feature resolutions at the nominal ``image_size``. Labels are [N] int64; index ``num_classes``
-    is the null class, which is also what ``class_labels=None`` means.
+    feature resolutions at the nominal ``image_size``. Labels are [N] int64, or weights
+    [N, num_classes + 1] float for a mixture; index ``num_classes`` is the null class, which is also
+    what ``class_labels=None`` means.
     """
 
     def __init__(
@@ -163,7 +164,10 @@ class UNet(nn.Module):
         if self.class_embedding is not None:
             if class_labels is None:
                 class_labels = torch.full_like(c_noise, self.num_classes, dtype=torch.long)
-            emb = emb + self.class_embedding(class_labels)
+            if class_labels.is_floating_point():
+                emb = emb + class_labels.to(emb.dtype) @ self.class_embedding.weight
+            else:
+                emb = emb + self.class_embedding(class_labels)
         if self.augment_embedding is not None and augment is not None:
             emb = emb + self.augment_embedding(augment.to(emb.dtype))
         return F.silu(emb)

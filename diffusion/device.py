@@ -1,0 +1,18 @@
+"""What the hardware at hand is good at."""
+
+from __future__ import annotations
+
+import torch
+
+
+def choose_device() -> torch.device:
+    """The first CUDA GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies in bfloat16 itself; emulation is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)  # torch 2.6 and later
+    return device.type == "cpu" and supported is not None and supported()

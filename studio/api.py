@@ -1,0 +1,192 @@
+"""The page's actions as named endpoints for scripts (``gradio_client``, curl).
+
+Pictures come back as PNG files that carry their recipes, beside those recipes as plain values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from diffusion import SampleConfig
+
+from .files import save_file
+from .films import Film, film_of, morph_of
+from .forms import number, read_count, read_recipe_form, read_seeds, read_upload, whole_number
+from .generation import Busy, Job, Studio
+from .png_metadata import encode_png, read_recipe
+from .recipe import Recipe, embed_mask, embed_picture, morph, variations
+
+STEPS = SampleConfig.num_steps
+SAMPLER = SampleConfig.sampler
+
+
+class Endpoints:
+    """The functions behind the endpoints; each docstring is what ``/?view=api`` shows."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def generate(
+        self, seed: int = 0, count: int = 1, coat: str = "", steps: int = STEPS,
+        sampler: str = SAMPLER, guidance: float = 1.0, model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """Draw ``count`` cats (1 to 16) from consecutive seeds."""
+        first = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        yield from self._draw(
+            [dataclasses.replace(first, seed=first.seed + i) for i in range(read_count(count))]
+        )
+
+    def variations(
+        self, seed: int = 0, count: int = 9, strength: float = 0.25, first_seed: int = 0,
+        coat: str = "", steps: int = STEPS, sampler: str = SAMPLER, guidance: float = 1.0,
+        model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """Draw ``count`` cats near the one of ``seed``: strength 0 is that cat, 1 another one."""
+        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        yield from self._draw(
+            variations(
+                recipe, count=read_count(count), strength=number(strength, "Strength"),
+                first_seed=whole_number(first_seed, "The first seed"),
+            )
+        )  # fmt: skip
+
+    def from_picture(
+        self, picture: dict, strength: float = 0.6, seed: int = 0, coat: str = "",
+        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = 1.0, model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """Lay noise over an uploaded picture and draw a cat out of it (SDEdit)."""
+        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        embedded = embed_picture(read_upload(_path(picture)), self._size(recipe))
+        strength = number(strength, "Strength")
+        yield from self._draw([dataclasses.replace(recipe, picture=embedded, strength=strength)])
+
+    def repaint(
+        self, picture: dict, mask: dict, seed: int = 0, coat: str = "", steps: int = STEPS,
+        sampler: str = SAMPLER, guidance: float = 1.0, model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """Draw the white part of ``mask`` anew; the rest of the picture stays pixel for pixel."""
+        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        image, painted = read_upload(_path(picture)), read_upload(_path(mask), "The mask")
+        if image.size != painted.size:
+            raise ValueError(
+                f"The mask is {painted.width}x{painted.height}, but the picture is "
+                f"{image.width}x{image.height}; they must be of one size."
+            )
+        size = self._size(recipe)
+        recipe = dataclasses.replace(
+            recipe, picture=embed_picture(image, size), mask=embed_mask(painted, size)
+        )
+        yield from self._draw([recipe])
+
+    def restore(self, picture: dict) -> Iterator[dict]:
+        """Draw again the cat of a PNG that came from here."""
+        path = _path(picture)
+        read_upload(path)
+        yield from self._draw([read_recipe(path)])
+
+    def animate(
+        self, seed: int = 0, coat: str = "", steps: int = STEPS, sampler: str = SAMPLER,
+        guidance: float = 1.0, model: str = "", noisy: bool = False, seconds: float = 2.0,
+        speed: float = 15.0, hold: float = 1.0,
+    ) -> dict:  # fmt: skip
+        """How a cat formed, as GIF and MP4."""
+        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        film = film_of(
+            self.studio, recipe, record="noisy" if noisy else "denoised",
+            seconds=number(seconds, "Seconds"), speed=number(speed, "Speed"),
+            hold=number(hold, "Hold"),
+        )  # fmt: skip
+        return _film(film)
+
+    def morph(
+        self, seeds: list[int], coats: list[str] | None = None, frames: int = 12,
+        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = 1.0, model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """A loop from cat to cat, as GIF and MP4; the coats take turns."""
+        if coats is not None and not isinstance(coats, list):
+            raise ValueError("The coats must be a list.")
+        chosen = coats or [""]
+        stops = [
+            read_recipe_form(seed, chosen[i % len(chosen)], steps, sampler, guidance, model)
+            for i, seed in enumerate(read_seeds(seeds))
+        ]
+        job = self.studio.submit(morph(stops, frames=whole_number(frames, "The frames")))
+        yield from self._watch(job)
+        yield _film(morph_of(job, speed=12.0))
+
+    def _draw(self, recipes: list[Recipe]) -> Iterator[dict]:
+        job = self.studio.submit(recipes)
+        yield from self._watch(job)
+        files = [
+            _file(save_file(encode_png(picture, recipe), f"cat-{recipe.seed}.png"))
+            for picture, recipe in zip(job.pictures, job.recipes, strict=True)
+        ]
+        yield {
+            "done": True,
+            "pictures": files,
+            "recipes": [recipe.to_dict() for recipe in job.recipes],
+            "seconds": round(job.seconds, 3),
+            "note": job.note,
+        }
+
+    def _watch(self, job: Job) -> Iterator[dict]:
+        """Progress; a script that goes away is noticed here, and its job stopped."""
+        for update in self.studio.watch(job):
+            if not update.done:
+                yield {"done": False, "step": update.step, "of": update.total}
+
+    def _size(self, recipe: Recipe) -> int:
+        return self.studio.library.get(recipe.model).info.model.image_size
+
+
+def add_endpoints(studio: Studio, *, at_once: int = 16) -> None:
+    """Add the endpoints to the Blocks that is being built."""
+    endpoints = Endpoints(studio)
+    for name in (
+        "generate", "animate", "morph", "variations", "from_picture", "repaint", "restore",
+    ):  # fmt: skip
+        function = getattr(endpoints, name)
+        gr.api(
+            _with_sentences(function), api_name=name,
+            concurrency_limit=at_once, concurrency_id="draw",
+        )  # fmt: skip
+
+
+def _with_sentences(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same endpoint; a mistake of the caller comes back as its sentence."""
+    streams = function.__name__ != "animate"
+
+    @wraps(function)
+    def stream(*args: Any) -> Iterator[dict]:
+        try:
+            yield from function(*args)
+        except (ValueError, Busy) as error:
+            raise gr.Error(str(error)) from None
+
+    @wraps(function)
+    def single(*args: Any) -> dict:
+        try:
+            return function(*args)
+        except (ValueError, Busy) as error:
+            raise gr.Error(str(error)) from None
+
+    return stream if streams else single
+
+
+def _path(value: Any) -> str | None:
+    """Path of an uploaded file; Gradio has checked that it lies in its upload folder."""
+    return value.get("path") if isinstance(value, dict) else None
+
+
+def _file(path: str) -> dict:
+    return FileData(path=path).model_dump()
+
+
+def _film(film: Film) -> dict:
+    return {"done": True, "gif": _file(film.gif), "mp4": _file(film.mp4)}

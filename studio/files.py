@@ -1,0 +1,27 @@
+"""Files for download. They lie in Gradio's cache, which clears itself (``delete_cache``)."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from gradio.processing_utils import save_bytes_to_cache
+from gradio.utils import get_upload_folder
+
+
+def save_file(data: bytes, name: str) -> str:
+    """Store bytes under a name in a folder of its own (named by their hash); returns the path."""
+    return save_bytes_to_cache(data, name, get_upload_folder())
+
+
+def save_zip(paths: Sequence[str]) -> str | None:
+    """A zip of files, numbered in their order; None if there are none."""
+    if not paths:
+        return None
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for i, path in enumerate(paths, start=1):
+            archive.writestr(f"{i:02d}-{Path(path).name}", Path(path).read_bytes())
+    return save_file(buffer.getvalue(), "cats.zip")

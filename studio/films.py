@@ -1,0 +1,68 @@
+"""Animations as files: how a cat formed, and the way from cat to cat."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from diffusion.animate import retime, write_animation
+from diffusion.pictures import to_image
+
+from .files import save_file
+from .generation import Job, Studio
+from .recipe import Recipe
+
+SCALE = 4  # each pixel of a picture is so many pixels wide in a film
+MAX_SECONDS = 10.0
+MAX_SPEED = 30.0
+
+
+@dataclass(frozen=True)
+class Film:
+    """Paths of the same film in two formats."""
+
+    gif: str
+    mp4: str
+
+
+def film_of(
+    studio: Studio, recipe: Recipe, *, record: str, seconds: float, speed: float, hold: float
+) -> Film:
+    """How the cat of a recipe formed: drawn again, so that nothing had to be kept.
+
+    record: "denoised" or "noisy"; seconds of forming, speed in frames a second, and hold in seconds
+    on the last frame. Raises ValueError for values out of range.
+    """
+    if not 0.5 <= seconds <= MAX_SECONDS or not 0 <= hold <= MAX_SECONDS:
+        raise ValueError(
+            f"An animation takes 0.5 to {MAX_SECONDS:g} seconds, and may hold as long."
+        )
+    if not 1 <= speed <= MAX_SPEED:
+        raise ValueError(f"An animation has 1 to {MAX_SPEED:g} frames a second.")
+    if record not in ("denoised", "noisy"):
+        raise ValueError("An animation shows the denoised or the noisy picture.")
+    job = studio.draw([recipe], record=record)
+    frames = [to_image(frame, scale=SCALE) for frame in job.frames[0]]
+    return _write(retime(frames, max(2, round(seconds * speed))), f"cat-{recipe.seed}", speed, hold)
+
+
+def morph_of(job: Job, *, speed: float) -> Film:
+    """The pictures of a finished morph, one after the other, without an end."""
+    if job.stopped or job.pictures is None:
+        raise ValueError("Stopped before the morph was whole.")
+    frames = [to_image(picture, scale=SCALE) for picture in job.pictures]
+    return _write(frames, "morph", speed, hold=0.0)
+
+
+def _write(frames: Sequence[Image.Image], name: str, speed: float, hold: float) -> Film:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = []
+        for suffix in (".gif", ".mp4"):
+            path = Path(folder, name + suffix)
+            write_animation(frames, path, frames_per_second=speed, hold_seconds=hold)
+            paths.append(save_file(path.read_bytes(), path.name))
+    return Film(*paths)

@@ -1,0 +1,95 @@
+"""From what a form or a script sends to recipes, with a sentence for every mistake."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from diffusion.images import decode_image
+
+from .recipe import Recipe
+
+ANY_COAT = "any"
+MAX_CATS = 16
+MAX_UPLOAD_BYTES = 20_000_000
+
+
+def random_seed() -> int:
+    """A seed short enough to be read aloud."""
+    return secrets.randbelow(2**31)
+
+
+def whole_number(value: Any, what: str) -> int:
+    """An int from a JSON number. Raises ValueError for text, fractions, infinities and None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
+        raise ValueError(f"{what} must be a whole number, not {str(value)[:40]!r}.")
+    return int(value)
+
+
+def number(value: Any, what: str) -> float:
+    """A float from a JSON number. Raises ValueError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{what} must be a number, not {str(value)[:40]!r}.")
+    return float(value)
+
+
+def text(value: Any, what: str) -> str:
+    """A short string; None is the empty one."""
+    if value is None:
+        return ""
+    if not isinstance(value, str) or len(value) > 200:
+        raise ValueError(f"{what} must be a short text.")
+    return value
+
+
+def read_recipe_form(
+    seed: Any, coat: Any, steps: Any, sampler: Any, guidance: Any, model: Any
+) -> Recipe:
+    """The recipe that the main controls describe."""
+    coat = text(coat, "The coat")
+    return Recipe(
+        seed=whole_number(seed, "The seed"),
+        coat="" if coat == ANY_COAT else coat,
+        steps=whole_number(steps, "The number of steps"),
+        sampler=text(sampler, "The sampler"),
+        guidance=number(guidance, "Guidance"),
+        model=text(model, "The model"),
+    )
+
+
+def read_count(value: Any) -> int:
+    """How many cats at once."""
+    count = whole_number(value, "The number of cats")
+    if not 1 <= count <= MAX_CATS:
+        raise ValueError(f"Between 1 and {MAX_CATS} cats at once.")
+    return count
+
+
+def read_seeds(value: Any) -> list[int]:
+    """Seeds from text such as ``1, 2, 3`` or from a list of numbers."""
+    if isinstance(value, str):
+        parts: list[Any] = value.replace(",", " ").split()
+        if not all(part.isascii() and part.isdecimal() and len(part) < 20 for part in parts):
+            raise ValueError("Write the seeds as whole numbers with commas between them.")
+        return [int(part) for part in parts]
+    if isinstance(value, list):
+        return [whole_number(item, "A seed") for item in value]
+    raise ValueError("Write the seeds as whole numbers with commas between them.")
+
+
+def read_upload(path: Any, what: str = "The picture") -> Image.Image:
+    """An uploaded picture, upright RGB. Raises ValueError with a sentence."""
+    if not isinstance(path, str) or not path:
+        raise ValueError(f"{what} is missing.")
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"{what} must be an uploaded file, not an address.")
+    if file.stat().st_size > MAX_UPLOAD_BYTES:
+        raise ValueError(f"{what} is larger than {MAX_UPLOAD_BYTES // 1_000_000} MB.")
+    try:
+        return decode_image(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be used: {error}.") from None

@@ -1,0 +1,108 @@
+"""Refuses what Gradio would otherwise fetch or accept on a stranger's behalf.
+
+* ``/file=http…`` and ``/proxy=``: the server would fetch an address that a stranger names.
+* A file input that is an address instead of an upload: the same.
+* Requests that change something and come from another site's page.
+* Bodies larger than any honest call, before they are read to the end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from starlette.responses import JSONResponse
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_CALL_BYTES = 2_000_000  # of a JSON call; uploads have a limit of their own
+MAX_DEPTH = 20
+
+
+class Guard:
+    """ASGI middleware around the whole app."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {key.decode("latin1").lower(): value for key, value in scope["headers"]}
+        reason = _refusal(scope, headers)
+        if reason is None and _is_call(scope, headers):
+            body, reason = await _read_call(receive)
+            receive = _replay(body, receive)
+        if reason is not None:
+            await JSONResponse({"error": reason}, status_code=403)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _refusal(scope: Message, headers: dict[str, bytes]) -> str | None:
+    path = unquote(scope["path"]).lower()
+    if "/proxy=" in path:
+        return "This page fetches nothing from other hosts."
+    if "/file=" in path and "://" in path.split("/file=", 1)[1].replace(":/", "://"):
+        return "This page fetches nothing from other hosts."
+    origin = headers.get("origin", b"").decode("latin1")
+    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and origin:
+        hosts = {headers.get(key, b"") for key in ("host", "x-forwarded-host")}  # behind a proxy
+        if urlsplit(origin).netloc.lower().encode("latin1") not in {h.lower() for h in hosts}:
+            return "This request comes from the page of another site."
+    return None
+
+
+def _is_call(scope: Message, headers: dict[str, bytes]) -> bool:
+    return scope["method"] == "POST" and b"json" in headers.get("content-type", b"json")
+
+
+async def _read_call(receive: Receive) -> tuple[bytes, str | None]:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_CALL_BYTES:
+            return b"", "This call is too large."
+        if message["type"] == "http.disconnect" or not message.get("more_body"):
+            break
+    try:
+        values = json.loads(bytes(body) or b"null")
+    except (ValueError, RecursionError):
+        return bytes(body), None  # not ours to explain
+    if _names_address(values):
+        return b"", "Upload a file; an address in its place is not fetched."
+    return bytes(body), None
+
+
+def _names_address(value: Any, depth: int = 0) -> bool:
+    """Whether a file input somewhere inside is an address."""
+    if depth > MAX_DEPTH:
+        return True
+    if isinstance(value, dict):
+        path = value.get("path")
+        if isinstance(path, str) and "://" in path:
+            return True
+        return any(_names_address(item, depth + 1) for item in value.values())
+    if isinstance(value, list):
+        return any(_names_address(item, depth + 1) for item in value)
+    return False
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """``receive`` that hands out a body already read, then goes on as before."""
+    handed = False
+
+    async def again() -> Message:
+        nonlocal handed
+        if handed:
+            return await receive()
+        handed = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again

@@ -1,0 +1,88 @@
+"""The models that the page offers, each loaded once."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from diffusion import Denoiser
+from diffusion.checkpoint import CheckpointInfo
+from diffusion.device import choose_device
+
+MAX_LOADED = 3  # models kept in memory
+HASH_LENGTH = 12  # hexadecimal digits of the SHA-256 that name a model's weights
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A denoiser in memory, and what tells its weights from others of the same name."""
+
+    name: str
+    hash: str
+    denoiser: Denoiser
+
+    @property
+    def info(self) -> CheckpointInfo:
+        return self.denoiser.info
+
+
+class ModelLibrary:
+    """Checkpoints in some folders, by name. Names come from this list only, never from a path.
+
+    A file that appears or changes while the program runs is seen at the next look.
+    """
+
+    def __init__(self, folders: Sequence[Path], *, default: str = "") -> None:
+        self.folders = tuple(folders)
+        self._default = default
+        self._loaded: OrderedDict[tuple[Path, int], LoadedModel] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def paths(self) -> dict[str, Path]:
+        """Name to file, the default first."""
+        found: dict[str, Path] = {}
+        for folder in self.folders:
+            for path in sorted(folder.glob("*.safetensors")):
+                found.setdefault(path.stem, path)
+        if self._default in found:
+            return {self._default: found.pop(self._default), **found}
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.paths())
+
+    @property
+    def default(self) -> str:
+        """Name of the model that an empty name means. Raises ValueError if there is none."""
+        if not self.names:
+            raise ValueError("There is no model yet: checkpoints/ holds no .safetensors file.")
+        return self.names[0]
+
+    def get(self, name: str = "") -> LoadedModel:
+        """The model called ``name``, read from disk the first time. Raises ValueError."""
+        name = name or self.default
+        path = self.paths().get(name)
+        if path is None:
+            raise ValueError(f"There is no model '{name[:60]}' here.")
+        key = (path, path.stat().st_mtime_ns)
+        with self._lock:
+            if key not in self._loaded:
+                self._loaded[key] = _load(name, path)
+                while len(self._loaded) > MAX_LOADED:
+                    self._loaded.popitem(last=False)
+            self._loaded.move_to_end(key)
+            return self._loaded[key]
+
+
+def _load(name: str, path: Path) -> LoadedModel:
+    denoiser = Denoiser.load(path, device=choose_device())
+    denoiser.model.to(memory_format=torch.channels_last)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:HASH_LENGTH]
+    return LoadedModel(name, digest, denoiser)

@@ -1,0 +1,60 @@
+"""How the page looks: theme, styles and the few lines of script. Nothing comes from outside."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
+
+CSS = """
+.gradio-container {max-width: 1180px !important; margin: 0 auto !important}
+#title h1 {font-size: 1.9rem; margin: .2rem 0 0; letter-spacing: -.02em}
+#title p {color: var(--body-text-color-subdued); margin: .1rem 0 .4rem}
+.stage {display: grid; gap: 6px; width: 100%; aspect-ratio: 1; max-height: 560px;
+  max-width: 560px; margin: 0 auto; border-radius: 14px; overflow: hidden;
+  background: var(--background-fill-secondary)}
+.stage.cats-2 {grid-template-columns: repeat(2, 1fr)}
+.stage.cats-4 {grid-template-columns: repeat(4, 1fr)}
+.stage img {width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated;
+  display: block}
+.stage[aria-busy=true] {outline: 2px solid var(--color-accent); outline-offset: 2px}
+.status {text-align: center; margin: .5rem auto; font-size: .92rem; max-width: 60ch;
+  color: var(--body-text-color-subdued); overflow-wrap: anywhere; min-height: 1.4em}
+.status.error {color: var(--error-text-color, #b91c1c); font-weight: 600}
+#generate {min-height: 56px; font-size: 1.15rem}
+#strip img {image-rendering: pixelated}
+.moving img {image-rendering: pixelated}
+.small-button {min-width: 0 !important}
+#walk {max-width: 560px; margin: 0 auto}
+"""
+
+HEAD = """
+<script>
+window.catWalk = (step) => {
+  const cat = document.querySelector('.stage img.cat');
+  const frames = document.querySelectorAll('.film i');
+  if (!cat || !frames.length) return;
+  cat.src = frames[Math.max(0, Math.min(frames.length, step) - 1)].dataset.frame;
+};
+window.catLink = (seed, count, coat, steps, sampler, guidance, model) => {
+  const query = new URLSearchParams({seed, count, coat, steps, sampler, guidance, model});
+  const link = location.origin + location.pathname + '?' + query;
+  const note = document.createElement('textarea');
+  note.value = link; document.body.append(note); note.select();
+  try { document.execCommand('copy'); } finally { note.remove(); }
+  if (navigator.clipboard) navigator.clipboard.writeText(link).catch(() => {});
+  window.catLinkCopied = link;
+};
+</script>
+"""
+
+
+def theme() -> gr.themes.Base:
+    """Warm and plain, with the fonts that the visitor's machine has."""
+    return gr.themes.Soft(
+        primary_hue="orange",
+        neutral_hue="stone",
+        font=FONT,
+        font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
+        radius_size="lg",
+    )

@@ -1,0 +1,214 @@
+"""A recipe is all that it takes to draw one picture again, pixel for pixel."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffusion import SAMPLERS, Denoiser, SampleConfig, __version__
+from diffusion.data import to_float
+from diffusion.images import decode_image, fit_square
+from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
+
+MAX_EMBEDDED = 40_000  # characters of a picture or mask inside a recipe
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one picture is made. Raises ValueError with a sentence if that is not possible."""
+
+    seed: int = 0
+    coat: str = ""  # a label of the model; empty is any
+    steps: int = SampleConfig.num_steps
+    sampler: str = SampleConfig.sampler
+    guidance: float = 1.0
+    model: str = ""  # name in the model library; empty is the default
+    model_hash: str = ""  # start of the SHA-256 of its weights; empty if not yet known
+    version: str = __version__  # of the program
+    # Variations and morphs: how far the noise (and the coat) is turned towards another seed's.
+    towards_seed: int = 0
+    towards_coat: str = ""
+    towards: float = 0.0  # 0 is this seed alone, 1 the other
+    # Start from a picture, or repaint a part of it: base64 PNGs at the model's size.
+    picture: str = ""
+    mask: str = ""  # white is painted anew, the rest is kept
+    strength: float = 1.0  # share of the noise that is laid over the picture
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            kind = type(field.default)
+            whole = kind is float and isinstance(value, int)
+            if isinstance(value, bool) or not (isinstance(value, kind) or whole):
+                raise ValueError(f"'{field.name}' of the recipe must be a {kind.__name__}.")
+        check_seed(self.seed)
+        check_seed(self.towards_seed)
+        if self.sampler not in SAMPLERS:
+            raise ValueError(f"There is no sampler '{self.sampler[:40]}'.")
+        limit = 1000 if self.sampler == "ddpm" else 100
+        if not 1 <= self.steps <= limit:
+            raise ValueError(f"Steps must be between 1 and {limit} with this sampler.")
+        if not 0 <= self.guidance <= 10:
+            raise ValueError("Guidance must be between 0 and 10.")
+        if not 0 <= self.towards <= 1:
+            raise ValueError("The strength of a variation must be between 0 and 1.")
+        if not 0 < self.strength <= 1:
+            raise ValueError("Strength must be above 0 and at most 1.")
+        if max(len(self.picture), len(self.mask)) > MAX_EMBEDDED:
+            raise ValueError("The picture inside the recipe is too large.")
+        if self.mask and not self.picture:
+            raise ValueError("A recipe with a mask needs a picture.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, and those that name the picture."""
+        always = ("seed", "coat", "steps", "sampler", "guidance", "model", "model_hash", "version")
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name in always or getattr(self, field.name) != field.default
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> Recipe:
+        """Inverse of ``to_dict``, for text that anybody may have written."""
+        if not isinstance(values, dict):
+            raise ValueError("A recipe is a set of named values.")
+        unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
+        if unknown:
+            raise ValueError("The recipe has entries that this version does not know.")
+        return cls(**values)
+
+    @property
+    def config(self) -> SampleConfig:
+        """The sampler's settings; pictures with equal ones can be drawn as one batch."""
+        return SampleConfig(
+            sampler=self.sampler,
+            num_steps=self.steps,
+            guidance=self.guidance,
+            strength=self.strength if self.picture else 1.0,
+        )
+
+    @property
+    def steps_to_take(self) -> int:
+        """Steps that the sampler takes: with a picture, only the last part of the grid."""
+        return max(1, round(self.steps * self.config.strength))
+
+    @property
+    def batch_key(self) -> tuple[Any, ...]:
+        """Recipes with equal keys can be drawn together."""
+        return self.model, self.config, bool(self.picture), bool(self.mask)
+
+    def describe(self) -> str:
+        """One line for people: what made this picture."""
+        parts = [f"seed {self.seed}", self.coat or "any coat"]
+        if self.towards:
+            other = f" {self.towards_coat}" if self.towards_coat != self.coat else ""
+            parts.append(f"{self.towards:.0%} towards seed {self.towards_seed}{other}")
+        if self.picture:
+            kind = (
+                "a part repainted" if self.mask else f"from a picture, strength {self.strength:g}"
+            )
+            parts.append(kind)
+        parts += [f"{self.steps} steps", self.sampler]
+        if self.guidance != 1:
+            parts.append(f"guidance {self.guidance:g}")
+        return " · ".join([*parts, self.model])
+
+
+def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
+    """The start of sampling for recipes of one batch key. Raises ValueError for an unknown coat."""
+    label_index = denoiser.info.label_index
+    noise = seed_noise(denoiser, [recipe.seed for recipe in recipes])
+    labels = label_weights(denoiser, [label_index(r.coat) for r in recipes], len(recipes))
+    for row, recipe in enumerate(recipes):
+        if recipe.towards:
+            other = seed_noise(denoiser, [recipe.towards_seed])[0]
+            noise[row] = slerp(noise[row], other, recipe.towards)
+            coat = label_weights(denoiser, [label_index(recipe.towards_coat)], 1)[0]
+            labels[row] = torch.lerp(labels[row], coat, recipe.towards)
+    picture = keep = None
+    size = denoiser.info.model.image_size
+    if recipes[0].picture:
+        pixels = [_to_tensor(_embedded_image(r.picture), size) for r in recipes]
+        picture = to_float(torch.stack(pixels))
+    if recipes[0].mask:
+        masks = [_to_tensor(_embedded_image(r.mask), size) for r in recipes]
+        keep = torch.stack(masks)[:, :1] < 128
+    return Start(tuple(recipe.seed for recipe in recipes), noise, labels, picture, keep)
+
+
+def variations(recipe: Recipe, *, count: int, strength: float, first_seed: int) -> list[Recipe]:
+    """``count`` recipes around one, each turned by ``strength`` towards a seed of its own."""
+    if not 1 <= count <= 16:
+        raise ValueError("The number of variations must be between 1 and 16.")
+    return [
+        dataclasses.replace(
+            recipe, towards_seed=first_seed + i, towards_coat=recipe.coat, towards=float(strength)
+        )
+        for i in range(count)
+    ]
+
+
+def morph(stops: Sequence[Recipe], *, frames: int, loop: bool = True) -> list[Recipe]:
+    """``frames`` recipes on the way from each stop to the next, and back to the first to loop."""
+    if not 2 <= len(stops) <= 8:
+        raise ValueError("A morph needs 2 to 8 seeds.")
+    if not 2 <= frames <= 32:
+        raise ValueError("A morph has 2 to 32 frames between two seeds.")
+    ends = [*stops[1:], stops[0]] if loop else stops[1:]
+    path = [
+        dataclasses.replace(a, towards_seed=b.seed, towards_coat=b.coat, towards=_ease(i / frames))
+        for a, b in zip(stops, ends, strict=False)
+        for i in range(frames)
+    ]
+    return path if loop else [*path, stops[-1]]
+
+
+def _ease(t: float) -> float:
+    """Slow near the seeds and faster between them, so that each cat is seen for a moment."""
+    return (1 - math.cos(math.pi * t)) / 2
+
+
+def embed_picture(image: Image.Image, size: int) -> str:
+    """A picture as it goes into a recipe: a square of ``size`` pixels, base64 PNG."""
+    return _base64_png(fit_square(image, size))
+
+
+def embed_mask(painted: Image.Image, size: int) -> str:
+    """A mask (white is painted anew) as it goes into a recipe. Raises ValueError if it is empty."""
+    small = fit_square(painted.convert("L"), size).point(lambda value: 255 if value >= 64 else 0)
+    if small.getbbox() is None:
+        raise ValueError("Nothing is marked: paint over the part that shall be drawn anew.")
+    return _base64_png(small.convert("1"))
+
+
+def _base64_png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _embedded_image(text: str) -> Image.Image:
+    try:
+        return decode_image(base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        raise ValueError("The picture inside the recipe is damaged.") from None
+
+
+def _to_tensor(image: Image.Image, size: int) -> Tensor:
+    if image.size != (size, size):
+        raise ValueError(
+            f"The picture inside the recipe is not {size}x{size}, as this model needs."
+        )
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)

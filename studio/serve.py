@@ -1,0 +1,104 @@
+"""Builds the page and serves it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+
+import gradio as gr
+import torch
+from starlette.middleware import Middleware
+
+from diffusion.checkpoint import SHIPPED, find_checkpoint
+
+from . import page, space
+from .api import add_endpoints
+from .generate_tab import GenerateTab
+from .generation import Studio
+from .guard import Guard
+from .library import ModelLibrary
+from .settings import SHARE_WARNING, Settings
+
+TITLE = "Cat Diffusion"
+CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old
+
+
+def build_studio(settings: Settings) -> Studio:
+    """The models and the worker, nothing loaded yet. Raises ValueError without a usable model."""
+    folders, default = [SHIPPED, settings.data_dir / "models"], settings.checkpoint
+    if default and Path(default).suffix == ".safetensors":
+        path = find_checkpoint(default)
+        folders.insert(0, path.parent)
+        default = path.stem
+    library = ModelLibrary(folders, default=default)
+    if default and default not in library.names:
+        raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
+    library.get()
+    return Studio(library, max_waiting=settings.max_queue)
+
+
+def build_page(studio: Studio) -> gr.Blocks:
+    """The whole page."""
+    with gr.Blocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
+        gr.HTML(
+            f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>",
+            elem_id="title",
+        )
+        tab = GenerateTab(studio)
+        tab.build(blocks)
+        add_endpoints(studio)
+    blocks.examples_of_visit = tab.examples  # drawn ahead by ``serve``
+    return blocks
+
+
+def serve(settings: Settings) -> None:
+    """Build the page and serve it until Ctrl-C; a mistake in the settings is one sentence."""
+    threads = space.num_threads()
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        studio = build_studio(settings)
+    except ValueError as error:
+        sys.exit(f"Error: {error}")
+    blocks = build_page(studio)
+    threading.Thread(target=blocks.examples_of_visit, daemon=True).start()
+    launch(blocks, settings, block=True)
+
+
+def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
+    """Start the server and return its local address; with ``block``, return when it ends."""
+    if settings.share:
+        print(SHARE_WARNING, file=sys.stderr)
+    blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
+    options = {
+        "server_name": settings.host,
+        "server_port": settings.port or None,
+        "prevent_thread_lock": True,
+        "show_error": False,
+        "quiet": True,
+        "ssr_mode": False,
+        "enable_monitoring": False,
+        "run_history": False,
+        "max_file_size": "20mb",
+        "allowed_paths": [],
+        "footer_links": ["api"],
+        "app_kwargs": {"middleware": [Middleware(Guard)]},
+        "theme": page.theme(),
+        "css": page.CSS,
+        "head": page.HEAD,
+    }
+    try:
+        _, address, shared = blocks.launch(share=settings.share and not space.on_space(), **options)
+    except OSError as error:
+        sys.exit(f"Error: {error}")
+    print(f"Cat Diffusion is at {address}", file=sys.stderr)
+    if settings.share:
+        message = f"Public link: {shared}" if shared else "No public link could be made here."
+        print(message, file=sys.stderr)
+    if block:
+        blocks.block_thread()
+    return address

@@ -1,0 +1,65 @@
+"""The options of ``python app.py``, each also an environment variable."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SHARE_WARNING = """\
+A public link lets anybody who has it use this page for up to a week: they can make cats, upload
+pictures to start from, and keep this machine busy. They can not sign in to the Admin tab without
+the password, nor read files of this machine."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the page is served."""
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    share: bool = False  # a public Gradio link
+    checkpoint: str = ""  # default model: a name in checkpoints/, or a file
+    data_dir: Path = Path("data")  # what the owner makes: tuned models and jobs
+    max_queue: int = 64  # requests that may wait
+
+
+OPTIONS = {  # option: environment variable, help
+    "host": ("CAT_HOST", "address to listen on; 0.0.0.0 for all (default %(default)s)"),
+    "port": ("CAT_PORT", "port (default %(default)s)"),
+    "checkpoint": ("CAT_CHECKPOINT", "model that is chosen at first (default: the shipped one)"),
+    "data-dir": ("CAT_DATA_DIR", "folder for tuned models and jobs (default: %(default)s)"),
+    "max-queue": ("CAT_MAX_QUEUE", "requests that may wait (default %(default)s)"),
+}
+
+
+def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
+    """Settings from the command line, else the environment, else the defaults."""
+    on_space = os.environ.get("SYSTEM") == "spaces"
+    defaults = Settings(host="0.0.0.0" if on_space else Settings.host)
+    parser = argparse.ArgumentParser(
+        prog="python app.py",
+        description="Serve the Cat Diffusion page.",
+        epilog="Each option is also an environment variable: "
+        + ", ".join(f"--{option} is {name}" for option, (name, _) in OPTIONS.items())
+        + ", --share is CAT_SHARE=1. ADMIN_PASSWORD (12 characters or more) opens the Admin tab.",
+    )
+    for option, (name, text) in OPTIONS.items():
+        default = getattr(defaults, option.replace("-", "_"))
+        kind = type(default)
+        value = os.environ.get(name, str(default))  # argparse converts and checks a text default
+        parser.add_argument(f"--{option}", type=kind, default=value, help=text)
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        default=os.environ.get("CAT_SHARE", "") not in ("", "0", "false"),
+        help="also make a public link, which lives a week at most",
+    )
+    values = parser.parse_args(arguments)
+    if not 0 <= values.port <= 65535:
+        parser.error(f"argument --port: {values.port} is no port")
+    if values.max_queue < 1:
+        parser.error("argument --max-queue: at least 1")
+    return Settings(**vars(values))

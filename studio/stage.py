@@ -1,0 +1,74 @@
+"""The stage: the HTML in which cats appear, and the line under them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+from torch import Tensor
+
+from diffusion.pictures import to_image
+
+from .generation import Update
+from .png_metadata import encode_png
+from .recipe import Recipe
+
+
+def stage_html(
+    pictures: Tensor | None,
+    recipes: Sequence[Recipe],
+    *,
+    forming: bool = False,
+    frames: Sequence[Tensor] = (),
+) -> str:
+    """Pictures as data URIs: no files, no further requests. A finished one carries its recipe.
+
+    ``frames`` are the steps of the first picture, for the slider that walks through them.
+    """
+    if pictures is None:
+        return '<div class="stage empty" role="img" aria-label="Nothing drawn yet"></div>'
+    cells = []
+    for picture, recipe in zip(pictures, recipes, strict=True):
+        data = _bare_png(picture) if forming else encode_png(picture, recipe)
+        alt = f"{'Forming' if forming else 'Generated'} cat: {recipe.describe()}"
+        cells.append(f'<img class="cat" alt="{html.escape(alt)}" src="{_uri(data)}">')
+    film = "".join(f'<i data-frame="{_uri(_bare_png(frame))}"></i>' for frame in frames)
+    columns = 1 if len(cells) == 1 else 2 if len(cells) <= 4 else 4
+    return (
+        f'<div class="stage cats-{columns}" aria-busy="{"true" if forming else "false"}">'
+        f"{''.join(cells)}</div><div hidden class='film'>{film}</div>"
+    )
+
+
+def status_html(text: str, *, error: bool = False) -> str:
+    """The line under the stage; an error is announced by screen readers."""
+    role = 'role="alert" class="status error"' if error else 'role="status" class="status"'
+    return f"<p {role}>{html.escape(text)}</p>"
+
+
+def progress_text(update: Update) -> str:
+    """How a job stands, in words."""
+    if update.place:
+        return f"Waiting: place {update.place + 1} in the queue"
+    return f"Step {update.step} of {update.total}"
+
+
+def result_text(recipe: Recipe, count: int, seconds: float, *, stopped: bool, note: str) -> str:
+    """What made these pictures and how long it took."""
+    many = f"{count} cats from " if count > 1 else ""
+    took = f"stopped after {seconds:.2f} s" if stopped else f"{seconds:.2f} s"
+    return " · ".join(filter(None, [many + recipe.describe(), took, note]))
+
+
+def _bare_png(picture: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    image: Image.Image = to_image(picture)
+    image.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _uri(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
