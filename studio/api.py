@@ -145,17 +145,14 @@ class Endpoints:
         return self.studio.library.get(recipe.model).info.model.image_size
 
 
-def add_endpoints(studio: Studio, *, at_once: int = 16) -> None:
-    """Add the endpoints to the Blocks that is being built."""
+def add_endpoints(studio: Studio) -> None:
+    """Add the endpoints to the Blocks that is being built; the ``Studio`` bounds what waits."""
     endpoints = Endpoints(studio)
     for name in (
         "generate", "animate", "morph", "variations", "from_picture", "repaint", "restore",
     ):  # fmt: skip
         function = getattr(endpoints, name)
-        gr.api(
-            _with_sentences(function), api_name=name,
-            concurrency_limit=at_once, concurrency_id="draw",
-        )  # fmt: skip
+        gr.api(_with_sentences(function), api_name=name, concurrency_limit=None)
 
 
 def _with_sentences(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -167,14 +164,14 @@ def _with_sentences(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             yield from function(*args)
         except (ValueError, Busy) as error:
-            raise gr.Error(str(error)) from None
+            raise gr.Error(str(error), print_exception=False) from None
 
     @wraps(function)
     def single(*args: Any) -> dict:
         try:
             return function(*args)
         except (ValueError, Busy) as error:
-            raise gr.Error(str(error)) from None
+            raise gr.Error(str(error), print_exception=False) from None
 
     return stream if streams else single
 

@@ -35,7 +35,6 @@ from .stage import progress_text, result_text, stage_html, status_html
 STRIP_LENGTH = 24  # cats of this visit that are kept at hand
 EXAMPLES = 8
 FIRST_SEED = 7
-GENERATING = 16  # visitors whose requests are with the worker at once; the others queue
 SAMPLER_HINTS = {
     "dpmpp_2m": "DPM-Solver++(2M): best for few steps. The default.",
     "euler": "Euler: plain and forgiving; first order.",
@@ -146,11 +145,12 @@ class GenerateTab:
         """How the cat on the stage formed, as GIF and MP4."""
         try:
             record = "noisy" if kind == "the noisy picture" else "denoised"
-            files = film_of(
-                self.studio, _current(recipe), record=record,
-                seconds=seconds, speed=speed, hold=hold,
+            yield self._show_film(
+                film_of(
+                    self.studio, _current(recipe), record=record,
+                    seconds=seconds, speed=speed, hold=hold,
+                )
             )  # fmt: skip
-            yield files.gif, *self._film_buttons(files), status_html("")
         except (ValueError, Busy) as error:
             yield gr.skip(), gr.skip(), gr.skip(), status_html(str(error), error=True)
 
@@ -171,8 +171,7 @@ class GenerateTab:
             for update in self.studio.watch(job):
                 text = "Done" if update.done else progress_text(update)
                 yield gr.skip(), gr.skip(), gr.skip(), status_html(text)
-            files = morph_of(job, speed=12.0)
-            yield files.gif, *self._film_buttons(files), status_html("")
+            yield self._show_film(morph_of(job, speed=12.0))
         except (ValueError, Busy) as error:
             yield gr.skip(), gr.skip(), gr.skip(), status_html(str(error), error=True)
 
@@ -325,11 +324,9 @@ class GenerateTab:
         return list(self._examples)
 
     @staticmethod
-    def _film_buttons(files: Film) -> tuple[Any, Any]:
-        return (
-            gr.update(value=files.gif, interactive=True),
-            gr.update(value=files.mp4, interactive=True),
-        )
+    def _show_film(film: Film) -> tuple[Any, Any, Any, str]:
+        show = [gr.update(value=path, visible=True) for path in (film.gif, film.gif, film.mp4)]
+        return (*show, status_html(""))
 
     # -- layout -------------------------------------------------------------------------------
 
@@ -340,21 +337,23 @@ class GenerateTab:
                 self._build_stage()
             with gr.Column(scale=4, min_width=300):
                 self._build_controls()
-        self._build_play()
+        gr.Markdown("Cats of this visit: click one to have it back.", elem_id="strip-label")
         self.strip = gr.Gallery(
-            label="Cats of this visit", elem_id="strip", columns=8, height="auto", format="png",
-            object_fit="contain", allow_preview=False, interactive=False, buttons=[],
+            label="Cats of this visit", show_label=False, elem_id="strip", columns=12,
+            height=120, format="png", object_fit="contain", allow_preview=False,
+            interactive=False, buttons=[],
         )  # fmt: skip
+        self._build_play()
         self._wire(page)
 
     def _build_stage(self) -> None:
         self.stage = gr.HTML(stage_html(None, []), elem_id="stage")
-        self.status = gr.HTML(status_html(""), elem_id="status")
         with gr.Row():
             self.generate_button = gr.Button(
                 "Generate", variant="primary", size="lg", elem_id="generate", scale=4
             )
-            self.stop_button = gr.Button("Stop", elem_id="stop", scale=1, min_width=90)
+            self.stop_button = gr.Button("Stop", size="lg", elem_id="stop", scale=1, min_width=80)
+        self.status = gr.HTML(status_html(""), elem_id="status")
         self.walk = gr.Slider(
             1, 12, value=12, step=1, label="Walk through the steps", elem_id="walk",
             interactive=False,
@@ -365,8 +364,8 @@ class GenerateTab:
             self.seed = gr.Number(
                 value=FIRST_SEED, precision=0, label="Seed", elem_id="seed", scale=4, min_width=120
             )
-            self.dice = gr.Button("🎲 Random", elem_id="dice", scale=2, min_width=100)
-            self.reuse = gr.Button("♻ Reuse", elem_id="reuse", scale=2, min_width=100)
+            self.dice = gr.Button("🎲 Random", size="sm", elem_id="dice", scale=2, min_width=80)
+            self.reuse = gr.Button("♻ Reuse", size="sm", elem_id="reuse", scale=2, min_width=80)
         self.fresh = gr.Checkbox(True, label="A new seed for every click", elem_id="fresh")
         self.coat = gr.Dropdown([ANY_COAT], value=ANY_COAT, label="Coat", elem_id="coat")
         self.count = gr.Slider(1, MAX_CATS, value=1, step=1, label="Cats", elem_id="count")
@@ -383,6 +382,7 @@ class GenerateTab:
                 elem_id="guidance",
             )  # fmt: skip
             self.model = gr.Dropdown([], label="Model", elem_id="model", allow_custom_value=False)
+            self.smooth = gr.Checkbox(False, label="Smooth enlargement", elem_id="smooth")
         with gr.Accordion("Keep", open=True):
             self.scale = gr.Radio(
                 [("×1", 1), ("×4", 4), ("×8", 8)], value=8, label="Size of the download",
@@ -390,11 +390,11 @@ class GenerateTab:
             )  # fmt: skip
             with gr.Row():
                 self.download = gr.DownloadButton(
-                    "Download PNG", interactive=False, elem_id="download", min_width=120
+                    "PNG", interactive=False, elem_id="download", min_width=80, size="sm"
                 )
-                self.copy = gr.Button("Copy link", elem_id="copy", min_width=120)
+                self.copy = gr.Button("Copy link", elem_id="copy", min_width=80, size="sm")
                 self.zip = gr.DownloadButton(
-                    "Download all", interactive=False, elem_id="zip", min_width=120
+                    "All as zip", interactive=False, elem_id="zip", min_width=80, size="sm"
                 )
 
     def _build_play(self) -> None:
@@ -457,11 +457,11 @@ class GenerateTab:
     def _film_widgets(name: str) -> tuple[gr.Image, gr.DownloadButton, gr.DownloadButton]:
         film = gr.Image(
             label="Film", format="gif", interactive=False, height=300, buttons=[],
-            elem_id=name, elem_classes="moving",
+            elem_id=name, elem_classes="moving", visible=False,
         )  # fmt: skip
         with gr.Row():
-            gif = gr.DownloadButton("Download GIF", interactive=False, elem_id=f"{name}-gif")
-            mp4 = gr.DownloadButton("Download MP4", interactive=False, elem_id=f"{name}-mp4")
+            gif = gr.DownloadButton("Download GIF", visible=False, elem_id=f"{name}-gif")
+            mp4 = gr.DownloadButton("Download MP4", visible=False, elem_id=f"{name}-mp4")
         return film, gif, mp4
 
     def _wire(self, page: gr.Blocks) -> None:
@@ -473,7 +473,7 @@ class GenerateTab:
         ]  # fmt: skip
         controls = [self.count, *settings]
         private = {"api_visibility": "private", "show_progress": "hidden"}
-        drawing = {**private, "concurrency_limit": GENERATING, "concurrency_id": "draw"}
+        drawing = {**private, "concurrency_limit": None}  # the studio bounds what waits
         at_once = {**private, "queue": False}
 
         reseed = {"fn": _new_seed, "inputs": [self.fresh, self.seed], "outputs": self.seed}
@@ -490,6 +490,7 @@ class GenerateTab:
         )
         self.model.change(self.choose_model, [self.model, self.coat], self.coat, **at_once)
         self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **private)
+        self.smooth.change(None, self.smooth, None, js="(on) => { catSmooth(on) }", **private)
         self.copy.click(None, [self.seed, self.count, *settings[1:]], None, js=COPY_LINK, **private)
         self.scale.change(self.rescale, [recipe, *keep], self.download, **at_once)
 

@@ -154,10 +154,12 @@ class Studio:
     def stop(self, job: Job) -> None:
         """End a job within one step; what has formed by then is kept."""
         with self._arrived:
+            if job.done:
+                return
             job.stopped = True
             if job in self._jobs:
                 self._jobs.remove(job)
-            if not job.done and job.idle:
+            if job.idle:
                 job.finish()
 
     def draw(self, recipes: Sequence[Recipe], *, record: str = "") -> Job:

@@ -10,8 +10,8 @@ CSS = """
 .gradio-container {max-width: 1180px !important; margin: 0 auto !important}
 #title h1 {font-size: 1.9rem; margin: .2rem 0 0; letter-spacing: -.02em}
 #title p {color: var(--body-text-color-subdued); margin: .1rem 0 .4rem}
-.stage {display: grid; gap: 6px; width: 100%; aspect-ratio: 1; max-height: 560px;
-  max-width: 560px; margin: 0 auto; border-radius: 14px; overflow: hidden;
+.stage {display: grid; gap: 6px; width: 100%; aspect-ratio: 1; max-width: 512px; margin: 0 auto;
+  border-radius: 14px; overflow: hidden;
   background: var(--background-fill-secondary)}
 .stage.cats-2 {grid-template-columns: repeat(2, 1fr)}
 .stage.cats-4 {grid-template-columns: repeat(4, 1fr)}
@@ -25,7 +25,7 @@ CSS = """
 #strip img {image-rendering: pixelated}
 .moving img {image-rendering: pixelated}
 .small-button {min-width: 0 !important}
-#walk {max-width: 560px; margin: 0 auto}
+.smooth img {image-rendering: auto !important}
 """
 
 HEAD = """
@@ -35,6 +35,9 @@ window.catWalk = (step) => {
   const frames = document.querySelectorAll('.film i');
   if (!cat || !frames.length) return;
   cat.src = frames[Math.max(0, Math.min(frames.length, step) - 1)].dataset.frame;
+};
+window.catSmooth = (on) => {
+  document.querySelector('.gradio-container').classList.toggle('smooth', on);
 };
 window.catLink = (seed, count, coat, steps, sampler, guidance, model) => {
   const query = new URLSearchParams({seed, count, coat, steps, sampler, guidance, model});
@@ -51,7 +54,7 @@ window.catLink = (seed, count, coat, steps, sampler, guidance, model) => {
 
 def theme() -> gr.themes.Base:
     """Warm and plain, with the fonts that the visitor's machine has."""
-    return gr.themes.Soft(
+    return gr.themes.Default(
         primary_hue="orange",
         neutral_hue="stone",
         font=FONT,

@@ -49,8 +49,8 @@ def build_page(studio: Studio) -> gr.Blocks:
             elem_id="title",
         )
         tab = GenerateTab(studio)
+        add_endpoints(studio)  # first, so that the plain names are theirs
         tab.build(blocks)
-        add_endpoints(studio)
     blocks.examples_of_visit = tab.examples  # drawn ahead by ``serve``
     return blocks
 
@@ -78,6 +78,7 @@ def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
         "server_name": settings.host,
         "server_port": settings.port or None,
         "prevent_thread_lock": True,
+        "max_threads": settings.max_queue + 16,  # each visitor who waits holds one now and then
         "show_error": False,
         "quiet": True,
         "ssr_mode": False,
