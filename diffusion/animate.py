@@ -74,7 +74,7 @@ def write_animation(
     arrays += [arrays[-1]] * hold
     with atomic_path(path) as temporary:
         if path.suffix.lower() == ".gif":
-            duration = 1000 / frames_per_second  # milliseconds
+            duration = max(20, 1000 / frames_per_second)  # ms; browsers slow down below 20
             iio.imwrite(temporary, np.stack(arrays), duration=duration, loop=0)
         else:
             even = [frame[: frame.shape[0] & ~1, : frame.shape[1] & ~1] for frame in arrays]

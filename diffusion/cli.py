@@ -11,10 +11,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TextIO
 
 import torch
 from tqdm import tqdm
 
+from .animate import FORMATS as ANIMATION_FORMATS
 from .animate import Recorder, write_animation
 from .checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint, shipped_checkpoints
 from .config import PRESETS, SampleConfig, TrainConfig, get_preset
@@ -25,6 +27,7 @@ from .pictures import save_grid, save_picture
 from .samplers import SAMPLERS
 from .sampling import generate
 
+GRID_FORMATS = (".png", ".jpg", ".webp")
 SAMPLE_BATCH = 16  # pictures drawn at once
 MAX_SEEDS = 100_000
 TRAIN_OPTIONS = [
@@ -47,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a model on a folder or zip of pictures")
     train.add_argument("--data", required=True, metavar="PATH", help="folder or zip of pictures")
     train.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
-    train.add_argument("--preset", default="cat-64-lite", choices=list(PRESETS))
+    train.add_argument(
+        "--preset", choices=list(PRESETS), help="default: that of --init, else cat-64-lite"
+    )
     train.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
     budget = train.add_mutually_exclusive_group()
     budget.add_argument("--images", type=int, metavar="N", help="budget in training images")
@@ -117,34 +122,46 @@ def run_train(args: argparse.Namespace) -> None:
     """Train, or go on where the run in ``--out`` stopped."""
     from .trainer import STATE_NAME, Trainer, stop_on_signal  # accelerate is slow to import
 
-    preset, out = get_preset(args.preset), Path(args.out)
+    out = _folder(args.out)
+    init, start = read_checkpoint(find_checkpoint(args.init)) if args.init else (None, None)
+    own = start.preset if start and start.preset in PRESETS else "cat-64-lite"
+    preset_name = args.preset or own
+    preset = get_preset(preset_name)
     names = [*TRAIN_OPTIONS, "images", "minutes"]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     config = TrainConfig.from_dict({**preset.train, **given})
     if args.resume and not (out / STATE_NAME).exists():
         raise ValueError(f"There is no run to resume in {out}.")
-    if args.init:
-        init, info = read_checkpoint(find_checkpoint(args.init))
-        images = _load(args, info.model.image_size, info.labels)
-        info = replace(info, data=Path(args.data).stem)
+    data = Path(args.data).absolute().stem
+    if start:
+        images = _load(args, start.model.image_size, start.labels)
+        info = replace(start, data=data)
     else:
-        init, images = None, _load(args, preset.model.image_size, None)
+        images = _load(args, preset.model.image_size, None)
         model = replace(preset.model, num_classes=len(images.labels))
-        info = CheckpointInfo(
-            model=model, labels=images.labels, preset=args.preset, data=Path(args.data).stem
-        )
+        info = CheckpointInfo(model=model, labels=images.labels, preset=preset_name, data=data)
     trainer = Trainer(config, info, images, out, init=init)
     with stop_on_signal() as stop:
         finished = trainer.train(stop=stop)
     state = "Finished" if finished else "Stopped; the same command goes on"
-    print(f"{state}: {trainer.progress.images:,} images, {out}", file=sys.stderr)
+    trainer.accelerator.print(
+        f"{state}: {trainer.progress.images:,} images, {out}", file=sys.stderr
+    )
+
+
+def _folder(path: str) -> Path:
+    """The folder to write to; raises ValueError, before any work is done, if it is a file."""
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, and --out needs a folder.")
+    return folder
 
 
 def _load(args: argparse.Namespace, size: int, labels: Sequence[str] | None) -> ImageSet:
     images = load_images(
         args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=args.photos
     )
-    _print_images(images)
+    _print_images(images, every_file=False, to=sys.stderr)
     return images
 
 
@@ -154,6 +171,11 @@ def run_sample(args: argparse.Namespace) -> None:
         raise ValueError(
             "Say where the pictures go: --out DIR, --grid FILE.png or --animation FILE.gif."
         )
+    if args.out:
+        _folder(args.out)
+    for path, endings in ((args.grid, GRID_FORMATS), (args.animation, ANIMATION_FORMATS)):
+        if path and Path(path).suffix.lower() not in endings:
+            raise ValueError(f"{path} must end in {' or '.join(endings)}.")
     seeds = parse_seeds(args.seeds)
     config = SampleConfig(sampler=args.sampler, num_steps=args.steps, guidance=args.guidance)
     denoiser = Denoiser.load(find_checkpoint(args.checkpoint), device=choose_device())
@@ -184,7 +206,7 @@ def run_inspect(args: argparse.Namespace) -> None:
     if args.path in shipped_checkpoints() or args.path.endswith(".safetensors"):
         _print_checkpoint(find_checkpoint(args.path))
     else:
-        _print_images(load_images(args.path, image_size=64), every_file=True)
+        _print_images(load_images(args.path, image_size=64), every_file=True, to=sys.stdout)
 
 
 def _print_checkpoint(path: Path) -> None:
@@ -198,13 +220,13 @@ def _print_checkpoint(path: Path) -> None:
     print(f"  labels        {', '.join(info.labels) or 'none'}")
 
 
-def _print_images(images: ImageSet, *, every_file: bool = False) -> None:
-    print(f"{len(images):,} pictures, {len(images.skipped):,} left out", file=sys.stderr)
+def _print_images(images: ImageSet, *, every_file: bool, to: TextIO) -> None:
+    print(f"{len(images):,} pictures, {len(images.skipped):,} left out", file=to)
     shown = images.skipped if every_file else images.skipped[:10]
     for skipped in shown:
-        print(f"  {skipped.name}: {skipped.reason}", file=sys.stderr)
+        print(f"  {skipped.name}: {skipped.reason}", file=to)
     if len(images.skipped) > len(shown):
-        print("  …", file=sys.stderr)
+        print("  …", file=to)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -213,7 +235,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = build_parser().parse_args(arguments)
         args.run(args)
     except (ValueError, OSError) as error:
-        print(f"Error: {error}", file=sys.stderr)
+        # An error from a data worker brings its traceback along; what went wrong is the last line.
+        message = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        print(f"Error: {message}", file=sys.stderr)
+        return 1
+    except (MemoryError, torch.OutOfMemoryError):
+        print("Error: Memory ran out.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import signal
 import stat
+import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +65,8 @@ class Folder:
         names, skipped = [], []
         for root, folders, files in os.walk(self.path):
             folders[:] = sorted(f for f in folders if not f.startswith("."))
-            for file in sorted(files):
+            links = [folder for folder in folders if Path(root, folder).is_symlink()]
+            for file in sorted(files + links):
                 full = Path(root, file)
                 name = full.relative_to(self.path).as_posix()
                 if file.startswith(".") or file in ("Thumbs.db", "desktop.ini"):
@@ -101,10 +104,10 @@ class Zip:
         return self._open[1]
 
     def names(self) -> tuple[list[str], list[Skipped]]:
-        entries = [e for e in self.archive().infolist() if not e.is_dir()]
+        entries = [e for e in self.archive().infolist() if not e.filename.endswith("/")]
         if len(entries) > MAX_ENTRIES:
             raise ValueError(f"{self.path.name} has more than {MAX_ENTRIES:,} files.")
-        names, skipped, seen = [], [], set()
+        names, skipped = [], []
         for entry in entries:
             name = entry.filename
             parts = PurePosixPath(name.replace("\\", "/")).parts
@@ -113,9 +116,8 @@ class Zip:
             ):
                 continue  # what operating systems leave behind
             reason = self._refusal(entry, parts)
-            if reason is None and name in seen:
-                reason = "a second entry of that name"
-            seen.add(name)
+            if reason is None and self.archive().getinfo(name) is not entry:
+                reason = "another entry has that name"  # read() would open that one, the last
             if reason:
                 skipped.append(Skipped(name, reason))
             else:
@@ -124,12 +126,14 @@ class Zip:
 
     @staticmethod
     def _refusal(entry: zipfile.ZipInfo, parts: Sequence[str]) -> str | None:
-        if ".." in parts or entry.filename.startswith(("/", "\\")) or ":" in parts[0]:
+        if not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]:
             return "a name that points outside the archive"
         if stat.S_ISLNK(entry.external_attr >> 16):
             return "a link"
         if entry.flag_bits & 0x1:
             return "encrypted"
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            return "an unusual compression"  # Python unpacks bzip2 and LZMA without any limit
         if entry.file_size > MAX_FILE_BYTES:
             return f"more than {MAX_FILE_BYTES // 1_000_000} MB"
         if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
@@ -166,12 +170,18 @@ def read_labels(path: str | Path) -> dict[str, str]:
         raise ValueError(f"There is no labels file at {path}.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file, restval="")
+            columns, rows = reader.fieldnames or (), list(reader)
     except (UnicodeDecodeError, csv.Error):
         raise ValueError(f"{path.name} is not a CSV file in UTF-8.") from None
-    if not rows or not {"file", "label"} <= set(rows[0]):
+    if not {"file", "label"} <= set(columns):
         raise ValueError(f"{path.name} needs the columns 'file' and 'label'.")
-    return {row["file"]: row["label"].strip() for row in rows if (row["label"] or "").strip()}
+    return {_composed(row["file"]): row["label"].strip() for row in rows if row["label"].strip()}
+
+
+def _composed(name: str) -> str:
+    """The name with one code point a letter: macOS takes "é" apart, and a CSV may not."""
+    return unicodedata.normalize("NFC", name)
 
 
 # -- a set of pictures ------------------------------------------------------------------------
@@ -212,9 +222,10 @@ class ImageSet:
         """Training and held-out part. At most a tenth is held out, chosen by a hash of the names,
         so that the choice survives when pictures are added or the order changes."""
         count = min(holdout, len(self) // 10)
-        order = sorted(
-            range(len(self)), key=lambda i: hashlib.sha256(self.names[i].encode()).digest()
-        )
+        digests = [
+            hashlib.sha256(name.encode(errors="surrogatepass")).digest() for name in self.names
+        ]
+        order = sorted(range(len(self)), key=digests.__getitem__)
         return self.subset(sorted(order[count:])), self.subset(sorted(order[:count]))
 
     def get(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -268,16 +279,23 @@ def load_images(
         photos = not all(scan.square for _, scan in kept)
     stored = largest if photos else image_size
     in_memory = len(kept) * 3 * stored**2 <= in_memory_bytes
-    classes = [by_name.get(n, by_name.get(PurePosixPath(n).name)) for n, _ in kept]
+    composed = [_composed(name) for name, _ in kept]
+    classes = [by_name.get(n, by_name.get(PurePosixPath(n).name)) for n in composed]
+    if by_name and not any(classes):
+        raise ValueError(f"{Path(labels_csv).name} names none of the pictures in {path}.")
     label_names = tuple(labels) if labels is not None else tuple(sorted(set(by_name.values())))
     unknown = {c for c in classes if c is not None} - set(label_names)
     if unknown:
         raise ValueError(f"The labels {', '.join(sorted(unknown))} are unknown to this model.")
     ids = [-1 if c is None else label_names.index(c) for c in classes]
     kept_names = tuple(name for name, _ in kept)
-    with ThreadPoolExecutor() as pool:
-        tensors = pool.map(lambda n: _to_tensor(source, n, stored), kept_names if in_memory else ())
-        pixels = torch.stack(list(tensors)) if in_memory else None
+    pixels = None
+    if in_memory:
+        pixels = torch.empty(len(kept), 3, stored, stored, dtype=torch.uint8)
+        with ThreadPoolExecutor() as pool:
+            tensors = pool.map(lambda n: _to_tensor(source, n, stored), kept_names)
+            for row, tensor in zip(pixels, tensors, strict=True):
+                row.copy_(tensor)
     return ImageSet(
         source=source,
         names=kept_names,
@@ -311,7 +329,10 @@ def _scan(source: Folder | Zip, name: str, size: int, smallest: int) -> _Scan | 
 
 
 def _to_tensor(source: Folder | Zip, name: str, size: int) -> Tensor:
-    picture = fit_square(decode_image(source.read(name)), size)
+    try:
+        picture = fit_square(decode_image(source.read(name)), size)
+    except ValueError as error:  # it was whole when it was scanned
+        raise ValueError(f"{name} has changed: {error}.") from None
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
@@ -341,32 +362,54 @@ def batch_indices(num_images: int, batch_size: int, step: int, *, seed: int) -> 
 
 
 class _Stream(Dataset):
-    """Batch ``i`` is the pictures at the indices of training step ``first + i``."""
+    """Item ``i`` is a share of the batch of training step ``first + i``."""
 
-    def __init__(self, images: ImageSet, batch_size: int, first: int, seed: int) -> None:
+    def __init__(
+        self, images: ImageSet, batch_size: int, first: int, seed: int, share: slice
+    ) -> None:
         self.images, self.batch_size, self.first, self.seed = images, batch_size, first, seed
+        self.share = share
 
     def __len__(self) -> int:
         return 2**62
 
     def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
-        return self.images.get(
-            batch_indices(len(self.images), self.batch_size, self.first + i, seed=self.seed)
-        )
+        step = self.first + i
+        indices = batch_indices(len(self.images), self.batch_size, step, seed=self.seed)
+        return self.images.get(indices[self.share])
 
 
 def training_batches(
-    images: ImageSet, batch_size: int, *, first_step: int, seed: int, workers: int = 4
+    images: ImageSet,
+    batch_size: int,
+    *,
+    first_step: int,
+    seed: int,
+    share: slice = slice(None),
+    workers: int = 4,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless batches (uint8 pictures, classes) from step ``first_step`` on.
 
     A set in memory is indexed where it lies; a larger one is decoded ahead by worker processes.
+    Where several processes train, ``share`` is the part of each batch that this one gets.
     """
-    stream = _Stream(images, batch_size, first_step, seed)
+    stream = _Stream(images, batch_size, first_step, seed, share)
     if images.pixels is not None:
         return (stream[i] for i in range(len(stream)))
-    order = ([i] for i in range(len(stream)))
-    return iter(DataLoader(stream, batch_sampler=order, collate_fn=_only, num_workers=workers))
+    loader = DataLoader(
+        stream,
+        batch_sampler=([i] for i in range(len(stream))),
+        collate_fn=_only,
+        num_workers=workers,
+        worker_init_fn=_outlive_signals,
+    )
+    return iter(loader)
+
+
+def _outlive_signals(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach every process of a group; the trainer needs its workers to save."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _only(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,10 @@ MAX_PIXELS = 64_000_000  # before decoding; a 64 megapixel RGB picture takes 192
 HASH_SIDE = 16  # the difference hash has HASH_SIDE ** 2 bits
 HASH_DISTANCE = 24  # differing bits up to which two pictures count as copies
 
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is refused, whatever others have set
+# Pillow's warning comes above its own limit, ours is lower. (catch_warnings is not thread-safe.)
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 def decode_image(data: bytes) -> Image.Image:
     """First frame of an encoded picture: RGB, turned upright, transparency over white.
@@ -21,9 +25,7 @@ def decode_image(data: bytes) -> Image.Image:
     Raises ValueError with the reason, in words that fit after "cat.jpg: ".
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(f"more than {MAX_PIXELS // 1_000_000} megapixels") from None
     except Exception:  # whatever a broken header does to the format's parser
@@ -48,9 +50,6 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
-
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False
 
 
 def fit_square(image: Image.Image, size: int) -> Image.Image:
@@ -78,11 +77,12 @@ def find_copies(
     plain, mirror = (np.stack(h).astype(np.float32) for h in (hashes, mirrored))
     same = plain.shape[1] - 2 * distance  # +-1 vectors: dot product = bits - 2 * distance
     copies: dict[int, int] = {}
-    for start in range(0, len(plain), 1024):
-        block = plain[start : start + 1024]
-        close = (block @ plain.T >= same) | (block @ mirror.T >= same)
-        for row, column in zip(*np.nonzero(close), strict=True):
-            index, earlier = start + int(row), int(column)
-            if earlier < index and index not in copies and earlier not in copies:
-                copies[index] = earlier
+    original = np.ones(len(plain), dtype=bool)
+    for start in range(0, len(plain), 256):
+        block, others = plain[start : start + 256], slice(0, start + 256)
+        close = (block @ plain[others].T >= same) | (block @ mirror[others].T >= same)
+        for index, row in enumerate(close, start):
+            earlier = np.flatnonzero(row[:index] & original[:index])
+            if len(earlier):
+                copies[index], original[index] = int(earlier[0]), False
     return copies

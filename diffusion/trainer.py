@@ -98,6 +98,21 @@ def step_generators(
     return torch.Generator().manual_seed(first), torch.Generator(device).manual_seed(second)
 
 
+@contextmanager
+def _oom_as_sentence() -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+        symptoms = ("not enough memory", "can't allocate", "killed by signal")  # CPU, data workers
+        if memory or any(symptom in str(error) for symptom in symptoms):
+            raise TrainingError(
+                "Memory ran out; the last checkpoint is kept. Try a smaller --batch-size, or more "
+                "--accumulate."
+            ) from None
+        raise
+
+
 class Trainer:
     """One run: a folder with its state, weights, metrics and samples.
 
@@ -106,6 +121,7 @@ class Trainer:
     from there.
     """
 
+    @_oom_as_sentence()
     def __init__(
         self,
         config: TrainConfig,
@@ -136,7 +152,10 @@ class Trainer:
             self.denoiser.parameterization.P_std = config.P_std
         unet = self.denoiser.model
         if init is not None:
-            unet.load_state_dict(init)
+            try:
+                unet.load_state_dict(init)
+            except RuntimeError:
+                raise ValueError("The weights to start from do not fit their own config.") from None
         self.ema = ExponentialMovingAverage(unet, halflife_images=config.ema_halflife_images)
         optimizers = build_optimizers(
             unet,
@@ -156,6 +175,7 @@ class Trainer:
 
     # -- the loop -----------------------------------------------------------------------------
 
+    @_oom_as_sentence()
     def train(self, *, stop: Callable[[], bool] = lambda: False) -> bool:
         """Train until the budget is spent (returns True) or ``stop()`` (returns False).
 
@@ -165,8 +185,9 @@ class Trainer:
         config, progress = self.config, self.progress
         self._write_run()
         batches = training_batches(
-            self.images, config.batch_size, first_step=progress.step, seed=config.seed
-        )
+            self.images, config.batch_size, first_step=progress.step, seed=config.seed,
+            share=slice(self.accelerator.process_index, None, self.accelerator.num_processes),
+        )  # fmt: skip
         window = _Window(progress)
         last_save = time.monotonic()
         bar = tqdm(
@@ -174,7 +195,7 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}",
         )  # fmt: skip
-        with _oom_as_sentence(), bar:
+        with bar:
             while progress.fraction(config) < 1:
                 started = time.monotonic()
                 loss, grad_norm = self._step(*next(batches))
@@ -184,7 +205,7 @@ class Trainer:
                 window.add(loss, grad_norm)
                 bar.n = 100 * progress.fraction(config)
                 if progress.step % 10 == 0:
-                    self._require_finite(window)
+                    self._require_finite(window.loss, window.grad_norm)
                     bar.set_postfix_str(f"{window.summary(progress)}", refresh=False)
                     bar.refresh()
                 stopping, saving = self._agree(
@@ -196,6 +217,7 @@ class Trainer:
                     window = _Window(progress)
                     last_save = time.monotonic()
                     progress.seconds += last_save - started
+                    self._agree()  # the others did not save: without this their clocks are behind
                 if stopping:
                     return False
             if window.steps:
@@ -211,7 +233,8 @@ class Trainer:
         return [bool(flag) for flag in agreed]
 
     def _step(self, pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimizer step on a batch of uint8 pictures; returns loss and gradient norm."""
+        """One optimizer step on uint8 pictures, this process's share of the batch; returns loss
+        and gradient norm."""
         config, accelerator = self.config, self.accelerator
         generator, noise_generator = step_generators(
             config.seed, self.progress.step, accelerator.process_index, self.device
@@ -221,8 +244,7 @@ class Trainer:
         for optimizer, peak in zip(self.optimizers, self.peak_lrs, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
-        share = slice(accelerator.process_index, None, accelerator.num_processes)
-        x0, labels, augment = self._prepare(pictures[share], classes[share], generator)
+        x0, labels, augment = self._prepare(pictures, classes, generator)
         sigma = self.denoiser.parameterization.training_sigma(len(x0), generator).to(self.device)
         noise = torch.randn(x0.shape, generator=noise_generator, device=self.device)
         total = torch.zeros((), device=self.device)
@@ -260,8 +282,8 @@ class Trainer:
         labels = torch.where(dropped | (classes < 0), null, classes)
         return x0, labels.to(self.device), augment.to(self.device)
 
-    def _require_finite(self, window: _Window) -> None:
-        if not math.isfinite(window.loss + window.grad_norm):
+    def _require_finite(self, *values: float) -> None:
+        if not math.isfinite(sum(values)):
             saved = self.out / WEIGHTS_NAME
             kept = (
                 f"The last good checkpoint is {saved}." if saved.exists() else "Nothing was saved."
@@ -275,15 +297,19 @@ class Trainer:
 
     def _checkpoint(self, window: _Window) -> None:
         """State, half-precision EMA weights, samples, held-out loss and a line of metrics."""
-        self._require_finite(window)
+        largest = [p.abs().max() for p in (*self.unet.parameters(), *self.ema.module.parameters())]
+        halved = torch.stack(largest).max().half()  # what it will be in the file
+        self._require_finite(window.loss, window.grad_norm, float(halved))
         if not self.accelerator.is_main_process:
             return
         averaged = self.averaged()
+        heldout = heldout_loss(averaged, self.heldout, device=self.device)
+        self._require_finite(heldout or 0.0)
         record: dict[str, Any] = {
             "images_seen": averaged.info.images_seen,
             "minutes": round(self.progress.seconds / 60, 3),
             **window.record(self.progress),
-            "heldout_loss": heldout_loss(averaged, self.heldout, device=self.device),
+            "heldout_loss": heldout,
             "lr": self.optimizers[0].param_groups[0]["lr"],
         }
         self._save_state()
@@ -333,11 +359,14 @@ class Trainer:
 
     def _load_state(self, optimizers: list[torch.optim.Optimizer]) -> None:
         tensors, metadata = read_tensors(self.out / STATE_NAME)
+        if not {"info", "train", "progress"} <= set(metadata):
+            raise ValueError(f"{STATE_NAME} in {self.out} is not the state of a training run.")
         if CheckpointInfo.from_dict(metadata["info"]) != self.info:
             raise ValueError(
                 f"{self.out} holds a run of another network or start; choose another --out."
             )
-        now, then = self.config.to_dict(), metadata["train"]
+        # By way of the class, so that settings which are newer than the run get their defaults.
+        now, then = self.config.to_dict(), TrainConfig.from_dict(metadata["train"]).to_dict()
         changed = [key for key in now if now[key] != then[key] and key not in CHANGEABLE]
         if changed:
             raise ValueError(
@@ -432,20 +461,6 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _oom_as_sentence() -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if memory or "not enough memory" in str(error) or "can't allocate" in str(error):
-            raise TrainingError(
-                "Memory ran out; the last checkpoint is kept. Try a smaller --batch-size, or more "
-                "--accumulate."
-            ) from None
-        raise
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -6,8 +6,7 @@ Pictures come back as PNG files that carry their recipes, beside those recipes a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
@@ -16,9 +15,9 @@ from gradio.data_classes import FileData
 from diffusion import SampleConfig
 
 from .files import save_file
-from .films import Film, film_of, morph_of
+from .films import Film, Pace, film_of, morph_of
 from .forms import number, read_count, read_recipe_form, read_seeds, read_upload, whole_number
-from .generation import Busy, Job, Studio
+from .generation import Job, Studio
 from .png_metadata import encode_png, read_recipe
 from .recipe import Recipe, embed_mask, embed_picture, morph, variations
 
@@ -92,17 +91,16 @@ class Endpoints:
 
     def animate(
         self, seed: int = 0, coat: str = "", steps: int = STEPS, sampler: str = SAMPLER,
-        guidance: float = 1.0, model: str = "", noisy: bool = False, seconds: float = 2.0,
-        speed: float = 15.0, hold: float = 1.0,
-    ) -> dict:  # fmt: skip
+        guidance: float = 1.0, model: str = "", noisy: bool = False,
+        seconds: float = Pace.seconds,
+        speed: float = Pace.speed, hold: float = Pace.hold,
+    ) -> Iterator[dict]:  # fmt: skip
         """How a cat formed, as GIF and MP4."""
         recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-        film = film_of(
-            self.studio, recipe, record="noisy" if noisy else "denoised",
-            seconds=number(seconds, "Seconds"), speed=number(speed, "Speed"),
-            hold=number(hold, "Hold"),
-        )  # fmt: skip
-        return _film(film)
+        pace = Pace(seconds, speed, hold)
+        job = self.studio.submit([recipe], record="noisy" if noisy else "denoised")
+        yield from self._watch(job)
+        yield _film(film_of(job, pace))
 
     def morph(
         self, seeds: list[int], coats: list[str] | None = None, frames: int = 12,
@@ -151,33 +149,11 @@ def add_endpoints(studio: Studio) -> None:
     for name in (
         "generate", "animate", "morph", "variations", "from_picture", "repaint", "restore",
     ):  # fmt: skip
-        function = getattr(endpoints, name)
-        gr.api(_with_sentences(function), api_name=name, concurrency_limit=None)
-
-
-def _with_sentences(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same endpoint; a mistake of the caller comes back as its sentence."""
-    streams = function.__name__ != "animate"
-
-    @wraps(function)
-    def stream(*args: Any) -> Iterator[dict]:
-        try:
-            yield from function(*args)
-        except (ValueError, Busy) as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    @wraps(function)
-    def single(*args: Any) -> dict:
-        try:
-            return function(*args)
-        except (ValueError, Busy) as error:
-            raise gr.Error(str(error), print_exception=False) from None
-
-    return stream if streams else single
+        gr.api(getattr(endpoints, name), api_name=name, concurrency_limit=None)
 
 
 def _path(value: Any) -> str | None:
-    """Path of an uploaded file; Gradio has checked that it lies in its upload folder."""
+    """Path that a file input names; ``read_upload`` checks that it was uploaded."""
     return value.get("path") if isinstance(value, dict) else None
 
 

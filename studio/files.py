@@ -16,6 +16,11 @@ def save_file(data: bytes, name: str) -> str:
     return save_bytes_to_cache(data, name, get_upload_folder())
 
 
+def still_there(paths: Sequence[str]) -> list[str]:
+    """Those of the files that Gradio has not cleared away, as it does in a long visit."""
+    return [path for path in paths if Path(path).is_file()]
+
+
 def save_zip(paths: Sequence[str]) -> str | None:
     """A zip of files, numbered in their order; None if there are none."""
     if not paths:

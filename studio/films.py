@@ -13,8 +13,8 @@ from diffusion.animate import retime, write_animation
 from diffusion.pictures import to_image
 
 from .files import save_file
-from .generation import Job, Studio
-from .recipe import Recipe
+from .forms import number
+from .generation import Job
 
 SCALE = 4  # each pixel of a picture is so many pixels wide in a film
 MAX_SECONDS = 10.0
@@ -29,25 +29,33 @@ class Film:
     mp4: str
 
 
-def film_of(
-    studio: Studio, recipe: Recipe, *, record: str, seconds: float, speed: float, hold: float
-) -> Film:
-    """How the cat of a recipe formed: drawn again, so that nothing had to be kept.
+@dataclass(frozen=True)
+class Pace:
+    """How long a film takes and how fast it runs. Raises ValueError for values out of range."""
 
-    record: "denoised" or "noisy"; seconds of forming, speed in frames a second, and hold in seconds
-    on the last frame. Raises ValueError for values out of range.
-    """
-    if not 0.5 <= seconds <= MAX_SECONDS or not 0 <= hold <= MAX_SECONDS:
-        raise ValueError(
-            f"An animation takes 0.5 to {MAX_SECONDS:g} seconds, and may hold as long."
-        )
-    if not 1 <= speed <= MAX_SPEED:
-        raise ValueError(f"An animation has 1 to {MAX_SPEED:g} frames a second.")
-    if record not in ("denoised", "noisy"):
-        raise ValueError("An animation shows the denoised or the noisy picture.")
-    job = studio.draw([recipe], record=record)
-    frames = [to_image(frame, scale=SCALE) for frame in job.frames[0]]
-    return _write(retime(frames, max(2, round(seconds * speed))), f"cat-{recipe.seed}", speed, hold)
+    seconds: float = 2.0  # of forming
+    speed: float = 15.0  # frames a second
+    hold: float = 1.0  # seconds on the last frame
+
+    def __post_init__(self) -> None:
+        seconds, hold = number(self.seconds, "Seconds"), number(self.hold, "Hold")
+        if not 0.5 <= seconds <= MAX_SECONDS or not 0 <= hold <= MAX_SECONDS:
+            raise ValueError(
+                f"An animation takes 0.5 to {MAX_SECONDS:g} seconds, and may hold as long."
+            )
+        if not 1 <= number(self.speed, "Speed") <= MAX_SPEED:
+            raise ValueError(f"An animation has 1 to {MAX_SPEED:g} frames a second.")
+
+
+def film_of(job: Job, pace: Pace) -> Film:
+    """How the first cat of a finished job formed; the job must have recorded it."""
+    if job.stopped or not job.frames[0]:
+        raise ValueError("Stopped before the animation was whole.")
+    frames = retime(
+        [to_image(frame, scale=SCALE) for frame in job.frames[0]],
+        max(2, round(pace.seconds * pace.speed)),
+    )
+    return _write(frames, f"cat-{job.recipes[0].seed}", pace.speed, pace.hold)
 
 
 def morph_of(job: Job, *, speed: float) -> Film:

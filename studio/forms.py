@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from pathlib import Path
 from typing import Any
 
+from gradio.utils import get_upload_folder
 from PIL import Image
 
 from diffusion.images import decode_image
@@ -16,6 +18,8 @@ ANY_COAT = "any"
 MAX_CATS = 16
 MAX_UPLOAD_BYTES = 20_000_000
 
+_decoding = threading.Lock()  # a large picture takes much memory; many of them come one by one
+
 
 def random_seed() -> int:
     """A seed short enough to be read aloud."""
@@ -24,6 +28,8 @@ def random_seed() -> int:
 
 def whole_number(value: Any, what: str) -> int:
     """An int from a JSON number. Raises ValueError for text, fractions, infinities and None."""
+    if value is None:
+        raise ValueError(f"{what} is missing.")
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value // 1:
         raise ValueError(f"{what} must be a whole number, not {str(value)[:40]!r}.")
     return int(value)
@@ -31,6 +37,8 @@ def whole_number(value: Any, what: str) -> int:
 
 def number(value: Any, what: str) -> float:
     """A float from a JSON number. Raises ValueError for anything else."""
+    if value is None:
+        raise ValueError(f"{what} is missing.")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{what} must be a number, not {str(value)[:40]!r}.")
     return float(value)
@@ -81,15 +89,19 @@ def read_seeds(value: Any) -> list[int]:
 
 
 def read_upload(path: Any, what: str = "The picture") -> Image.Image:
-    """An uploaded picture, upright RGB. Raises ValueError with a sentence."""
+    """An uploaded picture, upright RGB. Raises ValueError with a sentence.
+
+    Any path but one in Gradio's upload folder is refused: a script can name what it likes.
+    """
     if not isinstance(path, str) or not path:
         raise ValueError(f"{what} is missing.")
-    file = Path(path)
-    if not file.is_file():
+    file = Path(path).resolve()
+    if not file.is_relative_to(Path(get_upload_folder()).resolve()) or not file.is_file():
         raise ValueError(f"{what} must be an uploaded file, not an address.")
     if file.stat().st_size > MAX_UPLOAD_BYTES:
         raise ValueError(f"{what} is larger than {MAX_UPLOAD_BYTES // 1_000_000} MB.")
     try:
-        return decode_image(file.read_bytes())
+        with _decoding:
+            return decode_image(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{what} cannot be used: {error}.") from None

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from diffusion import SAMPLERS, SampleConfig
 
-from .files import save_file, save_zip
-from .films import Film, film_of, morph_of
+from .files import save_file, save_zip, still_there
+from .films import Film, Pace, film_of, morph_of
 from .forms import (
     ANY_COAT,
     MAX_CATS,
+    number,
     random_seed,
     read_count,
     read_recipe_form,
@@ -27,7 +28,7 @@ from .forms import (
     read_upload,
     whole_number,
 )
-from .generation import Busy, Job, Studio
+from .generation import Busy, Job, Studio, Update
 from .png_metadata import encode_png, read_recipe
 from .recipe import Recipe, embed_mask, embed_picture, morph, variations
 from .stage import progress_text, result_text, stage_html, status_html
@@ -50,7 +51,7 @@ class GenerateTab:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         self._jobs: dict[str, Job] = {}  # the running job of each visit, for Stop
-        self._examples: list[str] = []
+        self._examples: list[tuple[bytes, str]] = []
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -76,7 +77,10 @@ class GenerateTab:
         """Nine cats around the one on the stage."""
         try:
             recipes = variations(
-                _current(recipe), count=9, strength=strength, first_seed=random_seed()
+                _current(recipe),
+                count=9,
+                strength=number(strength, "How far"),
+                first_seed=random_seed(),
             )
         except ValueError as error:
             yield self._failed(error)
@@ -92,6 +96,7 @@ class GenerateTab:
             recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
             picture = read_upload((editor or {}).get("composite"))
             embedded = embed_picture(picture, self._size(recipe.model))
+            strength = number(strength, "How much becomes noise")
             recipe = dataclasses.replace(recipe, picture=embedded, strength=strength)
         except ValueError as error:
             yield self._failed(error)
@@ -140,23 +145,22 @@ class GenerateTab:
         yield from self.restore(path, scale, strip, request)
 
     def animate(
-        self, recipe: dict | None, kind: str, seconds: float, speed: float, hold: float
-    ) -> Iterator[tuple[Any, ...]]:
-        """How the cat on the stage formed, as GIF and MP4."""
+        self, recipe: dict | None, kind: str, seconds: Any, speed: Any, hold: Any,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+        """How the cat on the stage formed, as GIF and MP4: drawn again, so nothing need be kept."""
         try:
+            pace = Pace(seconds, speed, hold)
             record = "noisy" if kind == "the noisy picture" else "denoised"
-            yield self._show_film(
-                film_of(
-                    self.studio, _current(recipe), record=record,
-                    seconds=seconds, speed=speed, hold=hold,
-                )
-            )  # fmt: skip
+            job = self.studio.submit([_current(recipe)], record=record)
+            yield from self._film_progress(job, request)
+            yield self._show_film(film_of(job, pace))
         except (ValueError, Busy) as error:
             yield gr.skip(), gr.skip(), gr.skip(), status_html(str(error), error=True)
 
     def morph(
         self, seeds: Any, coats: list[str], frames: Any, coat: Any, steps: Any, sampler: Any,
-        guidance: Any, model: Any,
+        guidance: Any, model: Any, request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """A loop from cat to cat, as GIF and MP4."""
         try:
@@ -168,9 +172,7 @@ class GenerateTab:
             ]
             recipes = morph(stops, frames=whole_number(frames, "The number of frames"))
             job = self.studio.submit(recipes)
-            for update in self.studio.watch(job):
-                text = "Done" if update.done else progress_text(update)
-                yield gr.skip(), gr.skip(), gr.skip(), status_html(text)
+            yield from self._film_progress(job, request)
             yield self._show_film(morph_of(job, speed=12.0))
         except (ValueError, Busy) as error:
             yield gr.skip(), gr.skip(), gr.skip(), status_html(str(error), error=True)
@@ -183,6 +185,7 @@ class GenerateTab:
 
     def rescale(self, recipe: dict | None, scale: int, strip: list[str]) -> Any:
         """The download in another size."""
+        strip = still_there(strip)
         if not recipe or not strip:
             return gr.skip()
         with Image.open(strip[0]) as small:
@@ -244,12 +247,10 @@ class GenerateTab:
         self, recipes: Sequence[Recipe], scale: int, strip: list[str], request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         """Draw recipes, showing them as they form; yields values for ``self.drawn``."""
-        visit = request.session_hash or ""
         idle = [gr.skip()] * 6
         try:
             job = self.studio.submit(recipes, record="denoised")
-            self._jobs[visit] = job
-            for update in self.studio.watch(job):
+            for update in self._watch(job, request):
                 if not update.done:
                     stage = (
                         gr.skip() if update.pictures is None
@@ -259,14 +260,27 @@ class GenerateTab:
         except (ValueError, Busy) as error:
             yield self._failed(error)
             return
-        finally:
-            if self._jobs.get(visit) is locals().get("job"):
-                self._jobs.pop(visit, None)
         yield self._finished(job, scale, strip)
+
+    def _watch(self, job: Job, request: gr.Request) -> Iterator[Update]:
+        """Updates of a job that this visit's Stop can end."""
+        visit = request.session_hash or ""
+        self._jobs[visit] = job
+        try:
+            yield from self.studio.watch(job)
+        finally:
+            if self._jobs.get(visit) is job:
+                del self._jobs[visit]
+
+    def _film_progress(self, job: Job, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        for update in self._watch(job, request):
+            text = "Writing the film" if update.done else progress_text(update)
+            yield gr.skip(), gr.skip(), gr.skip(), status_html(text)
 
     def _finished(self, job: Job, scale: int, strip: list[str]) -> tuple[Any, ...]:
         if job.pictures is None:
             return (gr.skip(), status_html("Stopped before the first step."), *[gr.skip()] * 6)
+        strip = still_there(strip)
         text = result_text(
             job.recipes[0], len(job.recipes), job.seconds, stopped=job.stopped, note=job.note
         )
@@ -310,7 +324,10 @@ class GenerateTab:
         return self.studio.library.get(model).info.model.image_size
 
     def examples(self) -> list[str]:
-        """PNG files of the first cats that a visit sees, drawn once."""
+        """PNG files of the first cats that a visit sees: drawn once, written for each visit.
+
+        A file lives no longer than ``delete_cache`` says, the program perhaps for months.
+        """
         if not self._examples:
             coats = ["", *self.studio.library.get().info.labels]
             recipes = [
@@ -318,10 +335,10 @@ class GenerateTab:
             ]
             job = self.studio.draw(recipes)
             self._examples = [
-                _save_png(picture, recipe)
+                (encode_png(picture, recipe), f"cat-{recipe.seed}.png")
                 for picture, recipe in zip(job.pictures, job.recipes, strict=True)
             ]
-        return list(self._examples)
+        return [save_file(png, name) for png, name in self._examples]
 
     @staticmethod
     def _show_film(film: Film) -> tuple[Any, Any, Any, str]:
@@ -339,8 +356,8 @@ class GenerateTab:
                 self._build_controls()
         gr.Markdown("Cats of this visit: click one to have it back.", elem_id="strip-label")
         self.strip = gr.Gallery(
-            label="Cats of this visit", show_label=False, elem_id="strip", columns=12,
-            height=120, format="png", object_fit="contain", allow_preview=False,
+            label="Cats of this visit", show_label=False, elem_id="strip", height=150,
+            format="png", object_fit="contain", allow_preview=False,
             interactive=False, buttons=[],
         )  # fmt: skip
         self._build_play()
@@ -348,7 +365,7 @@ class GenerateTab:
 
     def _build_stage(self) -> None:
         self.stage = gr.HTML(stage_html(None, []), elem_id="stage")
-        with gr.Row():
+        with gr.Row(equal_height=True):
             self.generate_button = gr.Button(
                 "Generate", variant="primary", size="lg", elem_id="generate", scale=4
             )
@@ -485,10 +502,10 @@ class GenerateTab:
         self.stop_button.click(self.stop, **at_once)
         self.dice.click(random_seed, None, self.seed, **at_once)
         self.reuse.click(_reuse_seed, recipe, [self.seed, self.fresh], **at_once)
-        self.sampler.change(
+        self.sampler.input(
             self.choose_sampler, [self.sampler, self.steps], [self.steps, self.hint], **at_once
         )
-        self.model.change(self.choose_model, [self.model, self.coat], self.coat, **at_once)
+        self.model.input(self.choose_model, [self.model, self.coat], self.coat, **at_once)
         self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **private)
         self.smooth.change(None, self.smooth, None, js="(on) => { catSmooth(on) }", **private)
         self.copy.click(None, [self.seed, self.count, *settings[1:]], None, js=COPY_LINK, **private)
@@ -536,6 +553,7 @@ def _reuse_seed(recipe: dict | None) -> tuple[Any, bool]:
 
 def _take_cat(strip: list[str]) -> Any:
     """The newest cat as the picture to paint on, large enough for a brush."""
+    strip = still_there(strip)
     if not strip:
         return gr.skip()
     with Image.open(strip[0]) as image:

@@ -12,6 +12,7 @@ import contextvars
 import dataclasses
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -220,7 +221,8 @@ class Studio:
         start = build_start(first.model.denoiser, recipes)
         observer = _Observer(turn)
         callback = None if space.on_zero_gpu() else observer  # it cannot cross the process border
-        pictures = first.context.run(self._run, first.model.name, start, recipes[0], callback)
+        model = first.model.name, first.model.hash
+        pictures = first.context.run(self._run, *model, start, recipes[0], callback)
         for (job, row), picture in zip(turn, pictures, strict=True):
             if not (job.stopped and row in observer.stopped_rows.get(job, ())):
                 _store(job, row, picture)
@@ -233,12 +235,13 @@ class Studio:
     def _draw_batch(
         self,
         model_name: str,
+        model_hash: str,
         start: Start,
         recipe: Recipe,
         callback: Callable[[Step], bool] | None,
     ) -> Tensor:
         """What ZeroGPU gives a GPU to: its arguments and result can cross a process border."""
-        denoiser = self.library.get(model_name).denoiser
+        denoiser = self.library.recall(model_name, model_hash).denoiser
         device = next(denoiser.parameters()).device
         with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device)):
             return draw(denoiser, start, recipe.config, callback=callback)
@@ -256,6 +259,9 @@ class Studio:
             return
         if _is_out_of_memory(error):
             error = ValueError("There is not enough memory to draw this.")
+        elif not isinstance(error, ValueError):
+            traceback.print_exception(error)
+            error = ValueError("Drawing failed. Please try again; the server's log says why.")
         with self._arrived:
             for job in jobs:
                 if job in self._jobs:

@@ -35,7 +35,7 @@ class Guard:
             return
         headers = {key.decode("latin1").lower(): value for key, value in scope["headers"]}
         reason = _refusal(scope, headers)
-        if reason is None and _is_call(scope, headers):
+        if reason is None and _is_call(scope):
             body, reason = await _read_call(receive)
             receive = _replay(body, receive)
         if reason is not None:
@@ -51,15 +51,17 @@ def _refusal(scope: Message, headers: dict[str, bytes]) -> str | None:
     if "/file=" in path and "://" in path.split("/file=", 1)[1].replace(":/", "://"):
         return "This page fetches nothing from other hosts."
     origin = headers.get("origin", b"").decode("latin1")
-    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and origin:
-        hosts = {headers.get(key, b"") for key in ("host", "x-forwarded-host")}  # behind a proxy
-        if urlsplit(origin).netloc.lower().encode("latin1") not in {h.lower() for h in hosts}:
+    if scope["method"] not in ("GET", "HEAD") and origin:
+        # OPTIONS too: refused there, no page elsewhere can send the headers that are trusted here
+        hosts = {headers[key].lower() for key in ("host", "x-forwarded-host") if key in headers}
+        if urlsplit(origin).netloc.lower().encode("latin1") not in hosts:  # "null" has no host
             return "This request comes from the page of another site."
     return None
 
 
-def _is_call(scope: Message, headers: dict[str, bytes]) -> bool:
-    return scope["method"] == "POST" and b"json" in headers.get("content-type", b"json")
+def _is_call(scope: Message) -> bool:
+    """Whether a body is to be read here: every one but an upload's, whatever it says it holds."""
+    return scope["method"] not in ("GET", "HEAD") and not scope["path"].endswith("/upload")
 
 
 async def _read_call(receive: Receive) -> tuple[bytes, str | None]:
@@ -75,23 +77,22 @@ async def _read_call(receive: Receive) -> tuple[bytes, str | None]:
         values = json.loads(bytes(body) or b"null")
     except (ValueError, RecursionError):
         return bytes(body), None  # not ours to explain
-    if _names_address(values):
-        return b"", "Upload a file; an address in its place is not fetched."
-    return bytes(body), None
+    return bytes(body), _why_not(values)
 
 
-def _names_address(value: Any, depth: int = 0) -> bool:
-    """Whether a file input somewhere inside is an address."""
+def _why_not(value: Any, depth: int = 0) -> str | None:
+    """A sentence if a file input somewhere inside is an address, or the nesting has no end."""
     if depth > MAX_DEPTH:
-        return True
+        return "This call is nested too deeply."
     if isinstance(value, dict):
         path = value.get("path")
         if isinstance(path, str) and "://" in path:
-            return True
-        return any(_names_address(item, depth + 1) for item in value.values())
-    if isinstance(value, list):
-        return any(_names_address(item, depth + 1) for item in value)
-    return False
+            return "Upload a file; an address in its place is not fetched."
+        value = list(value.values())
+    if not isinstance(value, list):
+        return None
+    reasons = (_why_not(item, depth + 1) for item in value)
+    return next(filter(None, reasons), None)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -80,6 +80,20 @@ class ModelLibrary:
             self._loaded.move_to_end(key)
             return self._loaded[key]
 
+    def recall(self, name: str, hash: str) -> LoadedModel:
+        """The very weights that a job was accepted for, though their file may be newer by now.
+
+        Raises ValueError if they have left the memory in the meantime.
+        """
+        with self._lock:
+            for model in self._loaded.values():
+                if (model.name, model.hash) == (name, hash):
+                    return model
+        model = self.get(name)
+        if model.hash != hash:
+            raise ValueError(f"{name} has been replaced just now. Please try again.")
+        return model
+
 
 def _load(name: str, path: Path) -> LoadedModel:
     denoiser = Denoiser.load(path, device=choose_device())

@@ -7,7 +7,8 @@ import gradio as gr
 FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 
 CSS = """
-.gradio-container {max-width: 1180px !important; margin: 0 auto !important}
+.gradio-container {max-width: 1180px !important; width: 100% !important; margin: 0 auto !important}
+.gradio-container main {min-width: 0; padding-left: 12px; padding-right: 12px}
 #title h1 {font-size: 1.9rem; margin: .2rem 0 0; letter-spacing: -.02em}
 #title p {color: var(--body-text-color-subdued); margin: .1rem 0 .4rem}
 .stage {display: grid; gap: 6px; width: 100%; aspect-ratio: 1; max-width: 512px; margin: 0 auto;
@@ -23,6 +24,8 @@ CSS = """
 .status.error {color: var(--error-text-color, #b91c1c); font-weight: 600}
 #generate {min-height: 56px; font-size: 1.15rem}
 #strip img {image-rendering: pixelated}
+#strip .grid-container {grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)) !important;
+  grid-template-rows: none !important}
 .moving img {image-rendering: pixelated}
 .small-button {min-width: 0 !important}
 .smooth img {image-rendering: auto !important}

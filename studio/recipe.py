@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import dataclasses
 import io
 import math
@@ -18,9 +17,10 @@ from torch import Tensor
 
 from diffusion import SAMPLERS, Denoiser, SampleConfig, __version__
 from diffusion.data import to_float
-from diffusion.images import decode_image, fit_square
+from diffusion.images import fit_square
 from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
 
+MAX_NAME = 200  # characters of a coat, a model and so on
 MAX_EMBEDDED = 40_000  # characters of a picture or mask inside a recipe
 
 
@@ -52,6 +52,9 @@ class Recipe:
             whole = kind is float and isinstance(value, int)
             if isinstance(value, bool) or not (isinstance(value, kind) or whole):
                 raise ValueError(f"'{field.name}' of the recipe must be a {kind.__name__}.")
+        named = (self.coat, self.towards_coat, self.model, self.model_hash, self.version)
+        if max(map(len, named)) > MAX_NAME:
+            raise ValueError("A name inside the recipe is too long.")
         check_seed(self.seed)
         check_seed(self.towards_seed)
         if self.sampler not in SAMPLERS:
@@ -140,10 +143,10 @@ def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
     picture = keep = None
     size = denoiser.info.model.image_size
     if recipes[0].picture:
-        pixels = [_to_tensor(_embedded_image(r.picture), size) for r in recipes]
+        pixels = [_embedded_pixels(r.picture, size) for r in recipes]
         picture = to_float(torch.stack(pixels))
     if recipes[0].mask:
-        masks = [_to_tensor(_embedded_image(r.mask), size) for r in recipes]
+        masks = [_embedded_pixels(r.mask, size) for r in recipes]
         keep = torch.stack(masks)[:, :1] < 128
     return Start(tuple(recipe.seed for recipe in recipes), noise, labels, picture, keep)
 
@@ -199,16 +202,19 @@ def _base64_png(image: Image.Image) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _embedded_image(text: str) -> Image.Image:
+def _embedded_pixels(text: str, size: int) -> Tensor:
+    """uint8 [3, size, size] of a picture inside a recipe. Raises ValueError.
+
+    Its size is looked at before its pixels are: a small text can unpack to a huge picture.
+    """
     try:
-        return decode_image(base64.b64decode(text, validate=True))
-    except (binascii.Error, ValueError):
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as png:
+            fits = png.size == (size, size)
+            pixels = np.array(png.convert("RGB")) if fits else None
+    except Exception:  # a broken PNG surfaces as almost any exception
         raise ValueError("The picture inside the recipe is damaged.") from None
-
-
-def _to_tensor(image: Image.Image, size: int) -> Tensor:
-    if image.size != (size, size):
+    if pixels is None:
         raise ValueError(
             f"The picture inside the recipe is not {size}x{size}, as this model needs."
         )
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from diffusion.checkpoint import SHIPPED, find_checkpoint
 
 from . import page, space
+from .answers import AnsweringBlocks
 from .api import add_endpoints
 from .generate_tab import GenerateTab
 from .generation import Studio
@@ -43,7 +44,7 @@ def build_studio(settings: Settings) -> Studio:
 
 def build_page(studio: Studio) -> gr.Blocks:
     """The whole page."""
-    with gr.Blocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
+    with AnsweringBlocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
         gr.HTML(
             f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>",
             elem_id="title",
