@@ -20,7 +20,9 @@ MAX_SEED = 2**53 - 1  # the largest whole number that JSON and a web page hold e
 def check_seed(seed: int) -> int:
     """The seed itself; raises ValueError outside 0 to MAX_SEED."""
     if not 0 <= seed <= MAX_SEED:
-        raise ValueError(f"A seed must be a whole number from 0 to {MAX_SEED}, not {seed}.")
+        raise ValueError(
+            f"A seed must be a whole number from 0 to {MAX_SEED}, not {str(seed)[:40]}."
+        )
     return seed
 
 

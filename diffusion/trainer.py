@@ -297,7 +297,9 @@ class Trainer:
 
     def _checkpoint(self, window: _Window) -> None:
         """State, half-precision EMA weights, samples, held-out loss and a line of metrics."""
-        largest = [p.abs().max() for p in (*self.unet.parameters(), *self.ema.module.parameters())]
+        largest = [
+            p.detach().abs().max() for p in (*self.unet.parameters(), *self.ema.module.parameters())
+        ]
         halved = torch.stack(largest).max().half()  # what it will be in the file
         self._require_finite(window.loss, window.grad_norm, float(halved))
         if not self.accelerator.is_main_process:

@@ -95,8 +95,8 @@ def read_upload(path: Any, what: str = "The picture") -> Image.Image:
     """
     if not isinstance(path, str) or not path:
         raise ValueError(f"{what} is missing.")
-    file = Path(path).resolve()
-    if not file.is_relative_to(Path(get_upload_folder()).resolve()) or not file.is_file():
+    file = _uploaded(path)
+    if file is None:
         raise ValueError(f"{what} must be an uploaded file, not an address.")
     if file.stat().st_size > MAX_UPLOAD_BYTES:
         raise ValueError(f"{what} is larger than {MAX_UPLOAD_BYTES // 1_000_000} MB.")
@@ -105,3 +105,13 @@ def read_upload(path: Any, what: str = "The picture") -> Image.Image:
             return decode_image(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{what} cannot be used: {error}.") from None
+
+
+def _uploaded(path: str) -> Path | None:
+    """The file, if there is one of that name in the upload folder."""
+    try:
+        file = Path(path).resolve()
+        inside = file.is_relative_to(Path(get_upload_folder()).resolve())
+        return file if inside and file.is_file() else None
+    except (ValueError, OSError):  # a null byte, a name too long, a loop of links
+        return None

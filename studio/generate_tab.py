@@ -230,11 +230,13 @@ class GenerateTab:
                 gr.update(value=strip[0], interactive=True), gr.skip(), gr.skip(),
             )  # fmt: skip
 
-    def choose_sampler(self, sampler: str, steps: int) -> tuple[Any, str]:
+    def choose_sampler(self, sampler: str) -> tuple[Any, str]:
         """The step range and hint that belong to a sampler."""
-        if sampler == "ddpm":
-            return gr.update(maximum=1000, value=1000), SAMPLER_HINTS[sampler]
-        return gr.update(maximum=100, value=min(int(steps), 100)), SAMPLER_HINTS.get(sampler, "")
+        many = sampler == "ddpm"
+        steps = gr.update(
+            maximum=1000 if many else 100, value=1000 if many else SampleConfig.num_steps
+        )
+        return steps, SAMPLER_HINTS.get(sampler, "")
 
     def choose_model(self, model: str, coat: str) -> Any:
         """The coats that a model knows."""
@@ -502,9 +504,7 @@ class GenerateTab:
         self.stop_button.click(self.stop, **at_once)
         self.dice.click(random_seed, None, self.seed, **at_once)
         self.reuse.click(_reuse_seed, recipe, [self.seed, self.fresh], **at_once)
-        self.sampler.input(
-            self.choose_sampler, [self.sampler, self.steps], [self.steps, self.hint], **at_once
-        )
+        self.sampler.input(self.choose_sampler, self.sampler, [self.steps, self.hint], **at_once)
         self.model.input(self.choose_model, [self.model, self.coat], self.coat, **at_once)
         self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **private)
         self.smooth.change(None, self.smooth, None, js="(on) => { catSmooth(on) }", **private)

@@ -65,7 +65,7 @@ class Job:
         self.error: Exception | None = None
         self.started: float | None = None
         self.finished: float | None = None
-        self.steps_taken = 0
+        self.steps_taken = [0] * len(recipes)  # of each row
         self.context = contextvars.copy_context()  # ZeroGPU looks up whose quota this is
         self._done = threading.Event()
 
@@ -179,7 +179,7 @@ class Studio:
 
     def _update(self, job: Job) -> Update:
         total = job.recipes[0].steps_to_take
-        step = total if job.done and not job.stopped else job.steps_taken // len(job.recipes)
+        step = total if job.done and not job.stopped else sum(job.steps_taken) // len(job.recipes)
         return Update(job.pictures, step, total, self.place(job), job.done, job.seconds)
 
     # -- the worker ---------------------------------------------------------------------------
@@ -254,6 +254,8 @@ class Studio:
             with self._arrived:
                 for job, row in reversed(turn):
                     job.waiting.appendleft(row)
+                    job.steps_taken[row] = 0  # it starts again
+                    job.frames[row].clear()
                     job.note = "Memory was short, so this was drawn in smaller batches."
                 self._jobs.extendleft(job for job in reversed(jobs) if job not in self._jobs)
             return
@@ -289,7 +291,7 @@ class _Observer:
             if job in self.stopped_rows:
                 continue
             _store(job, row, denoised[i])
-            job.steps_taken += 1
+            job.steps_taken[row] += 1
             if keep and job.record:
                 job.frames[row].append((denoised if noisy is None else noisy)[i])
         for job in self.jobs:

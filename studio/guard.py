@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,8 @@ Send = Callable[[Message], Awaitable[None]]
 
 MAX_CALL_BYTES = 2_000_000  # of a JSON call; uploads have a limit of their own
 MAX_DEPTH = 20
+ELSEWHERE = "This request comes from the page of another site."
+UNANSWERED = "There is nothing here that could answer this request."
 
 
 class Guard:
@@ -41,7 +44,24 @@ class Guard:
         if reason is not None:
             await JSONResponse({"error": reason}, status_code=403)(scope, receive, send)
             return
-        await self.app(scope, receive, send)
+        await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
+        """What the app answers; where Gradio breaks on a request (an unknown name), a sentence."""
+        started = False
+
+        async def note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note)
+        except Exception:
+            if started:
+                raise
+            traceback.print_exc()
+            await JSONResponse({"error": UNANSWERED}, status_code=500)(scope, receive, send)
 
 
 def _refusal(scope: Message, headers: dict[str, bytes]) -> str | None:
@@ -51,11 +71,12 @@ def _refusal(scope: Message, headers: dict[str, bytes]) -> str | None:
     if "/file=" in path and "://" in path.split("/file=", 1)[1].replace(":/", "://"):
         return "This page fetches nothing from other hosts."
     origin = headers.get("origin", b"").decode("latin1")
-    if scope["method"] not in ("GET", "HEAD") and origin:
-        # OPTIONS too: refused there, no page elsewhere can send the headers that are trusted here
+    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and origin:
         hosts = {headers[key].lower() for key in ("host", "x-forwarded-host") if key in headers}
         if urlsplit(origin).netloc.lower().encode("latin1") not in hosts:  # "null" has no host
-            return "This request comes from the page of another site."
+            return ELSEWHERE
+        if headers.get("sec-fetch-site") == b"cross-site":  # which no page can forge
+            return ELSEWHERE
     return None
 
 

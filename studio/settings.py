@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHARE_WARNING = """\
-A public link lets anybody who has it use this page for up to a week: they can make cats, upload
-pictures to start from, and keep this machine busy. They can not sign in to the Admin tab without
-the password, nor read files of this machine."""
+A public link lets anybody who has it use this page for up to a week: they can make cats,
+upload pictures to start from, and keep this machine busy. They cannot read files of
+this machine."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
         description="Serve the Cat Diffusion page.",
         epilog="Each option is also an environment variable: "
         + ", ".join(f"--{option} is {name}" for option, (name, _) in OPTIONS.items())
-        + ", --share is CAT_SHARE=1. ADMIN_PASSWORD (12 characters or more) opens the Admin tab.",
+        + ", --share is CAT_SHARE=1.",
     )
     for option, (name, text) in OPTIONS.items():
         default = getattr(defaults, option.replace("-", "_"))

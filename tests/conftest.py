@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from studio_fixtures import page, studio, tiny_folder, upload_folder  # noqa: F401 - for all modules
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -386,6 +386,11 @@ def test_a_picture_that_changes_under_way_is_named(folder):
     (folder / "cat-003.png").write_text("gone")
     with pytest.raises(ValueError, match=r"^cat-003\.png has changed: not an image\.$"):
         images.get(torch.arange(12))
+    batches = training_batches(images, 12, first_step=0, seed=0, workers=1)
+    with pytest.raises(
+        ValueError, match=r"ValueError: cat-003\.png has changed: not an image\.\s*$"
+    ):
+        next(batches)  # the last line of a worker's traceback is what the command line shows
 
 
 # -- crops and mirrors ------------------------------------------------------------------------

@@ -1,0 +1,298 @@
+"""The page in a real browser: what a visitor does, seen as the visitor sees it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+import zipfile
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+
+from studio.generate_tab import FIRST_SEED
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+]
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+DRAWN = ".stage[aria-busy=false] img.cat"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, page):
+    """Opens the page; afterwards no request has left this machine and nothing has gone wrong."""
+    address = page.url
+    contexts, troubles, hosts = [], [], set()
+
+    def open_page(path="/", *, width=1440, height=1000, scheme="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("response", lambda r: troubles.append(r.url) if r.status >= 400 else None)
+        page.on("request", lambda r: hosts.add(urlsplit(r.url).hostname))
+        page.goto(address + path)
+        page.wait_for_selector(DRAWN)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not troubles
+    assert hosts - {None, ""} == {urlsplit(address).hostname}
+
+
+def pixels(page, nth=0):
+    """The pixels of the nth cat on the stage."""
+    source = page.locator(".stage img.cat").nth(nth).get_attribute("src")
+    return decode(base64.b64decode(source.split(",", 1)[1]))
+
+
+def decode(data):
+    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def status(page):
+    return page.locator("#status p").inner_text()
+
+
+def wait_for_status(page, pattern):
+    sync_api.expect(page.locator("#status p")).to_have_text(re.compile(pattern), timeout=30_000)
+
+
+def generate(page, seed):
+    """Fill in a seed and press Enter, then wait until its cat is there."""
+    field = page.locator("#seed input")
+    field.fill(str(seed))
+    field.press("Enter")
+    wait_for_status(page, rf"^seed {seed} .* s$")
+
+
+def choose(page, dropdown, option):
+    page.locator(f"#{dropdown} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
+
+
+def test_the_first_sight_is_a_cat_and_a_button(visit):
+    page = visit()
+    assert pixels(page).std() > 0
+    sync_api.expect(page.get_by_role("button", name="Generate", exact=True)).to_be_visible()
+    assert page.locator("#strip img").count() == 8
+    box = page.locator(".stage img.cat").bounding_box()
+    assert box["width"] >= 256
+
+
+def test_generate_draws_another_cat_with_each_click(visit):
+    page = visit()
+    seen, seed = [], FIRST_SEED
+    for _ in range(2):
+        page.get_by_role("button", name="Generate", exact=True).click()
+        wait_for_status(page, rf"^seed (?!{seed} ).* s$")
+        seed = int(status(page).split()[1])
+        seen.append(pixels(page).tobytes())
+    assert seen[0] != seen[1]
+
+
+def test_the_same_seed_gives_the_same_pixels_on_every_visit(visit):
+    first, second = visit(), visit()
+    generate(first, 123)
+    generate(second, 456)
+    generate(second, 123)
+    np.testing.assert_array_equal(pixels(first), pixels(second))
+
+
+def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit):
+    page = visit()
+    page.get_by_text("Advanced").click()
+    choose(page, "sampler", "ddpm")
+    sync_api.expect(page.locator("#steps input[type=number]")).to_have_value("1000")
+    page.locator("#seed input").fill("5")
+    page.locator("#seed input").press("Enter")
+    wait_for_status(page, r"Step \d+ of 1000")
+    early = pixels(page)
+    page.wait_for_function(
+        "(before) => document.querySelector('.stage img.cat').src !== before",
+        arg=page.locator(".stage img.cat").first.get_attribute("src"),
+    )
+    assert (early != pixels(page)).any()
+    page.get_by_role("button", name="Stop", exact=True).click()
+    wait_for_status(page, "stopped after")
+    assert pixels(page).std() > 0
+    choose(page, "sampler", "dpmpp_2m")
+    sync_api.expect(page.locator("#steps input[type=number]")).to_have_value("12")
+    generate(page, 6)
+
+
+def test_the_slider_walks_the_steps_back_and_forth(visit):
+    page = visit()
+    generate(page, 31)
+    final = pixels(page)
+    walk = page.locator("#walk input[type=range]")
+    walk.focus()
+    for _ in range(8):
+        walk.press("ArrowLeft")
+    page.wait_for_function("document.querySelector('#walk input[type=range]').value == 4")
+    page.wait_for_timeout(200)
+    assert (pixels(page) != final).any()
+    for _ in range(8):
+        walk.press("ArrowRight")
+    page.wait_for_timeout(200)
+    np.testing.assert_array_equal(pixels(page), final)
+
+
+def test_an_animation_plays_and_downloads(visit):
+    page = visit()
+    generate(page, 8)
+    page.get_by_role("button", name="Animate", exact=True).click()
+    page.wait_for_selector("#film img")
+    assert page.locator("#film img").get_attribute("src").endswith(".gif")
+    with page.expect_download() as download:
+        page.locator("#film-gif").click()
+    with Image.open(download.value.path()) as film:
+        assert film.n_frames > 12
+    with page.expect_download() as download:
+        page.locator("#film-mp4").click()
+    assert download.value.path().read_bytes()[4:8] == b"ftyp"
+
+
+def test_a_morph_goes_from_cat_to_cat(visit):
+    page = visit()
+    open_tab(page, "Morph")
+    page.locator("#morph-seeds textarea, #morph-seeds input").fill("11, 12")
+    page.get_by_role("button", name="Morph", exact=True).click()
+    page.wait_for_selector("#morph-film img")
+    with page.expect_download() as download:
+        page.locator("#morph-film-gif").click()
+    with Image.open(download.value.path()) as film:
+        frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
+    assert len(frames) == 24
+    assert (frames[0] != frames[12]).any()
+
+
+def test_a_downloaded_png_brings_its_cat_and_settings_back(visit, tmp_path):
+    page = visit()
+    choose(page, "coat", "tabby")
+    generate(page, 77)
+    cat = pixels(page)
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    path = tmp_path / "cat.png"
+    download.value.save_as(path)
+    large = decode(path.read_bytes())
+    np.testing.assert_array_equal(large[::8, ::8], cat)
+
+    other = visit()
+    open_tab(other, "Restore")
+    other.locator("#restore input[type=file]").set_input_files(path)
+    wait_for_status(other, r"^seed 77 · tabby")
+    other.wait_for_selector(DRAWN)
+    np.testing.assert_array_equal(pixels(other), cat)
+    sync_api.expect(other.locator("#seed input")).to_have_value("77")
+    sync_api.expect(other.locator("#coat input")).to_have_value("tabby")
+
+
+def test_a_link_brings_the_same_cat(visit):
+    page = visit()
+    page.get_by_label("A new seed for every click").uncheck()
+    choose(page, "coat", "black")
+    generate(page, 42)
+    page.get_by_role("button", name="Copy link").click()
+    page.wait_for_function("window.catLinkCopied")
+    link = urlsplit(page.evaluate("window.catLinkCopied"))
+    other = visit(f"/?{link.query}")
+    wait_for_status(other, r"^seed 42 · black .* s$")
+    np.testing.assert_array_equal(pixels(other), pixels(page))
+    sync_api.expect(other.locator("#coat input")).to_have_value("black")
+
+
+def test_a_link_with_impossible_settings_is_told_and_the_page_works(visit):
+    page = visit("/?seed=abc&steps=99999")
+    generate(page, 3)
+
+
+def test_repaint_keeps_what_was_not_painted(visit):
+    page = visit()
+    generate(page, 21)
+    before = pixels(page)
+    open_tab(page, "Repaint")
+    page.get_by_role("button", name="Take the cat on the stage").click()
+    canvas = page.locator("#canvas canvas").first
+    canvas.wait_for()
+    page.wait_for_timeout(1500)  # the editor lays out its canvas
+    box = canvas.bounding_box()
+    left, middle = box["x"] + box["width"] * 0.42, box["y"] + box["height"] * 0.45
+    page.mouse.move(left, middle)
+    page.mouse.down()
+    page.mouse.move(left + 25, middle + 15, steps=6)
+    page.mouse.up()
+    page.wait_for_timeout(800)
+    page.get_by_role("button", name="Repaint", exact=True).click()
+    wait_for_status(page, "a part repainted")
+    page.wait_for_selector(DRAWN)
+    changed = (pixels(page) != before).any(axis=2)
+    assert 0 < changed.mean() < 0.7
+
+
+def test_variations_and_the_strip(visit):
+    page = visit()
+    generate(page, 50)
+    one = pixels(page)
+    open_tab(page, "Variations")
+    page.get_by_role("button", name="Vary", exact=True).click()
+    wait_for_status(page, "^9 cats from seed 50")
+    assert page.locator(".stage img.cat").count() == 9
+    page.locator("#strip button").nth(9).click()  # the cat from before the variations
+    wait_for_status(page, "^seed 50 · any coat · 12 steps")
+    page.wait_for_selector(DRAWN)
+    np.testing.assert_array_equal(pixels(page), one)
+    with page.expect_download() as download:
+        page.locator("#zip").click()
+    assert len(zipfile.ZipFile(download.value.path()).namelist()) >= 10
+
+
+def test_a_mistake_is_a_sentence_and_the_form_keeps_its_values(visit):
+    page = visit()
+    page.locator("#seed input").fill("-1")
+    page.locator("#seed input").press("Enter")
+    sync_api.expect(page.locator("#status [role=alert]")).to_contain_text("whole number")
+    sync_api.expect(page.locator("#seed input")).to_have_value("-1")
+    generate(page, 9)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_overflows_a_phone(visit, scheme):
+    page = visit(width=390, height=844, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    brightness = np.mean([int(value) for value in re.findall(r"\d+", colour)[:3]])
+    assert (brightness < 60) == (scheme == "dark")
+    stage = page.locator(".stage").bounding_box()
+    button = page.locator("#generate").bounding_box()
+    assert stage["y"] + stage["height"] <= button["y"]
+    assert page.locator("img.cat").first.get_attribute("alt")

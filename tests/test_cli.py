@@ -1,0 +1,252 @@
+"""The command line: what it writes, and one sentence for every mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+import torch
+from drawing import cat, write_labels, write_zip
+from PIL import Image
+from studio_fixtures import save_tiny
+from tiny_cli import TINY
+
+from diffusion import cli
+from diffusion.cli import main, parse_seeds
+from diffusion.config import PRESETS
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def model(tmp_path):
+    return str(save_tiny(tmp_path / "tiny.safetensors"))
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(10):
+        cat(i).save(folder / f"cat-{i}.png")
+    return str(folder)
+
+
+def refused(capsys, *arguments) -> str:
+    """The one sentence that a bad command ends in."""
+    assert main(list(arguments)) == 1
+    captured = capsys.readouterr()
+    last = captured.err.strip().splitlines()[-1]
+    assert "Traceback" not in captured.err
+    assert last.startswith("Error: ")
+    assert ("\n" + captured.err).count("\nError: ") == 1
+    return last.removeprefix("Error: ")
+
+
+def test_seeds_are_numbers_and_ranges():
+    assert parse_seeds("7") == [7]
+    assert parse_seeds("0-3, 8,10-10") == [0, 1, 2, 3, 8, 10]
+
+
+@pytest.mark.parametrize(
+    "text", ["5-2", "", "a", "1-", "-1", "1,,2", "0-999999999", "1.5", "9" * 30]
+)
+def test_other_seeds_are_refused(text):
+    with pytest.raises(ValueError, match=r"seed"):
+        parse_seeds(text)
+
+
+def test_sample_writes_pictures_a_grid_and_animations(model, tmp_path, capsys):
+    out = tmp_path / "out"
+    paths = [str(tmp_path / name) for name in ("grid.png", "a.gif")]
+    arguments = ["sample", "--checkpoint", model, "--seeds", "0-4", "--steps", "3"]
+    arguments += ["--label", "tabby", "--guidance", "1.5"]
+    assert main([*arguments, "--out", str(out), "--grid", paths[0], "--animation", paths[1]]) == 0
+    assert sorted(p.name for p in out.iterdir()) == [f"{seed:06d}.png" for seed in range(5)]
+    assert Image.open(out / "000003.png").size == (16, 16)
+    with Image.open(paths[1]) as film:
+        assert film.n_frames >= 3
+    assert Image.open(paths[0]).size[0] > 32
+
+
+def test_an_animation_of_several_batches_shows_every_picture(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "SAMPLE_BATCH", 2)
+    films = []
+    for seeds in ("0-4", "4"):
+        films.append(str(tmp_path / f"{seeds}.gif"))
+        arguments = ["--seeds", seeds, "--steps", "2", "--animation", films[-1]]
+        assert main(["sample", "--checkpoint", model, *arguments]) == 0
+    five, one = (Image.open(film).size for film in films)
+    assert five[0] >= 2 * one[0]
+    assert five[1] >= 2 * one[1]
+
+
+def test_the_same_seed_gives_the_same_file(model, tmp_path):
+    """Whatever else is drawn with it."""
+    for name, seeds in (("a", "3"), ("b", "3"), ("c", "0-20")):
+        arguments = ["--seeds", seeds, "--steps", "4", "--out", str(tmp_path / name)]
+        main(["sample", "--checkpoint", model, *arguments])
+    first, second, third = ((tmp_path / name / "000003.png").read_bytes() for name in "abc")
+    assert first == second == third
+    assert (tmp_path / "c" / "000004.png").read_bytes() != first
+
+
+def test_every_mistake_in_sampling_is_a_sentence(model, tmp_path, capsys):
+    grid = ["--grid", str(tmp_path / "g.png")]
+    pickled, half = tmp_path / "model.pt", tmp_path / "half.safetensors"
+    torch.save({"a": torch.zeros(3)}, pickled)
+    half.write_bytes(Path(model).read_bytes()[:2000])
+    base = ["sample", "--checkpoint", model]
+    before = half.read_bytes()
+    for arguments, words in (
+        ([*base, *grid, "--seeds", "5-2"], "backwards"),
+        ([*base, *grid, "--steps", "0"], "between 1 and 1000"),
+        ([*base, *grid, "--steps", "x"], "--steps"),
+        ([*base, *grid, "--guidance", "nan"], "Guidance"),
+        ([*base, *grid, "--label", "pink"], "does not know the label 'pink'"),
+        ([*base, *grid, "--sampler", "magic"], "magic"),
+        ([*base], "Say where the pictures go"),
+        ([*base, "--animation", str(tmp_path / "a.txt")], ".gif or .mp4"),
+        ([*base, "--grid", str(tmp_path / "g.xyz")], "must end in .png"),
+        ([*base, "--out", str(half)], "is a file, and --out needs a folder"),
+        ([*base, "--grid", str(half / "g.png")], "half.safetensors"),
+        ([*base, *grid, "--seeds", "99999999999999999"], "seed must be"),
+        (["sample", "--checkpoint", "nobody", *grid], "no checkpoint 'nobody'"),
+        (["sample", "--checkpoint", str(pickled), *grid], "not a whole safetensors file"),
+        (["sample", "--checkpoint", str(half), *grid], "not a whole safetensors file"),
+        ([], "COMMAND"),
+        (["dance"], "dance"),
+    ):
+        assert words in refused(capsys, *arguments)
+    assert not (tmp_path / "g.png").exists()
+    assert half.read_bytes() == before
+
+
+def test_where_pictures_go_is_checked_before_they_are_drawn(model, tmp_path, capsys, monkeypatch):
+    def generate(*_, **__):
+        raise AssertionError("drawn")
+
+    monkeypatch.setattr(cli, "generate", generate)
+    out = ["--out", str(tmp_path / "out")]
+    for wrong in (["--grid", "g.xyz"], ["--animation", "a.avi"], ["--out", model]):
+        refused(capsys, "sample", "--checkpoint", model, *out, *wrong)
+
+
+def test_every_mistake_in_training_is_a_sentence(pictures, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "run"), "--preset", "tiny"]
+    few, file = tmp_path / "few", tmp_path / "notes.txt"
+    few.mkdir()
+    cat(0).save(few / "one.png")
+    file.write_text("no zip")
+    base = ["train", "--data", pictures, *out]
+    for arguments, words in (
+        (base, "either in images or in minutes"),
+        ([*base, "--images", "8", "--minutes", "1"], "not allowed with"),
+        ([*base, "--images", "0"], "positive"),
+        ([*base, "--images", "8", "--resume"], "no run to resume"),
+        ([*base, "--images", "8", "--init", "nobody"], "no checkpoint 'nobody'"),
+        ([*base, "--images", "8", "--labels", str(file)], "'file' and 'label'"),
+        ([*base, "--images", "8", "--optimizer", "magic"], "adamw or muon"),
+        (["train", "--data", str(tmp_path / "none"), *out, "--images", "8"], "no folder or zip"),
+        (["train", "--data", str(file), *out, "--images", "8"], "neither a folder nor a zip"),
+        (["train", "--data", str(few), *out, "--images", "8"], "at least 8"),
+        ([*base, "--images", "8", "--out", str(file)], "is a file, and --out needs a folder"),
+        ([*base, "--images", "8", "--batch-size", "6", "--accumulate", "4"], "must be a multiple"),
+        ([*base, "--images", "eight"], "--images"),
+        ([*base, "--images", "8", "--preset", "huge"], "huge"),
+        ([*base, "--images", "8", "--lr", "1e30", "--warmup-images", "0"], "lower learning rate"),
+    ):
+        assert words in refused(capsys, *arguments)
+    assert file.read_text() == "no zip"
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_train_resume_and_init(pictures, tmp_path, capsys):
+    base = ["train", "--data", pictures, "--preset", "tiny"]
+    run = tmp_path / "run"
+    assert main([*base, "--out", str(run), "--images", "16"]) == 0
+    assert "Finished: 16 images" in capsys.readouterr().err
+    assert main([*base, "--out", str(run), "--images", "32", "--resume"]) == 0
+    assert "Finished: 32 images" in capsys.readouterr().err
+    trained = str(run / "model.safetensors")
+    assert main([*base, "--out", str(tmp_path / "more"), "--images", "8", "--init", trained]) == 0
+    assert main(["inspect", str(tmp_path / "more" / "model.safetensors")]) == 0
+    assert "40 images seen" in capsys.readouterr().out
+    assert "another lr" in refused(capsys, *base, "--out", str(run), "--images", "64", "--lr", "1")
+
+
+def test_init_brings_its_labels_and_its_presets_settings(pictures, tmp_path, capsys):
+    labels = write_labels(tmp_path / "l.csv", {"cat-1.png": "tabby", "cat-2.png": "white"})
+    base = ["train", "--data", pictures, "--images", "8"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    options = ["--preset", "tiny", "--labels", str(labels), "--out", str(first)]
+    assert main([*base, *options]) == 0
+    checkpoint = str(first / "model.safetensors")
+    assert main([*base, "--init", checkpoint, "--out", str(second)]) == 0  # no --preset, no labels
+    assert main(["inspect", str(second / "model.safetensors")]) == 0
+    told = capsys.readouterr().out
+    assert "labels        tabby, white" in told
+    assert "preset        tiny" in told
+    assert json.loads((second / "run.json").read_text())["train"]["lr"] == TINY.train["lr"]
+    other = write_labels(tmp_path / "other.csv", {"cat-1.png": "pink"})
+    arguments = [*base, "--init", checkpoint, "--labels", str(other), "--out", str(second)]
+    assert refused(capsys, *arguments) == "The labels pink are unknown to this model."
+
+
+def test_an_error_in_a_data_worker_is_one_line(capsys, monkeypatch, tmp_path):
+    def fail(*_, **__):
+        raise ValueError("Caught ValueError in worker 0.\nTraceback:\n  ...\nValueError: a.png\n")
+
+    monkeypatch.setattr(cli, "load_images", fail)
+    assert refused(capsys, "inspect", str(tmp_path)) == "ValueError: a.png"
+
+
+def test_memory_that_runs_out_is_a_sentence(capsys, monkeypatch, tmp_path):
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to")):
+        monkeypatch.setattr(cli, "load_images", Mock(side_effect=error))
+        assert refused(capsys, "inspect", str(tmp_path)) == "Memory ran out."
+
+
+def test_ctrl_c_leaves_without_a_traceback(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "load_images", Mock(side_effect=KeyboardInterrupt))
+    assert main(["inspect", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "Stopped.\n"
+
+
+def test_inspect_tells_what_is_usable_and_what_is_not(pictures, tmp_path, capsys):
+    Path(pictures, "cat.jpg").write_text("not a picture")
+    archive = write_zip(
+        tmp_path / "cats.zip", {p.name: p.read_bytes() for p in Path(pictures).iterdir()}
+    )
+    for path in (pictures, str(archive)):
+        assert main(["inspect", path]) == 0
+        told = capsys.readouterr()
+        assert told.out == "10 pictures, 1 left out\n  cat.jpg: not an image\n"
+        assert told.err == ""
+
+
+def test_inspect_tells_what_a_checkpoint_is(model, tmp_path, capsys):
+    assert main(["inspect", model]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("tiny.safetensors: ")
+    assert "16x16, edm" in told
+    assert "black, tabby" in told
+    torch.save({"a": torch.zeros(3)}, tmp_path / "pickle.safetensors")
+    torch.save({"a": torch.zeros(3)}, tmp_path / "pickle.pt")
+    pickled = str(tmp_path / "pickle.safetensors")
+    assert "not a whole safetensors file" in refused(capsys, "inspect", pickled)
+    assert "0 usable pictures" in refused(capsys, "inspect", str(tmp_path / "pickle.pt"))
+    assert "no folder or zip" in refused(capsys, "inspect", str(tmp_path / "nowhere"))
+
+
+def test_the_real_command_ends_with_a_sentence_and_an_exit_code(tmp_path):
+    command = [sys.executable, "-m", "diffusion", "sample", "--checkpoint", "nobody", "--out", "x"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: There is no checkpoint 'nobody'")
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,234 @@
+"""Recipes: what they accept, how they travel, what start they build."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+
+import pytest
+import torch
+from PIL import Image
+from studio_fixtures import TINY, crafted_png, save_tiny
+
+from diffusion import Denoiser
+from diffusion.sampling import MAX_SEED, seed_noise
+from studio.recipe import (
+    MAX_EMBEDDED,
+    Recipe,
+    build_start,
+    embed_mask,
+    embed_picture,
+    morph,
+    variations,
+)
+
+
+@pytest.fixture(scope="module")
+def denoiser(tmp_path_factory) -> Denoiser:
+    return Denoiser.load(save_tiny(tmp_path_factory.mktemp("models") / "tiny.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**64}, "seed"),
+        ({"seed": MAX_SEED + 1}, "seed"),
+        ({"seed": "abc"}, "'seed' of the recipe must be a int"),
+        ({"seed": True}, "'seed'"),
+        ({"seed": 1.5}, "'seed'"),
+        ({"seed": None}, "'seed'"),
+        ({"seed": [1]}, "'seed'"),
+        ({"towards_seed": -1}, "seed"),
+        ({"steps": 0}, "between 1 and 100"),
+        ({"steps": 101}, "between 1 and 100"),
+        ({"steps": 10**9}, "between 1 and 100"),
+        ({"steps": 1001, "sampler": "ddpm"}, "between 1 and 1000"),
+        ({"sampler": "magic"}, "no sampler 'magic'"),
+        ({"sampler": ["euler"]}, "'sampler'"),
+        ({"guidance": -1}, "Guidance"),
+        ({"guidance": float("nan")}, "Guidance"),
+        ({"guidance": float("inf")}, "Guidance"),
+        ({"towards": 1.01}, "variation"),
+        ({"towards": float("nan")}, "variation"),
+        ({"strength": 0}, "Strength"),
+        ({"strength": float("nan")}, "Strength"),
+        ({"coat": "x" * 201}, "name .* too long"),
+        ({"model_hash": "x" * 100_000}, "name .* too long"),
+        ({"picture": "A" * (MAX_EMBEDDED + 1)}, "too large"),
+        ({"mask": "AAAA"}, "needs a picture"),
+    ],
+)
+def test_impossible_values_are_refused_with_a_sentence(changes, sentence):
+    with pytest.raises(ValueError, match=sentence) as caught:
+        Recipe(**changes)
+    assert str(caught.value).endswith(".")
+    assert len(str(caught.value)) < 200
+
+
+def test_the_limits_themselves_are_allowed():
+    Recipe(seed=MAX_SEED, steps=100, guidance=10, towards=1, strength=1)
+    Recipe(steps=1000, sampler="ddpm")
+
+
+def test_recipes_survive_a_dictionary():
+    recipe = Recipe(seed=3, coat="tabby", steps=7, guidance=2.5, towards_seed=4, towards=0.25)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    assert "picture" not in recipe.to_dict()
+    plain = Recipe().to_dict()
+    assert Recipe.from_dict(plain) == Recipe()
+    assert {
+        "seed",
+        "steps",
+        "sampler",
+        "coat",
+        "guidance",
+        "model",
+        "model_hash",
+        "version",
+    } == set(plain)
+
+
+@pytest.mark.parametrize("values", [None, [], "seed", 3, {"seed": 1, "evil": 2}, {"seed": {}}])
+def test_other_dictionaries_are_refused(values):
+    with pytest.raises(ValueError, match="recipe"):
+        Recipe.from_dict(values)
+
+
+def test_what_can_be_drawn_together():
+    base = Recipe(model="m")
+    for same in ({"seed": 9}, {"coat": "tabby"}, {"towards": 0.5}, {"version": "0"}):
+        assert dataclasses.replace(base, **same).batch_key == base.batch_key
+    for other in ({"steps": 3}, {"sampler": "heun"}, {"guidance": 2.0}, {"model": "n"},
+                  {"picture": "x"}, {"picture": "x", "strength": 0.5}):  # fmt: skip
+        assert dataclasses.replace(base, **other).batch_key != base.batch_key
+    painted = dataclasses.replace(base, picture="x", mask="y")
+    assert painted.batch_key != dataclasses.replace(base, picture="x").batch_key
+    # without a picture, strength means nothing
+    assert dataclasses.replace(base, strength=0.5).batch_key == base.batch_key
+
+
+def test_steps_to_take():
+    assert Recipe(steps=12).steps_to_take == 12
+    assert Recipe(steps=12, strength=0.5).steps_to_take == 12
+    assert Recipe(steps=12, strength=0.5, picture="x").steps_to_take == 6
+    assert Recipe(steps=12, strength=0.01, picture="x").steps_to_take == 1
+
+
+def test_the_description_names_what_matters():
+    text = Recipe(seed=42, coat="tabby", model="cats").describe()
+    assert text == "seed 42 · tabby · 12 steps · dpmpp_2m · cats"
+    text = Recipe(seed=1, towards_seed=2, towards=0.25, guidance=2, model="cats").describe()
+    assert "25% towards seed 2" in text
+    assert "guidance 2" in text
+    assert "any coat" in text
+    assert "from a picture, strength 0.5" in Recipe(picture="x", strength=0.5).describe()
+    assert "a part repainted" in Recipe(picture="x", mask="y").describe()
+
+
+def test_noise_turns_towards_another_seed_and_keeps_its_length(denoiser):
+    own, other = seed_noise(denoiser, [1, 2])
+    at = [build_start(denoiser, [Recipe(seed=1, towards_seed=2, towards=t)]).noise[0]
+          for t in (0.0, 0.3, 1.0)]  # fmt: skip
+    assert torch.equal(at[0], own)
+    torch.testing.assert_close(at[2], other)
+    ratio = at[1].norm() / own.norm()
+    assert 0.95 < ratio < 1.05
+    assert torch.dot(at[1].flatten(), own.flatten()) > torch.dot(at[1].flatten(), other.flatten())
+
+
+def test_the_coat_turns_too(denoiser):
+    recipe = Recipe(coat="black", towards_seed=2, towards_coat="tabby", towards=0.25)
+    labels = build_start(denoiser, [recipe]).labels
+    torch.testing.assert_close(labels, torch.tensor([[0.75, 0.25, 0.0]]))
+    assert build_start(denoiser, [Recipe()]).labels.tolist() == [[0, 0, 1]]
+
+
+def test_embedded_pictures_and_masks_come_back_exactly(denoiser):
+    pixels = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
+    mask = Image.new("RGB", (16, 16))
+    mask.paste("white", (0, 0, 8, 16))
+    recipe = Recipe(
+        picture=embed_picture(Image.fromarray(pixels.numpy()), 16), mask=embed_mask(mask, 16)
+    )
+    start = build_start(denoiser, [recipe, recipe])
+    back = ((start.picture[1] + 1) * 127.5).round().permute(1, 2, 0)
+    assert torch.equal(back, pixels.float())
+    assert start.keep.shape == (2, 1, 16, 16)
+    assert not start.keep[0, 0, :, :8].any()
+    assert start.keep[0, 0, :, 8:].all()
+
+
+def test_a_noisy_picture_fits_into_a_recipe_at_64_pixels():
+    noise = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8)
+    assert len(embed_picture(Image.fromarray(noise.numpy()), 64)) < MAX_EMBEDDED
+
+
+def test_an_empty_mask_is_refused():
+    with pytest.raises(ValueError, match="Nothing is marked"):
+        embed_mask(Image.new("RGB", (300, 300)), 16)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"not a picture",
+        crafted_png(16, 16)[:-30],
+        crafted_png(8, 16),
+        crafted_png(2000, 2000),
+        crafted_png(20_000, 20_000, rows=1),
+    ],
+    ids=["empty", "text", "short", "other size", "4 megapixels", "400 megapixels"],
+)
+def test_a_damaged_or_huge_embedded_picture_is_refused_undecoded(denoiser, data, monkeypatch):
+    decoded = []
+    load = Image.Image.convert
+    monkeypatch.setattr(
+        Image.Image, "convert", lambda self, *a, **k: decoded.append(self.size) or load(self, *a)
+    )
+    text = base64.b64encode(data).decode()
+    assert len(text) <= MAX_EMBEDDED
+    with pytest.raises(ValueError, match=r"picture inside the recipe is|needs a picture"):
+        build_start(denoiser, [Recipe(picture=text or "!")])
+    assert all(size == (16, 16) for size in decoded)
+
+
+@pytest.mark.parametrize("text", ["!!!", "é", "AAA"])
+def test_text_that_is_no_base64_is_refused(denoiser, text):
+    with pytest.raises(ValueError, match="damaged"):
+        build_start(denoiser, [Recipe(picture=text)])
+
+
+def test_variations_stay_apart_and_have_limits():
+    recipe = Recipe(seed=5, coat="tabby")
+    many = variations(recipe, count=3, strength=0.5, first_seed=10)
+    assert [r.towards_seed for r in many] == [10, 11, 12]
+    assert {r.towards_coat for r in many} == {"tabby"}
+    for count, strength, first in ((0, 0.5, 0), (17, 0.5, 0), (2, 1.5, 0), (2, 0.5, MAX_SEED)):
+        with pytest.raises(ValueError, match=r"\."):
+            variations(recipe, count=count, strength=strength, first_seed=first)
+
+
+def test_a_morph_loops_through_its_seeds():
+    stops = [Recipe(seed=s, coat=c) for s, c in ((1, "black"), (2, "tabby"), (3, ""))]
+    path = morph(stops, frames=4)
+    assert len(path) == 12
+    assert [(r.seed, r.towards_seed) for r in path[::4]] == [(1, 2), (2, 3), (3, 1)]
+    assert [path[i].towards for i in (0, 4, 8)] == [0, 0, 0]
+    turned = [r.towards for r in path[:4]]
+    assert turned == sorted(turned)
+    assert path[4].towards_coat == ""
+    open_end = morph(stops, frames=4, loop=False)
+    assert len(open_end) == 9
+    assert open_end[-1] == stops[-1]
+    for bad, frames in ((stops[:1], 4), (stops * 3, 4), (stops, 1), (stops, 33)):
+        with pytest.raises(ValueError, match="morph"):
+            morph(bad, frames=frames)
+
+
+def test_embedding_makes_a_square_of_the_models_size():
+    wide = Image.new("RGB", (300, 100), "red")
+    with Image.open(io.BytesIO(base64.b64decode(embed_picture(wide, TINY.image_size)))) as small:
+        assert small.size == (16, 16)
