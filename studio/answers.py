@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import gradio as gr
+from gradio.blocks import BlockFunction
+from gradio.components.api_component import Api
 
 from .generation import Busy
 
@@ -18,9 +20,15 @@ BROKEN = "Something went wrong here. Please try again; the server's log says wha
 class AnsweringBlocks(gr.Blocks):
     """Blocks that turns whatever is raised while it handles a request into a sentence."""
 
-    async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: list[Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        # gradio_client fills in what a call leaves out; with curl that is left to us
+        left_out = [
+            block.value for block in block_fn.inputs[len(inputs) :] if isinstance(block, Api)
+        ]
         try:
-            return await super().preprocess_data(*args, **kwargs)
+            return await super().preprocess_data(block_fn, [*inputs, *left_out], *args, **kwargs)
         except gr.Error as error:
             error.print_exception = False  # the visitor's mistake, nothing for the log
             raise

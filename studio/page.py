@@ -11,7 +11,7 @@ CSS = """
 .gradio-container main {min-width: 0; padding-left: 12px; padding-right: 12px}
 #title h1 {font-size: 1.9rem; margin: .2rem 0 0; letter-spacing: -.02em}
 #title p {color: var(--body-text-color-subdued); margin: .1rem 0 .4rem}
-.stage {display: grid; gap: 6px; width: 100%; aspect-ratio: 1; max-width: 512px; margin: 0 auto;
+.stage {display: grid; gap: 6px; width: 100%; aspect-ratio: 1; max-width: 448px; margin: 0 auto;
   border-radius: 14px; overflow: hidden;
   background: var(--background-fill-secondary)}
 .stage.cats-2 {grid-template-columns: repeat(2, 1fr)}

@@ -1,84 +1,228 @@
-"""The guard in front of the app: what it lets through and what it refuses."""
+"""The guard around the app: what it refuses, by itself and in front of the real page."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
-from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse
-from starlette.routing import Route
-from starlette.testclient import TestClient
 
 from studio.guard import MAX_CALL_BYTES, Guard
 
-CALL = "/gradio_api/call/generate"
 
+def ask(
+    path: str = "/gradio_api/queue/join", *, method: str = "POST", body: bytes | list[bytes] = b"",
+    app=None, **headers: str,
+) -> tuple[int, str, bytes | None]:  # fmt: skip
+    """Status, sentence and the body that reached the app (None: nothing reached it)."""
+    seen: list[bytes] = []
 
-@pytest.fixture
-def client():
-    async def echo(request: Request):
-        body = await request.body()
-        return JSONResponse(json.loads(body)) if body else PlainTextResponse("page")
+    async def plain(scope, receive, send):
+        data, more = b"", True
+        while more:
+            message = await receive()
+            data += message.get("body", b"")
+            more = message.get("more_body", False)
+        seen.append(data)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
 
-    routes = [Route("/{path:path}", echo, methods=["GET", "POST"])]
-    return TestClient(Starlette(routes=routes, middleware=[Middleware(Guard)]))
+    chunks = [body] if isinstance(body, bytes) else list(body)
+    messages = [
+        {"type": "http.request", "body": chunk, "more_body": i < len(chunks)}
+        for i, chunk in enumerate(chunks, start=1)
+    ]
+    sent: list[dict] = []
 
+    async def receive():
+        return messages.pop(0)
 
-def test_honest_requests_pass_with_their_body_whole(client):
-    assert client.get("/").text == "page"
-    values = {"data": [1, "a ü", {"path": "/tmp/gradio/x/cat.png", "meta": {}}]}
-    assert client.post(CALL, json=values).json() == values
-    long = {"data": ["x" * (MAX_CALL_BYTES // 2)]}
-    assert client.post(CALL, json=long).json() == long
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": method, "path": path,
+        "headers": [(b"host", b"cats.example:7860")]
+        + [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
+    }  # fmt: skip
+    asyncio.run(Guard(app or plain)(scope, receive, send))
+    answer = json.loads(sent[1]["body"])
+    return sent[0]["status"], answer.get("error", ""), seen[0] if seen else None
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        "/gradio_api/file=http://127.0.0.1/x",
-        "/gradio_api/file=https://x.org/a.png",
-        "/gradio_api/file=https:/x.org/a.png",
-        "/gradio_api/file=HTTPS%3A%2F%2Fx.org/a.png",
-        "/gradio_api/file=ftp://x.org/a.png",
-        "/gradio_api/proxy=http://127.0.0.1/x",
-        "/proxy=https://x.hf.space/x",
+        "/gradio_api/file=http://127.0.0.1:1/",
+        "/gradio_api/file=https://example.org/x",
+        "/gradio_api/file=HTTP://example.org/x",
+        "/gradio_api/file=ftp://example.org/x",
+        "/gradio_api/file=file:///etc/passwd",
+        "/gradio_api/file=http:/example.org/x",
+        "/gradio_api/file=http%3A%2F%2Fexample.org/x",
+        "/file=http://example.org",
+        "/gradio_api/proxy=https://x.hf.space/file",
+        "/gradio_api/PROXY=https://x.hf.space/file",
+        "/gradio_api/proxy%3Dhttps://x.hf.space/file",
     ],
 )
-def test_nothing_is_fetched_for_a_stranger(client, path):
-    answer = client.get(path)
-    assert answer.status_code == 403
-    assert answer.json()["error"] == "This page fetches nothing from other hosts."
+def test_nothing_is_fetched_from_other_hosts(path):
+    for method in ("GET", "HEAD", "POST"):
+        assert ask(path, method=method)[:2] == (403, "This page fetches nothing from other hosts.")
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1/a.png", "https://x/a", "file:///etc/passwd"])
-def test_an_address_is_no_upload(client, address):
-    nested = {"data": [[{"deep": {"path": address, "meta": {"_type": "gradio.FileData"}}}]]}
-    answer = client.post(CALL, json=nested)
-    assert answer.status_code == 403
-    assert "an address in its place is not fetched" in answer.json()["error"]
+def test_honest_files_pass():
+    assert ask("/gradio_api/file=/tmp/gradio/abc/cat-1.png", method="GET")[0] == 200
 
 
-def test_another_site_may_not_post(client):
-    own, foreign = {"origin": "http://testserver"}, {"origin": "http://evil.example"}
-    assert client.post(CALL, json={"data": []}, headers=own).status_code == 200
-    assert client.post(CALL, json={"data": []}, headers=foreign).status_code == 403
-    assert client.post(CALL, json={"data": []}, headers={"origin": "null"}).status_code == 403
-    assert client.get("/", headers=foreign).status_code == 200
-    proxied = {"origin": "https://cats.example", "x-forwarded-host": "cats.example"}
-    assert client.post(CALL, json={"data": []}, headers=proxied).status_code == 200
+ADDRESS = "Upload a file; an address in its place is not fetched."
 
 
-def test_a_call_that_is_too_large_or_too_deep_is_refused(client):
-    assert client.post(CALL, json={"data": ["x" * MAX_CALL_BYTES]}).status_code == 403
-    deep: dict = {}
-    for _ in range(100):
-        deep = {"a": deep}
-    assert client.post(CALL, json=deep).status_code == 403
+@pytest.mark.parametrize(
+    "path", ["http://x.org/a.png", "https://x.org", "ftp://x.org/a", "file:///etc/passwd"]
+)
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/JSON", "text/plain", "application/vnd.x+json", "", None],
+)
+def test_an_address_in_place_of_a_file(path, content_type):
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    headers = {} if content_type is None else {"content_type": content_type}
+    for data in ([file], [[{"deep": [file]}]], [{"background": file, "layers": []}]):
+        status, sentence, seen = ask(body=json.dumps({"data": data}).encode(), **headers)
+        assert (status, sentence, seen) == (403, ADDRESS, None)
 
 
-def test_a_body_without_a_content_type_is_looked_at_too(client):
-    body = json.dumps({"path": "http://127.0.0.1/x"})
-    assert client.post(CALL, content=body).status_code == 403
+def test_a_body_reaches_the_app_whole():
+    body = json.dumps({"data": [1, "http://not a file", {"path": "/tmp/x.png"}]}).encode()
+    parts = [body[:5], body[5:9], b"", body[9:]]
+    assert ask(body=parts, content_type="application/json") == (200, "", body)
+    assert ask(body=b"not json")[2] == b"not json"
+    assert ask(body=b"")[2] == b""
+
+
+def test_deep_nesting_is_refused():
+    for depth, status in ((15, 200), (30, 403), (900, 403), (500_000, 200)):  # the last: no JSON
+        body = b"[" * depth + b"]" * depth
+        got, sentence, _ = ask(body=body)
+        assert got == status, depth
+        assert sentence == ("" if status == 200 else "This call is nested too deeply.")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "multipart/form-data"])
+def test_a_large_body_is_not_read_to_its_end(content_type):
+    def endless():
+        while True:
+            yield bytes(100_000)
+
+    source = endless()
+    messages = 0
+
+    async def receive():
+        nonlocal messages
+        messages += 1
+        return {"type": "http.request", "body": next(source), "more_body": True}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join",
+             "headers": [(b"content-type", content_type.encode())]}  # fmt: skip
+    asyncio.run(Guard(None)(scope, receive, send))
+    assert json.loads(sent[1]["body"]) == {"error": "This call is too large."}
+    assert messages == MAX_CALL_BYTES // 100_000 + 1
+
+
+def test_uploads_have_a_limit_of_their_own():
+    body = bytes(MAX_CALL_BYTES + 1)
+    assert ask("/gradio_api/upload", body=body, content_type="multipart/form-data")[2] == body
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),  # a script
+        ({"origin": "http://cats.example:7860"}, 200),
+        ({"origin": "HTTPS://CATS.example:7860"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "http://cats.example:7861"}, 403),
+        ({"origin": "http://cats.example.evil.org:7860"}, 403),
+        ({"origin": "null"}, 403),  # a sandboxed frame, a file
+        ({"origin": "file://"}, 403),
+        ({"origin": "https://public.example"}, 403),
+        ({"origin": "https://public.example", "x_forwarded_host": "public.example"}, 200),
+        ({"origin": "https://evil.example", "x_forwarded_host": "evil.example",
+          "sec_fetch_site": "cross-site"}, 403),
+        ({"origin": "http://cats.example:7860", "sec_fetch_site": "same-origin"}, 200),
+    ],
+)  # fmt: skip
+def test_pages_of_other_sites_change_nothing(headers, status):
+    for method in ("POST", "DELETE", "PUT"):
+        got, sentence, _ = ask(method=method, **headers)
+        assert got == status
+        assert sentence == ("" if status == 200 else "This request comes from the page of another site.")  # fmt: skip
+    assert ask(method="GET", **headers)[0] == 200  # a link from elsewhere is welcome
+
+
+def test_where_the_app_breaks_a_sentence_is_said(capsys):
+    async def broken(scope, receive, send):
+        raise KeyError("secret")
+
+    status, sentence, _ = ask(app=broken)
+    assert status == 500
+    assert sentence == "There is nothing here that could answer this request."
+    assert "secret" in capsys.readouterr().err
+
+
+def test_other_protocols_pass():
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["type"])
+
+    asyncio.run(Guard(app)({"type": "lifespan"}, None, None))
+    assert seen == ["lifespan"]
+
+
+# -- in front of the real page -----------------------------------------------------------------
+
+
+def test_the_real_page_is_guarded(page):
+    with httpx.Client(base_url=page.url) as client:
+        for path in (
+            "/gradio_api/file=http://127.0.0.1:1/x", "/gradio_api/proxy=https://x.hf.space/x",
+        ):  # fmt: skip
+            answer = client.get(path)
+            assert answer.status_code == 403
+            assert "fetches nothing" in answer.json()["error"]
+        join = {"data": [], "fn_index": 0, "session_hash": "x"}
+        for headers in ({"origin": "https://evil.example"}, {"origin": "null"}):
+            answer = client.post("/gradio_api/queue/join", json=join, headers=headers)
+            assert answer.status_code == 403
+        large = client.post("/gradio_api/call/generate", content=b"x" * 2_100_000)
+        assert large.status_code == 403
+        assert "too large" in large.json()["error"]
+        for path in ("/gradio_api/file=/etc/passwd", "/gradio_api/file=../../etc/passwd"):
+            assert client.get(path).status_code in (403, 404)
+        for unknown in ("/gradio_api/call/nothing", "/gradio_api/run/predict"):
+            answer = client.post(unknown, json={"data": []})
+            assert answer.json()["error"].endswith("request.")
+        answer = client.post("/gradio_api/run/generate", json={"data": []})
+        assert answer.status_code == 404  # nothing goes round the queue
+        ours = f"http://{urlsplit(page.url).netloc}"
+        assert client.post(
+            "/gradio_api/queue/join", json={**join, "data": [1, 1, "", 1]}, headers={"origin": ours}
+        ).is_success
+        assert client.get("/").is_success
+
+
+def test_a_file_larger_than_the_limit_is_not_kept(page, upload_folder):
+    with httpx.Client(base_url=page.url) as client:
+        answer = client.post("/gradio_api/upload", files={"files": ("a.png", bytes(21_000_000))})
+        assert answer.status_code == 413
+        assert "size" in answer.json()["detail"]
+    assert not [p for p in upload_folder.rglob("*") if p.is_file() and p.stat().st_size > 20e6]
