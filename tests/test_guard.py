@@ -164,7 +164,7 @@ def test_pages_of_other_sites_change_nothing(headers, status):
     for method in ("POST", "DELETE", "PUT"):
         got, sentence, _ = ask(method=method, **headers)
         assert got == status
-        assert sentence == ("" if status == 200 else "This request comes from the page of another site.")  # fmt: skip
+        assert ("another site" in sentence) == (status == 403)
     assert ask(method="GET", **headers)[0] == 200  # a link from elsewhere is welcome
 
 
@@ -224,5 +224,5 @@ def test_a_file_larger_than_the_limit_is_not_kept(page, upload_folder):
     with httpx.Client(base_url=page.url) as client:
         answer = client.post("/gradio_api/upload", files={"files": ("a.png", bytes(21_000_000))})
         assert answer.status_code == 413
-        assert "size" in answer.json()["detail"]
+        assert "size" in answer.text
     assert not [p for p in upload_folder.rglob("*") if p.is_file() and p.stat().st_size > 20e6]
