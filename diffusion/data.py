@@ -31,6 +31,7 @@ MAX_FILE_BYTES = 64_000_000  # of one encoded picture
 MAX_RATIO = 200  # uncompressed to compressed bytes of a zip entry
 MAX_ENTRIES = 200_000
 IN_MEMORY_BYTES = 4 * 2**30  # pixels kept in memory; larger sets stream from workers
+GRACE_SECONDS = 30  # between SIGTERM and the end of a worker
 CROP_MARGIN = 1.25  # photos are kept at 5/4 of the size and cropped anew each time
 
 
@@ -408,8 +409,9 @@ def training_batches(
 
 def _outlive_signals(worker: int) -> None:
     """Ctrl-C and SIGTERM reach every process of a group; the trainer needs its workers to save."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows. Later, since SIGTERM also ends lost workers
+        signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE_SECONDS))
 
 
 def _only(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:

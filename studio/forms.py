@@ -41,7 +41,10 @@ def number(value: Any, what: str) -> float:
         raise ValueError(f"{what} is missing.")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError(f"{what} must be a number, not {str(value)[:40]!r}.")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        raise ValueError(f"{what} is too large.") from None
 
 
 def text(value: Any, what: str) -> str:

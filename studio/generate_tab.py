@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffusion import SAMPLERS, SampleConfig
 
+from .editor import PictureEditor
 from .files import save_file, save_zip, still_there
 from .films import Film, Pace, film_of, morph_of
 from .forms import (
@@ -26,6 +27,7 @@ from .forms import (
     read_recipe_form,
     read_seeds,
     read_upload,
+    text,
     whole_number,
 )
 from .generation import Busy, Job, Studio, Update
@@ -129,10 +131,10 @@ class GenerateTab:
         """The cat of a PNG that was saved from this page, and its settings."""
         try:
             recipe = read_recipe(path) if path else _current(None)
+            controls = self._controls(recipe)
         except ValueError as error:
             yield (*self._failed(error), *[gr.skip()] * 7)
             return
-        controls = self._controls(recipe)
         for outputs in self._draw([recipe], scale, strip, request):
             yield (*outputs, *controls)
 
@@ -197,16 +199,17 @@ class GenerateTab:
         query = dict(request.query_params) if request else {}
         names = self.studio.library.names
         recipe = Recipe(seed=FIRST_SEED, model=self.studio.library.default)
+        controls = self._controls(recipe)
         count, ran, problem = 1, False, ""
         if "seed" in query:
             try:
-                recipe, count = _read_query(query, names), read_count(int(query.get("count", 1)))
-                ran = True
+                linked, cats = _read_query(query, names), read_count(int(query.get("count", 1)))
+                controls = self._controls(linked)
+                recipe, count, ran = linked, cats, True
             except ValueError:
                 problem = "This link holds settings that are not possible here."
-        controls = list(self._controls(recipe))
-        controls[0] = count
-        controls[-1] = gr.update(choices=names, value=recipe.model or names[0])
+        model = gr.update(choices=names, value=recipe.model or names[0])
+        controls = count, *controls[1:-1], model
         strip = self.examples()
         status = status_html(problem, error=True) if problem else gr.skip()
         return (*controls, strip, strip, status, ran)
@@ -232,6 +235,7 @@ class GenerateTab:
 
     def choose_sampler(self, sampler: str) -> tuple[Any, str]:
         """The step range and hint that belong to a sampler."""
+        sampler = text(sampler, "The sampler")
         many = sampler == "ddpm"
         steps = gr.update(
             maximum=1000 if many else 100, value=1000 if many else SampleConfig.num_steps
@@ -310,7 +314,11 @@ class GenerateTab:
         return (gr.skip(), status_html(str(error), error=True), *[gr.skip()] * 6)
 
     def _controls(self, recipe: Recipe) -> tuple[Any, ...]:
-        """Values of count, seed, coat, steps, sampler, guidance and model for a recipe."""
+        """Values of count, seed, coat, steps, sampler, guidance and model for a recipe.
+
+        Raises ValueError for a model or coat that is not here, while the form has its own values.
+        """
+        self.studio.library.get(recipe.model).info.label_index(recipe.coat)
         maximum = 1000 if recipe.sampler == "ddpm" else 100
         return (
             1, recipe.seed,
@@ -451,7 +459,7 @@ class GenerateTab:
                 self.vary_button = gr.Button("Vary", elem_id="vary")
             with gr.Tab("From a picture"):
                 gr.Markdown("Upload, photograph or sketch something; noise makes a cat of it.")
-                self.picture = gr.ImageEditor(
+                self.picture = PictureEditor(
                     type="filepath", label="Picture", elem_id="picture", canvas_size=(512, 512),
                     height=420, layers=False, format="png",
                 )  # fmt: skip
@@ -462,7 +470,7 @@ class GenerateTab:
             with gr.Tab("Repaint"):
                 gr.Markdown("Paint over what shall be drawn anew; all the rest stays as it is.")
                 self.take = gr.Button("Take the cat on the stage", elem_id="take")
-                self.canvas = gr.ImageEditor(
+                self.canvas = PictureEditor(
                     type="filepath", label="Picture and mask", elem_id="canvas", format="png",
                     canvas_size=(512, 512), height=420, layers=False,
                     brush=gr.Brush(default_size=60, colors=["#ff7a00"], color_mode="fixed"),
@@ -539,11 +547,11 @@ COPY_LINK = """(seed, count, coat, steps, sampler, guidance, model) =>
 
 
 def _new_seed(fresh: bool, seed: Any) -> Any:
-    return random_seed() if fresh else seed
+    return random_seed() if fresh else gr.skip()
 
 
 def _same(fresh: bool, seed: Any) -> Any:
-    return seed
+    return gr.skip()
 
 
 def _reuse_seed(recipe: dict | None) -> tuple[Any, bool]:

@@ -124,6 +124,7 @@ def test_broken_and_oversized_uploads(upload_folder):
         file.truncate(21_000_000)
     with pytest.raises(ValueError, match="larger than 20 MB"):
         read_upload(str(path))
+    path.unlink()
 
 
 def test_uploads_are_decoded_one_by_one(upload_folder, monkeypatch):

@@ -50,6 +50,13 @@ def test_what_is_no_picture_is_refused_with_a_reason(data):
         decode_image(data)
 
 
+@pytest.mark.parametrize("format", ["PPM", "PCX", "TGA", "ICO"])
+def test_formats_that_nobody_photographs_in_are_refused(format):
+    """Each decoder is a way in, EPS with a whole Ghostscript behind it."""
+    with pytest.raises(ValueError, match=r"^not an image$"):
+        decode_image(encode(cat(0), format))
+
+
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_a_cut_file_is_refused_and_the_whole_one_is_not(format):
     data = encode(cat(0, 64), format)
