@@ -1,6 +1,5 @@
 """From folders and zips of anything to batches: nothing trusted, nothing lost in silence."""
 
-import contextlib
 import os
 import pickle
 import signal
@@ -372,7 +371,7 @@ def test_shares_make_up_the_batch(folder):
 
 
 def test_workers_outlive_the_signals_of_their_group_for_a_while(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "GRACE_SECONDS", 2)
+    monkeypatch.setattr(data, "GRACE_SECONDS", 1)
     path = write_zip(tmp_path / "cats.zip", cats(8))
     images = load_images(path, image_size=SIZE, in_memory_bytes=0)
     batches = training_batches(images, 4, first_step=0, seed=0, workers=1)
@@ -382,9 +381,8 @@ def test_workers_outlive_the_signals_of_their_group_for_a_while(tmp_path, monkey
         os.kill(worker.pid, number)
     for _ in range(5):
         assert next(batches)[0].shape == (4, 3, SIZE, SIZE)
-    with contextlib.suppress(RuntimeError):  # in which PyTorch reports it, if it comes first
-        worker.join(20)
-    assert not worker.is_alive()  # or a program that fails could not leave
+    worker.join(20)
+    assert worker.exitcode == 0  # or a program that fails could not leave
 
 
 def test_a_picture_that_changes_under_way_is_named(folder):
@@ -392,11 +390,6 @@ def test_a_picture_that_changes_under_way_is_named(folder):
     (folder / "cat-003.png").write_text("gone")
     with pytest.raises(ValueError, match=r"^cat-003\.png has changed: not an image\.$"):
         images.get(torch.arange(12))
-    batches = training_batches(images, 12, first_step=0, seed=0, workers=1)
-    with pytest.raises(
-        ValueError, match=r"ValueError: cat-003\.png has changed: not an image\.\s*$"
-    ):
-        next(batches)  # the last line of a worker's traceback is what the command line shows
 
 
 # -- crops and mirrors ------------------------------------------------------------------------
