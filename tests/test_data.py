@@ -343,8 +343,11 @@ def test_streaming_gives_the_same_batches(tmp_path, photos):
     expected = training_batches(memory, 5, first_step=3, seed=1)
     here = training_batches(stream, 5, first_step=3, seed=1, workers=0)
     workers = training_batches(stream, 5, first_step=3, seed=1, workers=2)
-    for _ in range(6):
+    for step in range(3, 9):
         pictures, classes = next(expected)
+        indices = batch_indices(len(memory), 5, step, seed=1)
+        assert torch.equal(pictures, memory.pixels[indices])
+        assert torch.equal(classes, memory.classes[indices])
         for batches in (here, workers):
             same, same_classes = next(batches)
             assert torch.equal(same, pictures)
@@ -359,6 +362,15 @@ def test_a_set_can_be_sent_to_a_process(tmp_path):
                                                  in_memory_bytes=0)))  # fmt: skip
     for other in (sent, read):
         assert torch.equal(other.get(indices)[0], images.pixels[indices])
+
+
+def test_a_forked_process_opens_the_zip_anew(tmp_path, monkeypatch):
+    """Two processes that read through one open file would move each other's position."""
+    source = Zip(write_zip(tmp_path / "cats.zip", cats(8)))
+    archive = source.archive()
+    assert source.archive() is archive
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert source.archive() is not archive
 
 
 def test_shares_make_up_the_batch(folder):

@@ -30,6 +30,7 @@ from diffusion.trainer import (
     choose_precision,
     heldout_loss,
     lr_factor,
+    step_generators,
     stop_on_signal,
 )
 
@@ -122,6 +123,15 @@ def test_a_resumed_run_equals_an_unbroken_one(pictures, tmp_path, settings):
     assert kinds == {"model", "ema", "optimizer"}
 
 
+@pytest.fixture
+def _interruptible():
+    """A shell that starts tests in the background has them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_saves_and_a_second_one_is_final(pictures, tmp_path):
     run = Trainer(config(), info(), load(pictures), tmp_path)
     before = signal.getsignal(signal.SIGINT)
@@ -421,6 +431,16 @@ def test_the_untrained_network_has_a_held_out_loss_of_one(pictures):
     assert heldout_loss(denoiser, uniform.subset([]), device=CPU) is None
 
 
+def test_every_step_seed_and_process_has_randomness_of_its_own():
+    def draws(*place):
+        return [torch.rand(2, generator=g).tolist() for g in step_generators(*place, CPU)]
+
+    places = [(seed, step, rank) for seed in (0, 1) for step in (0, 1) for rank in (0, 1)]
+    drawn = [tuple(values) for place in places for values in draws(*place)]
+    assert len(set(drawn)) == 2 * len(places)
+    assert draws(1, 2, 3) == draws(1, 2, 3)
+
+
 def test_labels_are_dropped_and_the_unlabelled_are_null(pictures, tmp_path):
     run = Trainer(config(label_dropout=0.5), info(), load(pictures), tmp_path)
     classes = torch.tensor([0, 1, -1]).repeat(400)
@@ -446,17 +466,18 @@ def test_precision_is_what_was_asked_for(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(tmp_path):
+def test_two_processes_train_together(tmp_path, monkeypatch):
     """By the clock and with a save at each step, the two must agree on when to stop."""
     data = write_folder(tmp_path / "cats", cats(12))
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2"]
-    launcher += ["--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"]
-    launcher += ["--main_process_port=0"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     arguments = ["train", "--data", str(data), "--preset", "tiny", "--out", str(tmp_path / "run")]
     arguments += ["--minutes", "0.03", "--save-minutes", "0"]
+    if torch.accelerator.is_available():
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     process = command(*arguments, launcher=launcher)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
+    assert errors.count("12 pictures, 0 left out") == 2  # there were two
     assert errors.count("Finished: ") == 1
     seen = [line["images_seen"] for line in metrics(tmp_path / "run")]
     assert seen == sorted(set(seen))
