@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, parse_flag_from_env
 from torch import Tensor
 from tqdm import tqdm
 
@@ -132,8 +132,11 @@ class Trainer:
         init: dict[str, Tensor] | None = None,
     ) -> None:
         self.config, self.info, self.out = config, info, Path(out)
+        # The CPU has to be asked for: several processes there would else each train alone.
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
         self.accelerator = Accelerator(
-            mixed_precision=choose_precision(config, PartialState().device),
+            cpu=cpu,
+            mixed_precision=choose_precision(config, PartialState(cpu=cpu).device),
             gradient_accumulation_steps=config.accumulate,
         )
         shares = config.accumulate * self.accelerator.num_processes

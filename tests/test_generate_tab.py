@@ -39,7 +39,7 @@ def test_a_plain_visit(tab):
     opened = tab.open_page(request())
     assert settings(opened) == [1, FIRST_SEED, "any", 12, "dpmpp_2m", 1.0, "tiny"]
     assert opened[-1] is False
-    assert [read_recipe(path).seed for path in opened[7]] == list(range(7, 15))
+    assert [read_recipe(path).seed for path in opened[7]] == list(range(FIRST_SEED, FIRST_SEED + 8))
 
 
 def test_a_link_sets_every_control(tab):
