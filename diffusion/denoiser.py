@@ -227,8 +227,6 @@ class Denoiser(
         local = Path(model_id)
         if local.is_dir():
             path = local / WEIGHTS_NAME
-        elif local.is_file():
-            path = local
         else:
             path = hf_hub_download(
                 model_id,

@@ -119,6 +119,9 @@ def test_a_resumed_run_equals_an_unbroken_one(pictures, tmp_path, settings):
     assert_same_bits(
         *(read_checkpoint(tmp_path / run / WEIGHTS_NAME)[0] for run in ("whole", "parts"))
     )
+    shipped, _ = read_checkpoint(tmp_path / "whole" / WEIGHTS_NAME)
+    for name, tensor in shipped.items():  # the average, not the last weights
+        assert torch.equal(tensor, state(tmp_path / "whole")[f"ema.{name}"].half().float())
     kinds = {name.split(".")[0] for name in state(tmp_path / "whole")}
     assert kinds == {"model", "ema", "optimizer"}
 
