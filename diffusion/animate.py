@@ -18,11 +18,16 @@ from .samplers import Step
 FORMATS = (".gif", ".mp4")
 
 
+def noisy_picture(step: Step, *, sigma_data: float = 0.5) -> Tensor:
+    """The noisy image of a step, scaled so that its standard deviation stays near that of a
+    picture: uint8 [N, 3, H, W]."""
+    return to_uint8(step.x * (sigma_data / (step.sigma**2 + sigma_data**2) ** 0.5))
+
+
 class Recorder:
     """A sampler callback that keeps every step as uint8 pictures [N, 3, H, W] on the CPU.
 
-    It keeps the estimate of x0, or with ``noisy`` the noisy image, scaled so that its standard
-    deviation stays near that of a picture.
+    It keeps the estimate of x0, or with ``noisy`` the noisy image (see ``noisy_picture``).
     """
 
     def __init__(self, *, noisy: bool = False, sigma_data: float = 0.5) -> None:
@@ -30,8 +35,11 @@ class Recorder:
         self.steps: list[Tensor] = []
 
     def __call__(self, step: Step) -> None:
-        shrink = self.sigma_data / (step.sigma**2 + self.sigma_data**2) ** 0.5
-        self.steps.append(to_uint8(step.x * shrink if self.noisy else step.denoised).cpu())
+        if self.noisy:
+            picture = noisy_picture(step, sigma_data=self.sigma_data)
+        else:
+            picture = to_uint8(step.denoised)
+        self.steps.append(picture.cpu())
 
     def frames(self, *, scale: int = 4) -> list[Image.Image]:
         """One image a step; several pictures lie in a grid."""

@@ -176,6 +176,11 @@ class SampleConfig(Config):
         )
         _require(0 < self.rho < float("inf"), "rho must be positive.")
 
+    @property
+    def steps_to_take(self) -> int:
+        """Steps that the sampler takes: the last part of the grid when ``strength`` is below 1."""
+        return max(1, round(self.num_steps * self.strength))
+
 
 @dataclass(frozen=True)
 class Preset:

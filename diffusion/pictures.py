@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
@@ -17,6 +19,11 @@ def to_image(picture: Tensor, *, scale: int = 1) -> Image.Image:
     if scale == 1:
         return image
     return image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+
+
+def from_image(image: Image.Image) -> Tensor:
+    """Image -> uint8 [3, H, W]; the inverse of ``to_image``."""
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
 
 
 def grid(pictures: Tensor, *, columns: int | None = None, scale: int = 1) -> Image.Image:

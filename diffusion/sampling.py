@@ -37,8 +37,7 @@ def sampling_sigmas(config: SampleConfig) -> Tensor:
         sigmas = karras_sigmas(
             config.num_steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho
         )
-    taken = max(1, round(config.num_steps * config.strength))
-    return sigmas[config.num_steps - taken :]
+    return sigmas[config.num_steps - config.steps_to_take :]
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +150,8 @@ def generate(
     """Draw one picture per seed: uint8 [N, 3, S, S] on the CPU.
 
     ``class_labels`` gives each picture its class index (None: all unlabelled). The same seed, label
-    and settings give the same picture at any batch size. Raises ValueError for an unknown sampler
-    or a seed outside 0 to MAX_SEED.
+    and settings give the same picture at any batch size, but for the last bit of a float. Raises
+    ValueError for an unknown sampler or a seed outside 0 to MAX_SEED.
     """
     start = from_seeds(denoiser, seeds, class_labels)
     return draw(denoiser, start, config or SampleConfig(), callback=callback)

@@ -35,7 +35,7 @@ from .checkpoint import (
 from .config import TrainConfig
 from .data import ImageSet, random_crop, random_mirror, to_float, training_batches
 from .denoiser import EDM, Denoiser
-from .device import native_bf16
+from .device import is_out_of_memory, native_bf16
 from .ema import ExponentialMovingAverage
 from .optim import build_optimizers
 from .pictures import save_grid
@@ -103,9 +103,8 @@ def _oom_as_sentence() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        symptoms = ("not enough memory", "can't allocate", "killed by signal")  # CPU, data workers
-        if memory or any(symptom in str(error) for symptom in symptoms):
+        worker_killed = "killed by signal" in str(error)  # what a lack of memory does to those
+        if is_out_of_memory(error) or worker_killed:
             raise TrainingError(
                 "Memory ran out; the last checkpoint is kept. Try a smaller --batch-size, or more "
                 "--accumulate."

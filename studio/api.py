@@ -14,12 +14,19 @@ from gradio.data_classes import FileData
 
 from diffusion import SampleConfig
 
-from .files import save_file
+from .files import save_png
 from .films import Film, Pace, film_of, morph_of
-from .forms import number, read_count, read_recipe_form, read_seeds, read_upload, whole_number
+from .forms import (
+    number,
+    read_count,
+    read_morph_form,
+    read_recipe_form,
+    read_upload,
+    whole_number,
+)
 from .generation import Job, Studio
-from .png_metadata import encode_png, read_recipe
-from .recipe import Recipe, embed_mask, embed_picture, morph, variations
+from .png_metadata import read_recipe
+from .recipe import Recipe, consecutive, embed_mask, embed_picture, variations
 
 STEPS = SampleConfig.num_steps
 SAMPLER = SampleConfig.sampler
@@ -37,9 +44,7 @@ class Endpoints:
     ) -> Iterator[dict]:  # fmt: skip
         """Draw ``count`` cats (1 to 16) from consecutive seeds."""
         first = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-        yield from self._draw(
-            [dataclasses.replace(first, seed=first.seed + i) for i in range(read_count(count))]
-        )
+        yield from self._draw(consecutive(first, read_count(count)))
 
     def variations(
         self, seed: int = 0, count: int = 9, strength: float = 0.25, first_seed: int = 0,
@@ -109,12 +114,9 @@ class Endpoints:
         """A loop from cat to cat, as GIF and MP4; the coats take turns."""
         if coats is not None and not isinstance(coats, list):
             raise ValueError("The coats must be a list.")
-        chosen = coats or [""]
-        stops = [
-            read_recipe_form(seed, chosen[i % len(chosen)], steps, sampler, guidance, model)
-            for i, seed in enumerate(read_seeds(seeds))
-        ]
-        job = self.studio.submit(morph(stops, frames=whole_number(frames, "The frames")))
+        job = self.studio.submit(
+            read_morph_form(seeds, coats or [""], frames, steps, sampler, guidance, model)
+        )
         yield from self._watch(job)
         yield _film(morph_of(job, speed=12.0))
 
@@ -122,7 +124,7 @@ class Endpoints:
         job = self.studio.submit(recipes)
         yield from self._watch(job)
         files = [
-            _file(save_file(encode_png(picture, recipe), f"cat-{recipe.seed}.png"))
+            _file(save_png(picture, recipe))
             for picture, recipe in zip(job.pictures, job.recipes, strict=True)
         ]
         yield {
@@ -140,7 +142,7 @@ class Endpoints:
                 yield {"done": False, "step": update.step, "of": update.total}
 
     def _size(self, recipe: Recipe) -> int:
-        return self.studio.library.get(recipe.model).info.model.image_size
+        return self.studio.library.get(recipe.model).image_size
 
 
 def add_endpoints(studio: Studio) -> None:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffusion.images import decode_image
 
-from .recipe import Recipe
+from .recipe import Recipe, morph
 
 ANY_COAT = "any"
 MAX_CATS = 16
@@ -91,6 +91,17 @@ def read_seeds(value: Any) -> list[int]:
     raise ValueError("Write the seeds as whole numbers with commas between them.")
 
 
+def read_morph_form(
+    seeds: Any, coats: list[Any], frames: Any, steps: Any, sampler: Any, guidance: Any, model: Any
+) -> list[Recipe]:
+    """The recipes of a morph from seed to seed; the coats take turns."""
+    stops = [
+        read_recipe_form(seed, coats[i % len(coats)], steps, sampler, guidance, model)
+        for i, seed in enumerate(read_seeds(seeds))
+    ]
+    return morph(stops, frames=whole_number(frames, "The number of frames"))
+
+
 def read_upload(path: Any, what: str = "The picture") -> Image.Image:
     """An uploaded picture, upright RGB. Raises ValueError with a sentence.
 
@@ -108,6 +119,17 @@ def read_upload(path: Any, what: str = "The picture") -> Image.Image:
             return decode_image(file.read_bytes())
     except ValueError as error:
         raise ValueError(f"{what} cannot be used: {error}.") from None
+
+
+def read_mask_layer(path: Any) -> Image.Image:
+    """What was painted on an uploaded layer of the editor, as a grey picture: its opacity."""
+    file = _uploaded(path) if isinstance(path, str) and path else None
+    if file is None:
+        raise ValueError("Nothing is marked: paint over the part that shall be drawn anew.")
+    with Image.open(file, formats=["PNG", "WEBP"]) as layer:
+        if max(layer.size) > 4096:
+            raise ValueError("The mask is too large.")
+        return layer.convert("RGBA").getchannel("A")
 
 
 def _uploaded(path: str) -> Path | None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from diffusion import SAMPLERS, SampleConfig
+from diffusion.pictures import from_image
 
 from .editor import PictureEditor
-from .files import save_file, save_zip, still_there
+from .files import png_name, save_file, save_png, save_zip, still_there
 from .films import Film, Pace, film_of, morph_of
 from .forms import (
     ANY_COAT,
@@ -24,15 +21,15 @@ from .forms import (
     number,
     random_seed,
     read_count,
+    read_mask_layer,
+    read_morph_form,
     read_recipe_form,
-    read_seeds,
     read_upload,
     text,
-    whole_number,
 )
 from .generation import Busy, Job, Studio, Update
 from .png_metadata import encode_png, read_recipe
-from .recipe import Recipe, embed_mask, embed_picture, morph, variations
+from .recipe import Recipe, consecutive, embed_mask, embed_picture, max_steps, variations
 from .stage import progress_text, result_text, stage_html, status_html
 
 STRIP_LENGTH = 24  # cats of this visit that are kept at hand
@@ -64,9 +61,7 @@ class GenerateTab:
         """Cats from consecutive seeds."""
         try:
             first = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-            recipes = [
-                dataclasses.replace(first, seed=first.seed + i) for i in range(read_count(count))
-            ]
+            recipes = consecutive(first, read_count(count))
         except ValueError as error:
             yield self._failed(error)
             return
@@ -118,7 +113,7 @@ class GenerateTab:
             recipe = dataclasses.replace(
                 recipe,
                 picture=embed_picture(picture, size),
-                mask=embed_mask(_layer_alpha(layers[0]), size),
+                mask=embed_mask(read_mask_layer(layers[0]), size),
             )
         except ValueError as error:
             yield self._failed(error)
@@ -166,13 +161,9 @@ class GenerateTab:
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """A loop from cat to cat, as GIF and MP4."""
         try:
-            numbers = read_seeds(seeds)
-            chosen = coats or [coat]
-            stops = [
-                read_recipe_form(n, chosen[i % len(chosen)], steps, sampler, guidance, model)
-                for i, n in enumerate(numbers)
-            ]
-            recipes = morph(stops, frames=whole_number(frames, "The number of frames"))
+            recipes = read_morph_form(
+                seeds, coats or [coat], frames, steps, sampler, guidance, model
+            )
             job = self.studio.submit(recipes)
             yield from self._film_progress(job, request)
             yield self._show_film(morph_of(job, speed=12.0))
@@ -191,8 +182,8 @@ class GenerateTab:
         if not recipe or not strip:
             return gr.skip()
         with Image.open(strip[0]) as small:
-            picture = _to_tensor(small)
-        return gr.update(value=_save_png(picture, _current(recipe), scale=scale))
+            picture = from_image(small)
+        return gr.update(value=save_png(picture, _current(recipe), scale=scale))
 
     def open_page(self, request: gr.Request) -> tuple[Any, ...]:
         """What a new visit sees: the model list, and the settings of its link."""
@@ -226,7 +217,7 @@ class GenerateTab:
         elif strip:
             recipe = read_recipe(strip[0])
             with Image.open(strip[0]) as image:
-                stage = stage_html(_to_tensor(image)[None], [recipe])
+                stage = stage_html(from_image(image)[None], [recipe])
             text = f"{recipe.describe()} · an example; click Generate for one of your own"
             yield (
                 stage, status_html(text), gr.skip(), gr.skip(), recipe.to_dict(),
@@ -236,11 +227,9 @@ class GenerateTab:
     def choose_sampler(self, sampler: str) -> tuple[Any, str]:
         """The step range and hint that belong to a sampler."""
         sampler = text(sampler, "The sampler")
-        many = sampler == "ddpm"
-        steps = gr.update(
-            maximum=1000 if many else 100, value=1000 if many else SampleConfig.num_steps
-        )
-        return steps, SAMPLER_HINTS.get(sampler, "")
+        most = max_steps(sampler)
+        value = most if sampler == "ddpm" else SampleConfig.num_steps
+        return gr.update(maximum=most, value=value), SAMPLER_HINTS.get(sampler, "")
 
     def choose_model(self, model: str, coat: str) -> Any:
         """The coats that a model knows."""
@@ -294,11 +283,11 @@ class GenerateTab:
         stage = stage_html(job.pictures, job.recipes, frames=frames)
         if not job.stopped:  # half a cat is not what its recipe would make again
             files = [
-                _save_png(picture, recipe)
+                save_png(picture, recipe)
                 for picture, recipe in zip(job.pictures, job.recipes, strict=True)
             ]
             strip = [*files, *strip][:STRIP_LENGTH]
-        png = _save_png(job.pictures[0], job.recipes[0], scale=scale)
+        png = save_png(job.pictures[0], job.recipes[0], scale=scale)
         return (
             stage,
             status_html(text),
@@ -319,11 +308,10 @@ class GenerateTab:
         Raises ValueError for a model or coat that is not here, while the form has its own values.
         """
         self.studio.library.get(recipe.model).info.label_index(recipe.coat)
-        maximum = 1000 if recipe.sampler == "ddpm" else 100
         return (
             1, recipe.seed,
             gr.update(choices=self._coats(recipe.model), value=recipe.coat or ANY_COAT),
-            gr.update(maximum=maximum, value=recipe.steps),
+            gr.update(maximum=max_steps(recipe.sampler), value=recipe.steps),
             recipe.sampler, recipe.guidance, recipe.model or gr.skip(),
         )  # fmt: skip
 
@@ -331,7 +319,7 @@ class GenerateTab:
         return [ANY_COAT, *self.studio.library.get(model).info.labels]
 
     def _size(self, model: str) -> int:
-        return self.studio.library.get(model).info.model.image_size
+        return self.studio.library.get(model).image_size
 
     def examples(self) -> list[str]:
         """PNG files of the first cats that a visit sees: drawn once, written for each visit.
@@ -345,7 +333,7 @@ class GenerateTab:
             ]
             job = self.studio.draw(recipes)
             self._examples = [
-                (encode_png(picture, recipe), f"cat-{recipe.seed}.png")
+                (encode_png(picture, recipe), png_name(recipe))
                 for picture, recipe in zip(job.pictures, job.recipes, strict=True)
             ]
         return [save_file(png, name) for png, name in self._examples]
@@ -503,12 +491,11 @@ class GenerateTab:
         drawing = {**private, "concurrency_limit": None}  # the studio bounds what waits
         at_once = {**private, "queue": False}
 
-        reseed = {"fn": _new_seed, "inputs": [self.fresh, self.seed], "outputs": self.seed}
-        for trigger in (self.generate_button.click, self.seed.submit):
-            fresh = reseed if trigger == self.generate_button.click else {**reseed, "fn": _same}
-            trigger(**fresh, **at_once).then(
-                self.generate, [self.count, *settings, *keep], drawn, **drawing
-            )
+        generate = {"fn": self.generate, "inputs": [self.count, *settings, *keep], "outputs": drawn}
+        self.generate_button.click(_new_seed, self.fresh, self.seed, **at_once).then(
+            **generate, **drawing
+        )
+        self.seed.submit(**generate, **drawing)  # Enter means this very seed
         self.stop_button.click(self.stop, **at_once)
         self.dice.click(random_seed, None, self.seed, **at_once)
         self.reuse.click(_reuse_seed, recipe, [self.seed, self.fresh], **at_once)
@@ -546,12 +533,8 @@ COPY_LINK = """(seed, count, coat, steps, sampler, guidance, model) =>
   { catLink(seed, count, coat, steps, sampler, guidance, model) }"""
 
 
-def _new_seed(fresh: bool, seed: Any) -> Any:
+def _new_seed(fresh: bool) -> Any:
     return random_seed() if fresh else gr.skip()
-
-
-def _same(fresh: bool, seed: Any) -> Any:
-    return gr.skip()
 
 
 def _reuse_seed(recipe: dict | None) -> tuple[Any, bool]:
@@ -567,16 +550,6 @@ def _take_cat(strip: list[str]) -> Any:
     with Image.open(strip[0]) as image:
         large = image.convert("RGB").resize((512, 512), Image.Resampling.NEAREST)
     return {"background": large, "layers": [], "composite": None}
-
-
-def _layer_alpha(path: str | None) -> Image.Image:
-    """What was painted on a layer, as a grey picture: its opacity."""
-    if not path or not Path(path).is_file():
-        raise ValueError("Nothing is marked: paint over the part that shall be drawn anew.")
-    with Image.open(path, formats=["PNG", "WEBP"]) as layer:
-        if max(layer.size) > 4096:
-            raise ValueError("The mask is too large.")
-        return layer.convert("RGBA").getchannel("A")
 
 
 def _current(recipe: dict | None) -> Recipe:
@@ -596,11 +569,3 @@ def _read_query(query: Mapping[str, str], models: Sequence[str]) -> Recipe:
         float(query.get("guidance", 1)),
         model if model in models else "",
     )
-
-
-def _to_tensor(image: Image.Image) -> Tensor:
-    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-def _save_png(picture: Tensor, recipe: Recipe, *, scale: int = 1) -> str:
-    return save_file(encode_png(picture, recipe, scale=scale), f"cat-{recipe.seed}.png")

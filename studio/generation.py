@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffusion.animate import noisy_picture
 from diffusion.data import to_uint8
-from diffusion.device import native_bf16
+from diffusion.device import is_out_of_memory, native_bf16
 from diffusion.samplers import Step
 from diffusion.sampling import Start, draw
 
@@ -250,7 +251,7 @@ class Studio:
     def _fail(self, turn: list[tuple[Job, int]], error: Exception) -> None:
         """Report an error to the jobs of a turn; when memory ran out, try smaller turns first."""
         jobs = list(dict.fromkeys(job for job, _ in turn))
-        if _is_out_of_memory(error) and len(turn) > 1:
+        if is_out_of_memory(error) and len(turn) > 1:
             self.max_batch = max(1, len(turn) // 2)
             with self._arrived:
                 for job, row in reversed(turn):
@@ -260,7 +261,7 @@ class Studio:
                     job.note = "Memory was short, so this was drawn in smaller batches."
                 self._jobs.extendleft(job for job in reversed(jobs) if job not in self._jobs)
             return
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             error = ValueError("There is not enough memory to draw this.")
         elif not isinstance(error, ValueError):
             traceback.print_exception(error)
@@ -287,7 +288,7 @@ class _Observer:
         keep = step.index % every == 0 or step.index == step.total
         noisy = None
         if keep and self.jobs[0].record == "noisy":
-            noisy = to_uint8(step.x * (0.5 / (step.sigma**2 + 0.25) ** 0.5)).cpu()
+            noisy = noisy_picture(step).cpu()
         for i, (job, row) in enumerate(self.turn):
             if job in self.stopped_rows:
                 continue
@@ -305,12 +306,3 @@ def _store(job: Job, row: int, picture: Tensor) -> None:
     if job.pictures is None:
         job.pictures = torch.full((len(job.recipes), *picture.shape), 128, dtype=torch.uint8)
     job.pictures[row] = picture
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error)
-    return (
-        isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        or "not enough memory" in text
-        or "can't allocate memory" in text
-    )

@@ -31,6 +31,11 @@ class LoadedModel:
     def info(self) -> CheckpointInfo:
         return self.denoiser.info
 
+    @property
+    def image_size(self) -> int:
+        """Width and height of its pictures in pixels."""
+        return self.info.model.image_size
+
 
 class ModelLibrary:
     """Checkpoints in some folders, by name. Names come from this list only, never from a path.

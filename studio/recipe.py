@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,10 +17,16 @@ from torch import Tensor
 from diffusion import SAMPLERS, Denoiser, SampleConfig, __version__
 from diffusion.data import to_float
 from diffusion.images import fit_square
+from diffusion.pictures import from_image
 from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
 
 MAX_NAME = 200  # characters of a coat, a model and so on
 MAX_EMBEDDED = 40_000  # characters of a picture or mask inside a recipe
+
+
+def max_steps(sampler: str) -> int:
+    """The most steps that the page takes with a sampler; only the ancestral one wants many."""
+    return 1000 if sampler == "ddpm" else 100
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Recipe:
         check_seed(self.towards_seed)
         if self.sampler not in SAMPLERS:
             raise ValueError(f"There is no sampler '{self.sampler[:40]}'.")
-        limit = 1000 if self.sampler == "ddpm" else 100
+        limit = max_steps(self.sampler)
         if not 1 <= self.steps <= limit:
             raise ValueError(f"Steps must be between 1 and {limit} with this sampler.")
         if not 0 <= self.guidance <= 10:
@@ -105,7 +110,7 @@ class Recipe:
     @property
     def steps_to_take(self) -> int:
         """Steps that the sampler takes: with a picture, only the last part of the grid."""
-        return max(1, round(self.steps * self.config.strength))
+        return self.config.steps_to_take
 
     @property
     def batch_key(self) -> tuple[Any, ...]:
@@ -149,6 +154,11 @@ def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
         masks = [_embedded_pixels(r.mask, size) for r in recipes]
         keep = torch.stack(masks)[:, :1] < 128
     return Start(tuple(recipe.seed for recipe in recipes), noise, labels, picture, keep)
+
+
+def consecutive(first: Recipe, count: int) -> list[Recipe]:
+    """``count`` recipes that differ in their seeds alone, counted up from the first."""
+    return [dataclasses.replace(first, seed=first.seed + i) for i in range(count)]
 
 
 def variations(recipe: Recipe, *, count: int, strength: float, first_seed: int) -> list[Recipe]:
@@ -210,11 +220,11 @@ def _embedded_pixels(text: str, size: int) -> Tensor:
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as png:
             fits = png.size == (size, size)
-            pixels = np.array(png.convert("RGB")) if fits else None
+            pixels = from_image(png) if fits else None
     except Exception:  # a broken PNG surfaces as almost any exception
         raise ValueError("The picture inside the recipe is damaged.") from None
     if pixels is None:
         raise ValueError(
             f"The picture inside the recipe is not {size}x{size}, as this model needs."
         )
-    return torch.from_numpy(pixels).permute(2, 0, 1)
+    return pixels

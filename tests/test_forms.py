@@ -16,6 +16,7 @@ from studio.forms import (
     number,
     random_seed,
     read_count,
+    read_mask_layer,
     read_recipe_form,
     read_seeds,
     read_upload,
@@ -106,6 +107,16 @@ def test_only_the_upload_folder_is_read(upload_folder, tmp_path):
     for path in (None, "", 3, {"path": "x"}, []):
         with pytest.raises(ValueError, match="The mask is missing"):
             read_upload(path, "The mask")
+
+
+def test_only_an_uploaded_layer_is_a_mask(upload_folder, tmp_path):
+    inside, outside = upload_folder / "layer.png", tmp_path / "layer.png"
+    for path in (inside, outside):
+        Image.new("RGBA", (8, 8), (255, 0, 0, 40)).save(path)
+    assert set(read_mask_layer(str(inside)).getdata()) == {40}
+    for path in (str(outside), "/etc/passwd", "http://x/a.png", "", None, 3):
+        with pytest.raises(ValueError, match="Nothing is marked"):
+            read_mask_layer(path)
 
 
 def test_broken_and_oversized_uploads(upload_folder):
