@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from .device import native_bf16
+
 
 def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
     """Nearest semi-orthogonal matrix, roughly: all singular values moved to about 1.
@@ -54,7 +56,9 @@ class Muon(torch.optim.Optimizer):
                 momentum.lerp_(param.grad, 1 - group["momentum"])
                 nesterov = param.grad.lerp(momentum, group["momentum"])
                 matrix = nesterov.reshape(len(param), -1)
-                update = orthogonalize(matrix).reshape(param.shape)
+                if param.dtype == torch.float32 and native_bf16(param.device):
+                    matrix = matrix.bfloat16()  # the iteration bears it, in a third of the time
+                update = orthogonalize(matrix).reshape(param.shape).to(param.dtype)
                 param.mul_(1 - group["lr"] * group["weight_decay"])
                 param.add_(update, alpha=-group["lr"] * 0.2 * max(matrix.shape) ** 0.5)
 
