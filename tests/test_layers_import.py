@@ -21,6 +21,8 @@ ALLOWED = {
     "optim": {"device"},
     "config": set(),
     "images": set(),
+    "metrics": set(),
+    "features": set(),
     "data": {"images"},
     "checkpoint": {"config"},
     "pictures": {"checkpoint"},
