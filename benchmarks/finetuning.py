@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--base", default="cat-heads-64")
     parser.add_argument("--length", default="balanced", choices=list(LENGTHS))
     parser.add_argument("--grid", help="write samples before and after here")
-    parser.add_argument("--pairs", help="write the samples nearest to own pictures, and those, here")
+    parser.add_argument("--pairs", help="write the samples nearest to those pictures here")
     options = parser.parse_args()
 
     base = Denoiser.load(find_checkpoint(options.base))
