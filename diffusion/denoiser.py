@@ -11,6 +11,7 @@ and the loss is the plain mean square error of what the network has to output,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -130,6 +131,22 @@ def build_unet(config: ModelConfig) -> UNet:
     return UNet(**shape)
 
 
+def _fits(state: Mapping[str, Tensor], config: ModelConfig) -> bool:
+    """Whether these are the weights of such a network, found out without memory for one.
+
+    A file's config is a stranger's claim; only what its weights bear out is built.
+    """
+    if config.num_blocks * len(config.channel_mult) > len(state):
+        return False  # building it would take forever, even without memory
+    try:
+        with torch.device("meta"):
+            expected = build_unet(config).state_dict()
+    except (RuntimeError, ValueError, TypeError):  # sizes beyond 64 bits, or no whole numbers
+        return False
+    shapes = {name: tensor.shape for name, tensor in state.items()}
+    return shapes == {name: tensor.shape for name, tensor in expected.items()}
+
+
 class Denoiser(
     nn.Module,
     ModelHubMixin,
@@ -199,13 +216,10 @@ class Denoiser(
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Denoiser:
         """Read a checkpoint file. Raises ValueError with a plain sentence if it cannot be one."""
         state, info = read_checkpoint(path)
+        if not _fits(state, info.model):
+            raise ValueError(f"The weights in {Path(path).name} do not fit its own config.")
         denoiser = cls.from_config(info.model, info=info)
-        try:
-            denoiser.model.load_state_dict(state)
-        except RuntimeError:
-            raise ValueError(
-                f"The weights in {Path(path).name} do not fit its own config."
-            ) from None
+        denoiser.model.load_state_dict(state)
         return denoiser.to(device).eval().requires_grad_(False)
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -35,7 +35,8 @@ def build_studio(settings: Settings) -> Studio:
         path = find_checkpoint(default)
         folders.insert(0, path.parent)
         default = path.stem
-    library = ModelLibrary(folders, default=default)
+    default_file = settings.data_dir / "default-model"
+    library = ModelLibrary(folders, default=default, default_file=default_file)
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
     library.get()
