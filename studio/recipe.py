@@ -173,19 +173,17 @@ def variations(recipe: Recipe, *, count: int, strength: float, first_seed: int) 
     ]
 
 
-def morph(stops: Sequence[Recipe], *, frames: int, loop: bool = True) -> list[Recipe]:
-    """``frames`` recipes on the way from each stop to the next, and back to the first to loop."""
+def morph(stops: Sequence[Recipe], *, frames: int) -> list[Recipe]:
+    """``frames`` recipes on the way from each stop to the next, and from the last to the first."""
     if not 2 <= len(stops) <= 8:
         raise ValueError("A morph needs 2 to 8 seeds.")
     if not 2 <= frames <= 32:
         raise ValueError("A morph has 2 to 32 frames between two seeds.")
-    ends = [*stops[1:], stops[0]] if loop else stops[1:]
-    path = [
+    return [
         dataclasses.replace(a, towards_seed=b.seed, towards_coat=b.coat, towards=_ease(i / frames))
-        for a, b in zip(stops, ends, strict=False)
+        for a, b in zip(stops, [*stops[1:], stops[0]], strict=True)
         for i in range(frames)
     ]
-    return path if loop else [*path, stops[-1]]
 
 
 def _ease(t: float) -> float:
