@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import torch
 from PIL import Image
@@ -159,6 +160,20 @@ def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
 def consecutive(first: Recipe, count: int) -> list[Recipe]:
     """``count`` recipes that differ in their seeds alone, counted up from the first."""
     return [dataclasses.replace(first, seed=first.seed + i) for i in range(count)]
+
+
+def to_query(recipes: Sequence[Recipe]) -> str:
+    """The query of a link that draws these again (the first alone, if they are no series).
+
+    Empty where a picture would have to be in it. ``forms.read_link`` is the inverse.
+    """
+    first = recipes[0]
+    if first.picture:
+        return ""
+    series = list(recipes) == consecutive(first, len(recipes))
+    values = {**first.to_dict(), "count": len(recipes) if series else 1}
+    del values["version"]
+    return urlencode(values)
 
 
 def variations(recipe: Recipe, *, count: int, strength: float, first_seed: int) -> list[Recipe]:

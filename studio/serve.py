@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -18,6 +17,7 @@ from diffusion.checkpoint import SHIPPED, find_checkpoint
 from . import page, space
 from .answers import AnsweringBlocks
 from .api import add_endpoints
+from .examples import Examples
 from .generate_tab import GenerateTab
 from .generation import Studio
 from .guard import Guard
@@ -43,17 +43,16 @@ def build_studio(settings: Settings) -> Studio:
     return Studio(library, max_waiting=settings.max_queue)
 
 
-def build_page(studio: Studio) -> gr.Blocks:
+def build_page(studio: Studio, examples: Examples | None = None) -> gr.Blocks:
     """The whole page."""
     with AnsweringBlocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
         gr.HTML(
-            f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>",
+            f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>"
+            '<span id="said" role="status"></span>',
             elem_id="title",
         )
-        tab = GenerateTab(studio)
         add_endpoints(studio)  # first, so that the plain names are theirs
-        tab.build(blocks)
-    blocks.examples_of_visit = tab.examples  # drawn ahead by ``serve``
+        GenerateTab(studio, examples or Examples(studio)).build(blocks)
     return blocks
 
 
@@ -66,8 +65,9 @@ def serve(settings: Settings) -> None:
         studio = build_studio(settings)
     except ValueError as error:
         sys.exit(f"Error: {error}")
-    blocks = build_page(studio)
-    threading.Thread(target=blocks.examples_of_visit, daemon=True).start()
+    examples = Examples(studio)
+    examples.begin()  # so that the first visit finds them
+    blocks = build_page(studio, examples)
     launch(blocks, settings, block=True)
 
 

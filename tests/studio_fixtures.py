@@ -38,10 +38,13 @@ TINY = ModelConfig(
 LABELS = ("black", "tabby")
 
 
-def save_tiny(path: Path, *, seed: int = 0, config: ModelConfig = TINY) -> Path:
+def save_tiny(
+    path: Path, *, seed: int = 0, config: ModelConfig = TINY, labels: tuple[str, ...] = LABELS
+) -> Path:
     """Write a tiny model whose pictures differ by seed and by coat."""
     torch.manual_seed(seed)
-    denoiser = Denoiser.from_config(config, info=CheckpointInfo(config, labels=LABELS))
+    config = dataclasses.replace(config, num_classes=len(labels))
+    denoiser = Denoiser.from_config(config, info=CheckpointInfo(config, labels=labels))
     generator = torch.Generator().manual_seed(seed)
     for parameter in denoiser.parameters():
         if not parameter.any():  # zero-initialised: without this every network is the same
