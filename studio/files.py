@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,23 @@ from diffusion.pictures import from_image
 from .png_metadata import encode_png, read_recipe
 from .recipe import Recipe
 
+MIN_FREE_BYTES = 500_000_000
+
+
+def disk_is_low() -> bool:
+    """Whether the disk of the cache has less than ``MIN_FREE_BYTES`` left."""
+    folder = Path(get_upload_folder())
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free < MIN_FREE_BYTES
+
 
 def save_file(data: bytes, name: str) -> str:
-    """Store bytes under a name in a folder of its own (named by their hash); returns the path."""
+    """Store bytes under a name in a folder of its own (named by their hash); returns the path.
+
+    Raises ValueError if the disk is nearly full.
+    """
+    if disk_is_low():
+        raise ValueError("The disk of this machine is nearly full; please try again later.")
     return save_bytes_to_cache(data, name, get_upload_folder())
 
 

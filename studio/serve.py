@@ -75,6 +75,7 @@ def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
     """Start the server and return its local address; with ``block``, return when it ends."""
     if settings.share:
         print(SHARE_WARNING, file=sys.stderr)
+    behind_proxy = settings.share or space.on_space()
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options = {
         "server_name": settings.host,
@@ -89,7 +90,7 @@ def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
         "max_file_size": "20mb",
         "allowed_paths": [],
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(Guard)]},
+        "app_kwargs": {"middleware": [Middleware(Guard, behind_proxy=behind_proxy)]},
         "theme": page.theme(),
         "css": page.CSS,
         "head": page.HEAD,
