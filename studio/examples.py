@@ -12,7 +12,7 @@ from .recipe import Recipe
 
 EXAMPLES = 8
 FIRST_SEED = 18
-PATIENCE = 1.0  # seconds that a visit in the page's first moments waits for all of them
+PATIENCE = 3.0  # seconds that a visit in the page's first moments waits for all of them
 
 
 class Examples:

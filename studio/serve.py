@@ -84,6 +84,7 @@ def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
         "max_threads": settings.max_queue + 16,  # each visitor who waits holds one now and then
         "show_error": False,
         "quiet": True,
+        "_frontend": False,  # no check that "/" answers within 3 s: a busy machine is slower
         "ssr_mode": False,
         "enable_monitoring": False,
         "run_history": False,
