@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from diffusion import Denoiser
-from diffusion.checkpoint import CheckpointInfo
+from diffusion.checkpoint import CheckpointInfo, checkpoints_in
 from diffusion.device import choose_device
 
 MAX_LOADED = 3  # models kept in memory
@@ -40,11 +40,16 @@ class LoadedModel:
 class ModelLibrary:
     """Checkpoints in some folders, by name. Names come from this list only, never from a path.
 
-    A file that appears or changes while the program runs is seen at the next look.
+    A file that appears or changes while the program runs is seen at the next look. So is
+    ``default_file``, in which the owner names the model that is chosen at first; what it says goes
+    before ``default``, unless there is no such model.
     """
 
-    def __init__(self, folders: Sequence[Path], *, default: str = "") -> None:
+    def __init__(
+        self, folders: Sequence[Path], *, default: str = "", default_file: Path | None = None
+    ) -> None:
         self.folders = tuple(folders)
+        self.default_file = default_file
         self._default = default
         self._loaded: OrderedDict[tuple[Path, int], LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
@@ -53,11 +58,22 @@ class ModelLibrary:
         """Name to file, the default first."""
         found: dict[str, Path] = {}
         for folder in self.folders:
-            for path in sorted(folder.glob("*.safetensors")):
-                found.setdefault(path.stem, path)
-        if self._default in found:
-            return {self._default: found.pop(self._default), **found}
+            for name, path in checkpoints_in(folder).items():
+                found.setdefault(name, path)
+        for name in (self._default, self._owners_default()):
+            if name in found:
+                found = {name: found.pop(name), **found}
         return found
+
+    def _owners_default(self) -> str:
+        """What the owner's file says, "" if there is none or it is no text of one line."""
+        if self.default_file is None:
+            return ""
+        try:
+            with self.default_file.open(encoding="utf-8") as file:
+                return file.read(1000).strip()
+        except (OSError, ValueError):
+            return ""
 
     @property
     def names(self) -> list[str]:
@@ -73,10 +89,11 @@ class ModelLibrary:
     def get(self, name: str = "") -> LoadedModel:
         """The model called ``name``, read from disk the first time. Raises ValueError."""
         name = name or self.default
-        path = self.paths().get(name)
-        if path is None:
-            raise ValueError(f"There is no model '{name[:60]}' here.")
-        key = (path, path.stat().st_mtime_ns)
+        try:
+            path = self.paths()[name]
+            key = (path, path.stat().st_mtime_ns)
+        except (KeyError, OSError):  # it can be deleted between two looks
+            raise ValueError(f"There is no model '{name[:60]}' here.") from None
         with self._lock:
             if key not in self._loaded:
                 self._loaded[key] = _load(name, path)

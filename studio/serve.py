@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -18,6 +17,7 @@ from diffusion.checkpoint import SHIPPED, find_checkpoint
 from . import page, space
 from .answers import AnsweringBlocks
 from .api import add_endpoints
+from .examples import Examples
 from .generate_tab import GenerateTab
 from .generation import Studio
 from .guard import Guard
@@ -35,24 +35,24 @@ def build_studio(settings: Settings) -> Studio:
         path = find_checkpoint(default)
         folders.insert(0, path.parent)
         default = path.stem
-    library = ModelLibrary(folders, default=default)
+    default_file = settings.data_dir / "default-model"
+    library = ModelLibrary(folders, default=default, default_file=default_file)
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
     library.get()
     return Studio(library, max_waiting=settings.max_queue)
 
 
-def build_page(studio: Studio) -> gr.Blocks:
+def build_page(studio: Studio, examples: Examples | None = None) -> gr.Blocks:
     """The whole page."""
     with AnsweringBlocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
         gr.HTML(
-            f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>",
+            f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>"
+            '<span id="said" role="status"></span>',
             elem_id="title",
         )
-        tab = GenerateTab(studio)
         add_endpoints(studio)  # first, so that the plain names are theirs
-        tab.build(blocks)
-    blocks.examples_of_visit = tab.examples  # drawn ahead by ``serve``
+        GenerateTab(studio, examples or Examples(studio)).build(blocks)
     return blocks
 
 
@@ -65,8 +65,9 @@ def serve(settings: Settings) -> None:
         studio = build_studio(settings)
     except ValueError as error:
         sys.exit(f"Error: {error}")
-    blocks = build_page(studio)
-    threading.Thread(target=blocks.examples_of_visit, daemon=True).start()
+    examples = Examples(studio)
+    examples.begin()  # so that the first visit finds them
+    blocks = build_page(studio, examples)
     launch(blocks, settings, block=True)
 
 
@@ -74,6 +75,7 @@ def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
     """Start the server and return its local address; with ``block``, return when it ends."""
     if settings.share:
         print(SHARE_WARNING, file=sys.stderr)
+    behind_proxy = settings.share or space.on_space()
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options = {
         "server_name": settings.host,
@@ -82,13 +84,14 @@ def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
         "max_threads": settings.max_queue + 16,  # each visitor who waits holds one now and then
         "show_error": False,
         "quiet": True,
+        "_frontend": False,  # no check that "/" answers within 3 s: a busy machine is slower
         "ssr_mode": False,
         "enable_monitoring": False,
         "run_history": False,
         "max_file_size": "20mb",
         "allowed_paths": [],
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(Guard)]},
+        "app_kwargs": {"middleware": [Middleware(Guard, behind_proxy=behind_proxy)]},
         "theme": page.theme(),
         "css": page.CSS,
         "head": page.HEAD,
