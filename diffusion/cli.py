@@ -288,6 +288,8 @@ def run_evaluate(args: argparse.Namespace) -> None:
     """Draw many pictures, compare them with real ones, and print and write the figures."""
     _check_ending(args.out, (".json",))
     _check_ending(args.plot, GRID_FORMATS)
+    if args.samples > MAX_SEEDS:
+        raise ValueError(f"At most {MAX_SEEDS:,} samples.")
     config, device = _sampling(args), choose_device()
     path = find_checkpoint(args.checkpoint)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a run in progress may replace it
