@@ -118,6 +118,7 @@ class PictureSet:
     def __init__(self, folder: Path) -> None:
         self.id, self.folder = folder.name, folder
         self._lock = threading.RLock()
+        self._looking = threading.Lock()  # one thread looks, or a file would be taken in twice
         self._arrivals = 0
         self._contents = _read_contents(folder / "set.json")
 
@@ -147,7 +148,11 @@ class PictureSet:
         self.look()
 
     def look(self) -> None:
-        """Look at all that has arrived. Only one thread may be here (see ``PictureSets``)."""
+        """Look at all that has arrived."""
+        with self._looking:
+            self._look()
+
+    def _look(self) -> None:
         looked_at: list[Path] = []
         saved = time.monotonic()
         for path in self._waiting():
@@ -210,24 +215,21 @@ class PictureSet:
 
     def _take(self, name: str, data: bytes) -> None:
         """Decode a picture and store it, or note why not."""
-        with self._lock:
-            full = len(self._contents.pictures) >= MAX_PICTURES
-        reason = f"over the limit of {MAX_PICTURES:,} pictures" if full else None
-        if reason is None:
-            try:
-                image = small_enough(decode_image(data))
-            except ValueError as error:
-                nested = data.startswith(b"PK\x03\x04")
-                reason = "an archive inside the archive" if nested else str(error)
-        if reason is not None:
-            self._leave_out(name, reason)
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            self._require_new(digest)
+            if data.startswith(b"PK\x03\x04"):
+                raise ValueError("an archive inside the archive")
+            image = small_enough(decode_image(data))
+        except ValueError as error:
+            self._leave_out(name, str(error))
             return
         picture = Picture(
             number=0,
             name=name,
             width=image.width,
             height=image.height,
-            digest=hashlib.sha256(data).hexdigest(),
+            digest=digest,
             hash=_pack(difference_hash(image)),
             mirror=_pack(difference_hash(ImageOps.mirror(image))),
         )
@@ -237,11 +239,19 @@ class PictureSet:
             _save_png(image, self.path(number))
             self._contents.pictures[number] = replace(picture, number=number)
 
+    def _require_new(self, digest: str) -> None:
+        """Raises ValueError if this very file is here already, or no room for more."""
+        with self._lock:
+            for picture in self._contents.pictures.values():
+                if picture.digest == digest:
+                    raise ValueError(f"the same file as {picture.name}")
+            if len(self._contents.pictures) >= MAX_PICTURES:
+                raise ValueError(f"over the limit of {MAX_PICTURES:,} pictures")
+
     # -- what is there --------------------------------------------------------------------------
 
     def scan(self) -> SetView:
-        """What can be trained on and what was left out. Copies are left out here, not stored as
-        such, so that the order of arrival does not matter for good."""
+        """What can be trained on, and what was left out and why, near-duplicates too."""
         with self._lock:
             pictures = [self._contents.pictures[n] for n in sorted(self._contents.pictures)]
             left_out = list(self._contents.left_out)
@@ -251,9 +261,7 @@ class PictureSet:
             [_unpack(p.hash) for p in pictures], [_unpack(p.mirror) for p in pictures]
         )
         for i, j in copies.items():
-            same = pictures[i].digest == pictures[j].digest
-            kind = "the same file as" if same else "a near-duplicate of"
-            left_out.append(Skipped(pictures[i].name, f"{kind} {pictures[j].name}"))
+            left_out.append(Skipped(pictures[i].name, f"near-duplicate of {pictures[j].name}"))
         kept = tuple(picture for i, picture in enumerate(pictures) if i not in copies)
         return SetView(self.id, kept, tuple(left_out), more, waiting)
 
@@ -344,8 +352,7 @@ class Incoming:
     def __init__(self, stem: Path, name: str) -> None:
         self._part = stem.with_suffix(".part")
         self._name = name
-        self._limit = 0
-        self._size = 0
+        self._head, self._size = b"", 0
 
     def __enter__(self) -> Incoming:
         self._part.parent.mkdir(parents=True, exist_ok=True)
@@ -354,12 +361,11 @@ class Incoming:
 
     def write(self, chunk: bytes) -> None:
         """Append bytes. Raises ValueError beyond the limit for this kind of file."""
-        if not self._size:
-            archive = chunk.startswith(b"PK")
-            self._limit = MAX_ARCHIVE_BYTES if archive else MAX_FILE_BYTES
+        self._head = (self._head + chunk)[:2]
         self._size += len(chunk)
-        if self._size > self._limit:
-            raise ValueError(f"{self._name} is larger than {self._limit // 1_000_000} MB.")
+        limit = MAX_ARCHIVE_BYTES if self._head == b"PK" else MAX_FILE_BYTES
+        if self._size > limit:
+            raise ValueError(f"{self._name} is larger than {limit // 1_000_000} MB.")
         self._file.write(chunk)
 
     def keep(self) -> None:
