@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -43,21 +44,33 @@ class ModelLibrary:
     A file that appears or changes while the program runs is seen at the next look.
     """
 
-    def __init__(self, folders: Sequence[Path], *, default: str = "") -> None:
+    def __init__(
+        self, folders: Sequence[Path], *, default: str = "", choice: Path | None = None
+    ) -> None:
+        """``choice`` is a file with the name that the owner prefers to ``default``, if any."""
         self.folders = tuple(folders)
-        self._default = default
+        self._default, self._choice = default, choice
         self._loaded: OrderedDict[tuple[Path, int], LoadedModel] = OrderedDict()
+        # Also those that a job still holds, whatever has become of their files since.
+        self._in_use: WeakValueDictionary[tuple[str, str], LoadedModel] = WeakValueDictionary()
         self._lock = threading.Lock()
 
     def paths(self) -> dict[str, Path]:
         """Name to file, the default first."""
         found: dict[str, Path] = {}
         for folder in self.folders:
-            for path in sorted(folder.glob("*.safetensors")):
+            for path in sorted(folder.glob("[!.]*.safetensors")):  # not one that is being written
                 found.setdefault(path.stem, path)
-        if self._default in found:
-            return {self._default: found.pop(self._default), **found}
+        for default in (self._chosen(), self._default):
+            if default in found:
+                return {default: found.pop(default), **found}
         return found
+
+    def _chosen(self) -> str:
+        try:
+            return self._choice.read_text(encoding="utf-8").strip() if self._choice else ""
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     @property
     def names(self) -> list[str]:
@@ -76,24 +89,29 @@ class ModelLibrary:
         path = self.paths().get(name)
         if path is None:
             raise ValueError(f"There is no model '{name[:60]}' here.")
-        key = (path, path.stat().st_mtime_ns)
-        with self._lock:
-            if key not in self._loaded:
-                self._loaded[key] = _load(name, path)
-                while len(self._loaded) > MAX_LOADED:
-                    self._loaded.popitem(last=False)
-            self._loaded.move_to_end(key)
-            return self._loaded[key]
+        try:
+            key = (path, path.stat().st_mtime_ns)
+            with self._lock:
+                if key not in self._loaded:
+                    model = self._loaded[key] = _load(name, path)
+                    self._in_use[model.name, model.hash] = model
+                    while len(self._loaded) > MAX_LOADED:
+                        self._loaded.popitem(last=False)
+                self._loaded.move_to_end(key)
+                return self._loaded[key]
+        except FileNotFoundError:  # the owner renamed or deleted it this very moment
+            raise ValueError(f"There is no model '{name[:60]}' here any more.") from None
 
     def recall(self, name: str, hash: str) -> LoadedModel:
         """The very weights that a job was accepted for, though their file may be newer by now.
 
-        Raises ValueError if they have left the memory in the meantime.
+        A job that holds its model is served though that was renamed or deleted since. Raises
+        ValueError if the weights have left the memory and the disk.
         """
         with self._lock:
-            for model in self._loaded.values():
-                if (model.name, model.hash) == (name, hash):
-                    return model
+            model = self._in_use.get((name, hash))
+        if model is not None:
+            return model
         model = self.get(name)
         if model.hash != hash:
             raise ValueError(f"{name} has been replaced just now. Please try again.")
@@ -103,5 +121,9 @@ class ModelLibrary:
 def _load(name: str, path: Path) -> LoadedModel:
     denoiser = Denoiser.load(path, device=choose_device())
     denoiser.model.to(memory_format=torch.channels_last)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:HASH_LENGTH]
-    return LoadedModel(name, digest, denoiser)
+    return LoadedModel(name, file_hash(path), denoiser)
+
+
+def file_hash(path: Path) -> str:
+    """The digits that name the weights in a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:HASH_LENGTH]

@@ -23,6 +23,7 @@ from .generation import Studio
 from .guard import Guard
 from .library import ModelLibrary
 from .settings import SHARE_WARNING, Settings
+from .tuned import DEFAULT_NAME
 
 TITLE = "Cat Diffusion"
 CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old
@@ -35,7 +36,8 @@ def build_studio(settings: Settings) -> Studio:
         path = find_checkpoint(default)
         folders.insert(0, path.parent)
         default = path.stem
-    library = ModelLibrary(folders, default=default)
+    choice = settings.data_dir / DEFAULT_NAME
+    library = ModelLibrary(folders, default=default, choice=choice)
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
     library.get()

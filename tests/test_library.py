@@ -109,3 +109,22 @@ def test_weights_are_recalled_by_their_hash(tmp_path):
     assert ModelLibrary([tmp_path]).recall("one", new.hash).hash == new.hash
     with pytest.raises(ValueError, match="replaced just now"):
         ModelLibrary([tmp_path]).recall("one", old.hash)
+
+
+def test_the_owners_choice_comes_before_the_default_while_it_is_there(tmp_path, tiny_folder):
+    for name in ("a", "b", "c"):
+        shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / f"{name}.safetensors")
+    choice = tmp_path / "choice"
+    library = ModelLibrary([tmp_path], default="b", choice=choice)
+    assert library.default == "b"
+    choice.write_text("c\n")
+    assert library.names == ["c", "a", "b"]
+    choice.write_text("gone")
+    assert library.default == "b"
+
+
+def test_a_file_that_goes_away_while_it_is_read_is_a_sentence(tiny_folder, monkeypatch):
+    library, paths = ModelLibrary([tiny_folder]), {"tiny": tiny_folder / "gone.safetensors"}
+    monkeypatch.setattr(library, "paths", lambda: paths)
+    with pytest.raises(ValueError, match="There is no model 'tiny' here any more"):
+        library.get("tiny")
