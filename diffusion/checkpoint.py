@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from .config import Config, ModelConfig
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "cat-diffusion-1"
+TEMPORARY = re.compile(r"^\..+-[0-9a-f]{16}(\.\w+)?$")  # names that ``atomic_path`` makes up
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
@@ -75,6 +77,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_temporary(folder: str | Path) -> None:
+    """Remove what ``atomic_path`` left below a folder when its process was killed."""
+    for path in Path(folder).rglob(".*"):
+        if TEMPORARY.search(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_tensors(

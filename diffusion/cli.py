@@ -1,4 +1,4 @@
-"""The command line: ``python -m diffusion train | sample | inspect``.
+"""The command line: ``python -m diffusion train | finetune | sample | inspect``.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -6,6 +6,7 @@ Every mistake a person can make ends in one sentence on stderr and exit code 1.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from tqdm import tqdm
 from .animate import FORMATS as ANIMATION_FORMATS
 from .animate import Recorder, write_animation
 from .checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint, shipped_checkpoints
-from .config import PRESETS, SampleConfig, TrainConfig, get_preset
+from .config import LAYERS, LENGTHS, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import choose_device
@@ -70,6 +71,27 @@ def build_parser() -> argparse.ArgumentParser:
         if field.name in TRAIN_OPTIONS:
             _add_field(advanced, field.name, field.type)
     train.set_defaults(run=run_train)
+
+    finetune = commands.add_parser(
+        "finetune", help="teach a model one more cat, from 8 pictures up"
+    )
+    finetune.add_argument("--base", required=True, metavar="NAME_OR_FILE")
+    finetune.add_argument("--data", metavar="PATH", help="folder or zip of the new cat's pictures")
+    finetune.add_argument("--label", metavar="NAME", help="what the new cat is called")
+    finetune.add_argument("--out", metavar="DIR", help="the run's folder; a stopped run goes on")
+    budget = finetune.add_mutually_exclusive_group()
+    budget.add_argument("--length", choices=list(LENGTHS), default="balanced")
+    budget.add_argument("--minutes", type=float, metavar="M")
+    budget.add_argument("--images", type=int, metavar="N", help="pictures shown")
+    finetune.add_argument(
+        "--estimate", action="store_true", help="only tell how long it takes here"
+    )
+    tuning = finetune.add_argument_group("advanced")
+    tuning.add_argument("--lr", type=float, help="peak learning rate")
+    tuning.add_argument("--batch-size", type=int, metavar="N")
+    tuning.add_argument("--layers", choices=LAYERS, help="what may change")
+    tuning.add_argument("--keep", type=float, metavar="SHARE", help="0 to 0.75 of each batch")
+    finetune.set_defaults(run=run_finetune)
 
     sample = commands.add_parser("sample", help="draw pictures from a checkpoint")
     sample.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
@@ -147,6 +169,28 @@ def run_train(args: argparse.Namespace) -> None:
     trainer.accelerator.print(
         f"{state}: {trainer.progress.images:,} images, {out}", file=sys.stderr
     )
+
+
+def run_finetune(args: argparse.Namespace) -> None:
+    """Fine-tune, or go on where the run in ``--out`` stopped."""
+    from .finetune import FinetuneConfig, estimate, finetune  # accelerate is slow to import
+    from .trainer import stop_on_signal
+
+    base = find_checkpoint(args.base)
+    if args.estimate:
+        print(json.dumps(estimate(base)))
+        return
+    for option in ("data", "label", "out"):
+        if not getattr(args, option):
+            raise ValueError(f"--{option} is needed.")
+    names = [field.name for field in fields(FinetuneConfig)]
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.minutes is None and args.images is None:
+        given["images"] = LENGTHS[args.length]
+    out = _folder(args.out)
+    with stop_on_signal() as stop:
+        finished = finetune(base, args.data, out, FinetuneConfig(**given), stop=stop)
+    print("Finished." if finished else "Stopped; the same command goes on.", file=sys.stderr)
 
 
 def _folder(path: str) -> Path:

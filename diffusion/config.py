@@ -12,6 +12,12 @@ from typing import Any, TypeVar
 
 C = TypeVar("C", bound="Config")
 
+# Fine-tuning: how long (images shown), and what may change with the peak learning rate it bears.
+LENGTHS = {"quick": 3_000, "balanced": 8_000, "thorough": 20_000}
+LAYERS = {"all": 2e-4, "deep": 3e-4, "label": 1e-2}
+FINETUNE_CHECKPOINTS = 10  # in the course of it
+MAX_LABEL = 40  # characters
+
 
 @dataclass(frozen=True)
 class Config:
@@ -114,6 +120,9 @@ class TrainConfig(Config):
     precision: str = "auto"  # auto, fp32 or bf16
     compile: bool = False  # torch.compile the network
     save_minutes: float = 10.0  # checkpoint, samples and held-out loss every so often
+    save_images: int = 0  # and after so many images; 0 is off
+    keep_steps: int = 0  # weights of so many earlier checkpoints stay in steps/
+    patience: int = 0  # stop after so many checkpoints without a lower held-out loss; 0 is off
 
     def __post_init__(self) -> None:
         _require(
@@ -139,11 +148,60 @@ class TrainConfig(Config):
             "P_std",
             "holdout",
             "save_minutes",
+            "save_images",
+            "keep_steps",
+            "patience",
         ):
             _require(getattr(self, name) >= 0, f"{name} must not be negative.")
         for name in ("label_dropout", "augment"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1.")
         _require(self.precision in ("auto", "fp32", "bf16"), "precision is auto, fp32 or bf16.")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig(Config):
+    """One fine-tuning. The budget is ``images`` or ``minutes``, whichever is set."""
+
+    label: str  # name of the new cat
+    images: int | None = None  # budget: images shown
+    minutes: float | None = None  # budget: minutes spent training
+    lr: float = 0.0  # peak learning rate; 0 is the one that suits ``layers``
+    batch_size: int = 16
+    layers: str = "all"  # what may change: all, deep (all but the outermost levels) or label
+    keep: float = 0.3  # share of each batch that shows what the base model drew
+
+    def __post_init__(self) -> None:
+        _require(
+            (self.images is None) != (self.minutes is None),
+            "Give the training budget either in images or in minutes.",
+        )
+        label = self.label.strip()
+        _require(
+            label == self.label and 0 < len(label) <= MAX_LABEL and label.isprintable(),
+            f"The label must be a name of 1 to {MAX_LABEL} characters.",
+        )
+        _require(self.layers in LAYERS, f"layers is {', '.join(LAYERS)}.")
+        _require(0 <= self.keep <= 0.75, "keep must be between 0 and 0.75.")
+        _require(self.lr >= 0, "The learning rate must not be negative.")
+        _require(1 <= self.batch_size <= 256, "batch_size must be between 1 and 256.")
+
+    def training(self) -> TrainConfig:
+        """The settings of the trainer. Raises ValueError for an impossible budget."""
+        return TrainConfig(
+            images=self.images,
+            minutes=self.minutes,
+            batch_size=self.batch_size,
+            lr=self.lr or LAYERS[self.layers],
+            warmup_images=20 * self.batch_size,
+            decay_fraction=0.5,
+            ema_halflife_images=50 * self.batch_size,
+            label_dropout=0.0,  # what has no label is left to the base model's own pictures
+            augment=0.0,
+            save_minutes=min(1.0, self.minutes / FINETUNE_CHECKPOINTS) if self.minutes else 1.0,
+            save_images=self.images // FINETUNE_CHECKPOINTS if self.images else 0,
+            keep_steps=6,
+            patience=4,
+        )
 
 
 @dataclass(frozen=True)

@@ -219,10 +219,11 @@ class ImageSet:
             pixels=None if self.pixels is None else self.pixels[index],
         )
 
-    def split(self, holdout: int) -> tuple[ImageSet, ImageSet]:
-        """Training and held-out part. At most a tenth is held out, chosen by a hash of the names,
-        so that the choice survives when pictures are added or the order changes."""
-        count = min(holdout, len(self) // 10)
+    def split(self, holdout: int, *, at_most: float = 0.1) -> tuple[ImageSet, ImageSet]:
+        """Training and held-out part, of which at most a tenth, or the share ``at_most``, is held
+        out. It is chosen by a hash of the names, so that the choice survives when pictures are
+        added or the order changes."""
+        count = min(holdout, int(len(self) * at_most))
         digests = [
             hashlib.sha256(name.encode(errors="surrogatepass")).digest() for name in self.names
         ]

@@ -69,6 +69,8 @@ def build_optimizers(
     """The optimizers of a U-Net; first and last convolution and all embeddings stay with AdamW."""
     matrices, others = [], []
     for key, param in model.named_parameters():
+        if not param.requires_grad:
+            continue
         inner = param.ndim == 4 and not key.startswith(("conv_in", "conv_out"))
         (matrices if inner and name == "muon" else others).append(param)
     adamw = torch.optim.AdamW(

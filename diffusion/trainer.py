@@ -10,7 +10,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from .checkpoint import (
     WEIGHTS_NAME,
     CheckpointInfo,
     atomic_path,
+    clear_temporary,
     read_tensors,
     write_checkpoint,
     write_tensors,
@@ -49,11 +50,14 @@ except ImportError:  # an optional extra
 STATE_NAME = "state.safetensors"
 METRICS_NAME = "metrics.jsonl"
 RUN_NAME = "run.json"
+STEPS_NAME = "steps"  # folder of earlier weights
 SAMPLE_SEEDS = tuple(range(16))
+SAMPLE_COLUMNS = 4
+LOG_SECONDS = 5  # between lines of metrics that tell the training loss only
 
 
 # A resumed run may change these; everything else is what made it the run that it is.
-CHANGEABLE = ("images", "minutes", "save_minutes", "compile")
+CHANGEABLE = ("images", "minutes", "save_minutes", "save_images", "keep_steps", "compile")
 
 
 class TrainingError(ValueError):
@@ -67,6 +71,10 @@ class Progress:
     step: int = 0  # optimizer steps
     images: int = 0  # images shown in this run
     seconds: float = 0.0  # spent in this run, over all its sessions
+    last_loss: float | None = None  # held-out loss at the last checkpoint
+    best_loss: float | None = None  # the lowest so far
+    best_images: int = 0  # when that was
+    stale: int = 0  # checkpoints since then
 
     def fraction(self, config: TrainConfig) -> float:
         """Share of the budget that is spent, 0 to 1."""
@@ -115,9 +123,11 @@ def _oom_as_sentence() -> Iterator[None]:
 class Trainer:
     """One run: a folder with its state, weights, metrics and samples.
 
-    ``images`` is split into a training and a held-out part; ``info`` names the network and where it
-    comes from; ``init`` holds weights to start from. If the folder holds a state, the run goes on
-    from there.
+    ``images`` is split into a training and a held-out part, unless ``heldout`` is given (its loss
+    is then measured with its labels); ``info`` names the network and where it comes from; ``init``
+    holds weights to start from, and ``trainable`` says by name which of them may change. Samples
+    are drawn from fixed seeds with ``sample_labels``, by default every label in turn. If the folder
+    holds a state, the run goes on from there.
     """
 
     @_oom_as_sentence()
@@ -129,6 +139,9 @@ class Trainer:
         out: str | Path,
         *,
         init: dict[str, Tensor] | None = None,
+        heldout: ImageSet | None = None,
+        trainable: Callable[[str], bool] = lambda name: True,
+        sample_labels: Sequence[int] | None = None,
     ) -> None:
         self.config, self.info, self.out = config, info, Path(out)
         # The CPU has to be asked for: several processes there would else each train alone.
@@ -142,8 +155,12 @@ class Trainer:
         if config.batch_size % shares:
             raise ValueError(f"batch_size {config.batch_size} must be a multiple of {shares} here.")
         self.device = self.accelerator.device
-        training, self.heldout = images.split(config.holdout)
-        self.images = training.to(self.device)
+        self.heldout_labelled = heldout is not None
+        if heldout is None:
+            images, heldout = images.split(config.holdout)
+        self.images, self.heldout = images.to(self.device), heldout
+        classes = info.model.num_classes + 1
+        self.sample_labels = sample_labels or [seed % classes for seed in SAMPLE_SEEDS]
         self.augment = Augment(config.augment if info.model.augment_channels else 0.0)
         self.progress = Progress()
 
@@ -158,6 +175,8 @@ class Trainer:
                 unet.load_state_dict(init)
             except RuntimeError:
                 raise ValueError("The weights to start from do not fit their own config.") from None
+        for name, parameter in unet.named_parameters():
+            parameter.requires_grad_(trainable(name))
         self.ema = ExponentialMovingAverage(unet, halflife_images=config.ema_halflife_images)
         optimizers = build_optimizers(
             unet,
@@ -169,6 +188,8 @@ class Trainer:
         )
         self.peak_lrs = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
         self.unet = unet
+        if self.accelerator.is_main_process:
+            clear_temporary(self.out)
         if (self.out / STATE_NAME).exists():
             self._load_state(optimizers)
         if config.compile:
@@ -177,12 +198,24 @@ class Trainer:
 
     # -- the loop -----------------------------------------------------------------------------
 
-    @_oom_as_sentence()
-    def train(self, *, stop: Callable[[], bool] = lambda: False) -> bool:
-        """Train until the budget is spent (returns True) or ``stop()`` (returns False).
+    @property
+    def finished(self) -> bool:
+        """Whether the budget is spent, or the held-out loss has not fallen for long enough."""
+        config, progress = self.config, self.progress
+        gave_up = bool(config.patience) and progress.stale >= config.patience
+        return gave_up or progress.fraction(config) >= 1
 
-        Raises TrainingError if the loss stops being a number or memory runs out; the last good
-        checkpoint stays.
+    @_oom_as_sentence()
+    def train(
+        self,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        report: Callable[[Tensor], None] = lambda loss: None,
+    ) -> bool:
+        """Train until ``finished`` (returns True) or ``stop()`` (returns False).
+
+        ``report`` is given the loss after every step. Raises TrainingError if the loss stops being
+        a number or memory runs out; the last good checkpoint stays.
         """
         config, progress = self.config, self.progress
         self._write_run()
@@ -190,36 +223,43 @@ class Trainer:
             self.images, config.batch_size, first_step=progress.step, seed=config.seed,
             share=slice(self.accelerator.process_index, None, self.accelerator.num_processes),
         )  # fmt: skip
-        window = _Window(progress)
-        last_save = time.monotonic()
+        window, recent = _Window(progress), _Window(progress)
+        last_save = last_log = time.monotonic()
         bar = tqdm(
             total=100, unit="%", initial=int(100 * progress.fraction(config)), desc=self.out.name,
             disable=not self.accelerator.is_main_process,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}",
         )  # fmt: skip
         with bar:
-            while progress.fraction(config) < 1:
+            while not self.finished:
                 started = time.monotonic()
                 loss, grad_norm = self._step(*next(batches))
                 progress.step += 1
                 progress.images += config.batch_size
                 progress.seconds += time.monotonic() - started
                 window.add(loss, grad_norm)
+                recent.add(loss, grad_norm)
+                report(loss)
                 bar.n = 100 * progress.fraction(config)
                 if progress.step % 10 == 0:
                     self._require_finite(window.loss, window.grad_norm)
                     bar.set_postfix_str(f"{window.summary(progress)}", refresh=False)
                     bar.refresh()
                 stopping, saving = self._agree(
-                    stop(), time.monotonic() - last_save > 60 * config.save_minutes
+                    stop(),
+                    time.monotonic() - last_save > 60 * config.save_minutes
+                    or 0 < config.save_images <= progress.images - window.images,
                 )
                 if stopping or saving:
                     started = time.monotonic()
                     self._checkpoint(window)
-                    window = _Window(progress)
-                    last_save = time.monotonic()
+                    window, recent = _Window(progress), _Window(progress)
+                    last_save = last_log = time.monotonic()
                     progress.seconds += last_save - started
                     self._agree()  # the others did not save: without this their clocks are behind
+                elif time.monotonic() - last_log > LOG_SECONDS:
+                    self._log(recent, heldout=None)
+                    recent, last_log = _Window(progress), time.monotonic()
                 if stopping:
                     return False
             if window.steps:
@@ -227,11 +267,13 @@ class Trainer:
         return True
 
     def _agree(self, *flags: bool) -> list[bool]:
-        """The main process's flags (and its clock), so that all processes take the same turn."""
+        """The main process's flags (its clock and patience too), so that all take the same turn."""
         if self.accelerator.num_processes == 1:
             return list(flags)
-        values = torch.tensor([*flags, self.progress.seconds], dtype=torch.float64)
-        *agreed, self.progress.seconds = broadcast(values.to(self.device)).tolist()
+        progress = self.progress
+        values = torch.tensor([*flags, progress.seconds, progress.stale], dtype=torch.float64)
+        *agreed, progress.seconds, stale = broadcast(values.to(self.device)).tolist()
+        progress.stale = int(stale)
         return [bool(flag) for flag in agreed]
 
     def _step(self, pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -306,26 +348,54 @@ class Trainer:
         self._require_finite(window.loss, window.grad_norm, float(halved))
         if not self.accelerator.is_main_process:
             return
-        averaged = self.averaged()
-        heldout = heldout_loss(averaged, self.heldout, device=self.device)
+        averaged, progress = self.averaged(), self.progress
+        heldout = heldout_loss(
+            averaged, self.heldout, device=self.device, labelled=self.heldout_labelled
+        )
         self._require_finite(heldout or 0.0)
-        record: dict[str, Any] = {
-            "images_seen": averaged.info.images_seen,
+        better = heldout is None or progress.best_loss is None or heldout < progress.best_loss
+        if better:
+            progress.best_loss, progress.best_images, progress.stale = heldout, progress.images, 0
+        else:
+            progress.stale += 1
+        progress.last_loss = heldout
+        self._save_state()
+        if better or not self.config.patience:
+            write_checkpoint(self.out / WEIGHTS_NAME, self.ema.module.state_dict(), averaged.info)
+        self._keep_step(averaged)
+        pictures = generate(
+            averaged, SAMPLE_SEEDS[: len(self.sample_labels)], class_labels=self.sample_labels
+        )
+        grid = self.out / "samples" / f"{progress.images:09d}.png"
+        save_grid(pictures, grid, columns=SAMPLE_COLUMNS)
+        self._log(window, heldout=heldout)
+
+    def _keep_step(self, averaged: Denoiser) -> None:
+        """Keep these weights in a folder of the last ``keep_steps``."""
+        if not self.config.keep_steps:
+            return
+        averaged.save(self.out / STEPS_NAME / f"{self.progress.images:09d}.safetensors")
+        kept = sorted((self.out / STEPS_NAME).glob("[0-9]*.safetensors"))
+        for path in kept[: -self.config.keep_steps]:
+            path.unlink(missing_ok=True)
+
+    def _log(self, window: _Window, *, heldout: float | None) -> None:
+        """A line of metrics, and scalars for TensorBoard."""
+        if not self.accelerator.is_main_process:
+            return
+        record = {
+            "images": self.progress.images,
+            "images_seen": self.info.images_seen + self.progress.images,
             "minutes": round(self.progress.seconds / 60, 3),
             **window.record(self.progress),
             "heldout_loss": heldout,
             "lr": self.optimizers[0].param_groups[0]["lr"],
         }
-        self._save_state()
-        write_checkpoint(self.out / WEIGHTS_NAME, self.ema.module.state_dict(), averaged.info)
-        pictures = generate(averaged, SAMPLE_SEEDS, class_labels=self._sample_labels())
-        save_grid(pictures, self.out / "samples" / f"{averaged.info.images_seen:09d}.png")
         with (self.out / METRICS_NAME).open("a") as file:
             file.write(json.dumps(record) + "\n")
         self._log_scalars(record)
 
     def _log_scalars(self, record: dict[str, Any]) -> None:
-        """For TensorBoard, where that package is installed."""
         if SummaryWriter is None:
             return
         with SummaryWriter(self.out / "tensorboard") as writer:
@@ -335,12 +405,14 @@ class Trainer:
 
     def averaged(self) -> Denoiser:
         """The denoiser of the averaged weights, as it would be shipped now."""
-        info = replace(self.info, images_seen=self.info.images_seen + self.progress.images)
+        images = self.progress.images
+        line = f"{images:,} images of {self.info.data or 'unnamed data'}"
+        info = replace(
+            self.info,
+            images_seen=self.info.images_seen + images,
+            history=(*self.info.history, line) if images else self.info.history,
+        )
         return Denoiser(self.ema.module, self.denoiser.parameterization, info=info)
-
-    def _sample_labels(self) -> list[int]:
-        classes = self.info.model.num_classes + 1
-        return [seed % classes for seed in SAMPLE_SEEDS]
 
     def _write_run(self) -> None:
         if self.accelerator.is_main_process:
@@ -387,6 +459,18 @@ class Trainer:
                 state.setdefault(int(index), {})[name] = tensor
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self._trim_metrics()
+
+    def _trim_metrics(self) -> None:
+        """Drop what was written after the state that the run goes on from, so that curves rise."""
+        path = self.out / METRICS_NAME
+        if not (path.exists() and self.accelerator.is_main_process):
+            return
+        lines = path.read_text().splitlines()
+        kept = [line for line in lines if _images_of(line) <= self.progress.images]
+        if kept != lines:
+            with atomic_path(path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in kept))
 
 
 class _Window:
@@ -425,11 +509,24 @@ class _Window:
         return f"{progress.images:,} images, {speed:.1f}/s, loss {self.loss:.4f}"
 
 
+def _images_of(line: str) -> float:
+    """The "images" of a line of metrics; infinity for a line that was cut short."""
+    try:
+        return json.loads(line).get("images", 0)
+    except (ValueError, AttributeError):
+        return math.inf
+
+
 @torch.no_grad()
 def heldout_loss(
-    denoiser: Denoiser, images: ImageSet, *, device: torch.device, batch_size: int = 32
+    denoiser: Denoiser,
+    images: ImageSet,
+    *,
+    device: torch.device,
+    labelled: bool = False,
+    batch_size: int = 32,
 ) -> float | None:
-    """EDM loss on held-out pictures, unlabelled, with fixed noise levels and noise.
+    """EDM loss on held-out pictures with fixed noise levels and noise, with or without labels.
 
     Karras et al. 2022, Eq. 2 with lambda and p(sigma) of Table 1, whatever the parameterization, so
     that networks of different kinds can be compared. None if nothing is held out.
@@ -439,13 +536,14 @@ def heldout_loss(
     edm, generator = EDM(), torch.Generator().manual_seed(0)
     total = 0.0
     for start in range(0, len(images), batch_size):
-        pictures, _ = images.get(torch.arange(start, min(start + batch_size, len(images))))
+        pictures, classes = images.get(torch.arange(start, min(start + batch_size, len(images))))
         x0 = to_float(random_crop(pictures, images.image_size, generator))
         sigma = edm.training_sigma(len(x0), generator)
         noise = torch.randn(x0.shape, generator=generator)
         x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
         x = x0 + sigma[:, None, None, None] * noise
-        error = (denoiser(x, sigma) - x0).square().mean(dim=(1, 2, 3))
+        labels = classes.to(device) if labelled else None
+        error = (denoiser(x, sigma, labels) - x0).square().mean(dim=(1, 2, 3))
         total += float((error / edm.coefficients(sigma).c_out ** 2).sum())
     return total / len(images)
 

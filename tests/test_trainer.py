@@ -395,7 +395,7 @@ def test_every_line_of_metrics_is_json_and_says_the_same(pictures, tmp_path):
     assert [line["images_seen"] for line in lines] == [4, 8, 12]
     keys = {"images_seen", "minutes", "loss", "grad_norm", "images_per_second", "heldout_loss"}
     for line in lines:
-        assert set(line) == keys | {"lr"}
+        assert set(line) == keys | {"images", "lr"}
         assert all(isinstance(value, (int, float)) for value in line.values())
         assert 0.1 < line["loss"] < 10
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [

@@ -1,0 +1,257 @@
+"""Teach a trained network one more cat from a few pictures, and keep what it knew.
+
+The new label gets an embedding of its own, which begins as the null label's. So that the other
+labels survive, a share of every batch are pictures that the base model drew itself, with the labels
+it drew them for (prior preservation: Ruiz et al. 2023, "DreamBooth", Sec. 3.3).
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoint import CheckpointInfo, atomic_path, read_checkpoint
+from .config import FINETUNE_CHECKPOINTS, LENGTHS, FinetuneConfig, ModelConfig
+from .data import ImageSet, load_images
+from .denoiser import Denoiser
+from .device import choose_device, native_bf16
+from .pictures import save_grid
+from .sampling import generate
+from .trainer import SAMPLE_COLUMNS, SAMPLE_SEEDS, Trainer
+
+PROGRESS_NAME = "progress.json"
+MAX_IMAGES = 2_000  # pictures
+REPLAYS_PER_LABEL = 12
+REPLAY_SEED = 1_000_000  # its pictures are of seeds that nobody looks at
+DRAW_BATCH = 16
+SAMPLES = 8
+BASE_GRID = "base.png"  # what the base model draws from the same seeds
+ESTIMATE_STEPS = 6
+HELDOUT_REPEATS = 16  # noise levels at which each held-out picture is looked at
+REPORT_SECONDS = 1.0
+
+
+def add_label(
+    state: Mapping[str, Tensor], info: CheckpointInfo, label: str
+) -> tuple[dict[str, Tensor], CheckpointInfo]:
+    """Weights and info of the same network with one more label, which begins as the null label.
+
+    Raises ValueError if the network knows the label already.
+    """
+    if label in info.labels:
+        raise ValueError(f"The model knows the label '{label}' already; choose another name.")
+    model = info.model
+    name = "class_embedding.weight"
+    old = state.get(name)
+    if old is None:  # unlabelled so far: an embedding that adds nothing
+        old = torch.zeros(1, 4 * model.channels)
+    state = {**state, name: torch.cat([old, old[-1:]])}  # null, the last row, twice
+    values = {**model.to_dict(), "num_classes": model.num_classes + 1}
+    grown = replace(info, model=ModelConfig.from_dict(values), labels=(*info.labels, label))
+    return state, grown
+
+
+def load_pictures(path: str | Path, info: CheckpointInfo) -> ImageSet:
+    """The owner's pictures, each with the newest label: centre squares, in memory.
+
+    Raises ValueError for fewer than 8 or more than 2,000 usable ones.
+    """
+    images = load_images(path, image_size=info.model.image_size, labels=info.labels, photos=False)
+    if len(images) > MAX_IMAGES:
+        raise ValueError(f"At most {MAX_IMAGES:,} pictures; here are {len(images):,}.")
+    return replace(images, classes=torch.full((len(images),), len(info.labels) - 1))
+
+
+def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Training and held-out part; an eighth of the pictures, each to be looked at several times."""
+    training, heldout = images.split(max(1, len(images) // 8), at_most=0.125)
+    return training, heldout.subset(list(range(len(heldout))) * HELDOUT_REPEATS)
+
+
+def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
+    """Pictures that the base model draws, with their labels (-1 where it was given none)."""
+    known = base.info.model.num_classes
+    labels = list(range(known + 1)) * REPLAYS_PER_LABEL
+    drawn = []
+    for start in range(0, len(labels), DRAW_BATCH):
+        part = labels[start : start + DRAW_BATCH]
+        seeds = range(REPLAY_SEED + start, REPLAY_SEED + start + len(part))
+        drawn.append(generate(base, seeds, class_labels=part))
+    return replace(
+        like,
+        names=tuple(f"replay-{i}" for i in range(len(labels))),
+        pixels=torch.cat(drawn),
+        classes=torch.tensor([label if label < known else -1 for label in labels]),
+    )
+
+
+def mix(pictures: ImageSet, replays: ImageSet, keep: float) -> ImageSet:
+    """One set in which about the share ``keep`` are replays; the smaller part is repeated."""
+    if not keep:
+        return pictures
+    ratio = (1 - keep) / keep * len(replays) / len(pictures)  # showings of a picture per replay's
+    times, replay_times = max(1, round(ratio)), max(1, round(1 / ratio))
+    own = pictures.subset(list(range(len(pictures))) * times)
+    again = replays.subset(list(range(len(replays))) * replay_times)
+    return replace(
+        own,
+        names=own.names + again.names,
+        pixels=torch.cat([own.pixels, again.pixels]),
+        classes=torch.cat([own.classes, again.classes]),
+    )
+
+
+def trainable(layers: str, model: ModelConfig) -> Callable[[str], bool]:
+    """Whether a parameter, by its name, may change: all; all but the outermost level, which paints
+    textures ("deep"); or the embeddings of the labels alone ("label")."""
+    if layers == "all":
+        return lambda name: True
+    if layers == "label":
+        return lambda name: name.startswith("class_embedding.")
+    last = len(model.channel_mult) * model.num_blocks
+    outermost = ["conv_in", "norm_out", "conv_out"]
+    outermost += [f"down.{i}" for i in range(model.num_blocks)]
+    outermost += [f"up.{last - i}" for i in range(model.num_blocks + 1)]
+    frozen = tuple(f"{name}." for name in outermost)
+    return lambda name: not name.startswith(frozen)
+
+
+class ProgressFile:
+    """Tells whoever looks how far it is: ``progress.json``, replaced at most once a second."""
+
+    def __init__(self, out: Path) -> None:
+        self.path, self._last = out / PROGRESS_NAME, 0.0
+        self.values: dict[str, Any] = {
+            "state": "preparing", "message": "", "images": 0, "fraction": 0.0, "seconds": 0.0,
+            "seconds_left": None, "images_per_second": 0.0, "loss": None, "heldout_loss": None,
+            "best_images": 0, "best_heldout_loss": None,
+        }  # fmt: skip
+
+    def write(self, **values: Any) -> None:
+        """Change some values and write all of them."""
+        self._last = time.monotonic()
+        self.values |= values
+        with atomic_path(self.path) as temporary:
+            temporary.write_text(json.dumps({**self.values, "updated": time.time()}))
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() - self._last >= REPORT_SECONDS
+
+
+def finetune(
+    base: str | Path,
+    data: str | Path,
+    out: str | Path,
+    config: FinetuneConfig,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Fine-tune the checkpoint file ``base`` on the pictures in ``data``; the folder ``out`` gets
+    the best weights, earlier ones, samples, metrics and progress. Run again, it goes on.
+
+    Returns True when finished, False when ``stop()``. Raises ValueError with a sentence, which
+    stands in ``progress.json`` as well.
+    """
+    progress = ProgressFile(Path(out))
+    progress.write()
+    try:
+        trainer = _prepare(base, data, Path(out), config)
+        finished = trainer.train(stop=stop, report=lambda loss: _report(progress, trainer, loss))
+    except (ValueError, OSError, MemoryError) as error:
+        progress.write(state="failed", message=str(error) or "Memory ran out.")
+        raise
+    early = trainer.progress.fraction(trainer.config) < 1
+    message = "The held-out loss stopped falling; the best weights are kept." if early else ""
+    progress.write(
+        **_standing(trainer),
+        state="finished" if finished else "stopped",
+        message=message if finished else "",
+    )
+    return finished
+
+
+def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConfig) -> Trainer:
+    """A trainer ready to begin, or to go on where it was stopped."""
+    state, known = read_checkpoint(base)
+    grown, info = add_label(state, known, config.label)
+    training, heldout = hold_out(load_pictures(data, info))
+    denoiser = Denoiser.load(base, device=choose_device())
+    if not (out / "samples" / BASE_GRID).exists():
+        pictures = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
+        save_grid(pictures, out / "samples" / BASE_GRID, columns=SAMPLE_COLUMNS)
+    if config.keep:
+        training = mix(training, draw_replays(denoiser, training), config.keep)
+    new = len(info.labels) - 1
+    return Trainer(
+        config.training(),
+        replace(info, data=f"pictures of {config.label}"),
+        training,
+        out,
+        init=grown,
+        heldout=heldout,
+        trainable=trainable(config.layers, info.model),
+        sample_labels=[new] * SAMPLES,
+    )
+
+
+def _standing(trainer: Trainer) -> dict[str, Any]:
+    """How far a trainer is, for ``progress.json``."""
+    progress, config = trainer.progress, trainer.config
+    speed = progress.images / max(progress.seconds, 1e-9)
+    if config.images is None:
+        left = 60 * config.minutes - progress.seconds
+    else:
+        left = (config.images - progress.images) / max(speed, 1e-9)
+    return {
+        "images": progress.images,
+        "fraction": progress.fraction(config),
+        "seconds": round(progress.seconds, 1),
+        "seconds_left": round(max(0.0, left), 1),
+        "images_per_second": round(speed, 2),
+        "heldout_loss": progress.last_loss,
+        "best_images": progress.best_images,
+        "best_heldout_loss": progress.best_loss,
+    }
+
+
+def _report(file: ProgressFile, trainer: Trainer, loss: Tensor) -> None:
+    if file.due:
+        file.write(**_standing(trainer), state="training", loss=float(loss))
+
+
+def estimate(base: str | Path) -> dict[str, float]:
+    """Images per second that fine-tuning ``base`` reaches here, and the minutes that each of
+    ``LENGTHS`` takes, measured on a few steps."""
+    device = choose_device()
+    denoiser = Denoiser.load(base, device=device)
+    started = time.monotonic()
+    generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
+    drawing = time.monotonic() - started
+    denoiser.train().requires_grad_(True)
+    batch, model = FinetuneConfig.batch_size, denoiser.info.model
+    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=1e-5)
+    noise = torch.randn(batch, model.image_channels, model.image_size, model.image_size).to(device)
+    seconds = []
+    for _ in range(ESTIMATE_STEPS):
+        started = time.monotonic()
+        with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device)):
+            denoiser.loss(0.5 * noise, torch.ones(batch, device=device), noise).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.monotonic() - started)
+    speed = batch / statistics.median(seconds)
+    replays = REPLAYS_PER_LABEL * (model.num_classes + 1)
+    aside = drawing * (
+        replays / SAMPLES + 1.5 * FINETUNE_CHECKPOINTS
+    )  # a checkpoint draws and measures
+    minutes = {name: round((n / speed + aside) / 60, 1) for name, n in LENGTHS.items()}
+    return {"images_per_second": round(speed, 1), **minutes}
