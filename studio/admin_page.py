@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from diffusion.data import MIN_IMAGES
 
@@ -121,6 +122,22 @@ def _left_out_html(view: SetView) -> str:
         f'<details class="admin-left-out" open><summary>Left out: {count:,}</summary>'
         f"<ul>{lines}</ul></details>"
     )
+
+
+# -- models -----------------------------------------------------------------------------------
+
+
+def models_html(names: Sequence[str], default: str) -> str:
+    """The owner's models, each with its file to download."""
+    if not names:
+        return '<p class="admin-counts">No model of your own yet.</p>'
+    items = "".join(
+        f"<li><span>{escape(name)}{' · the default' * (name == default)}</span>"
+        f'<a href="admin/models/{quote(name)}.safetensors" download>'
+        f"Download {escape(name)}</a></li>"
+        for name in names
+    )
+    return f'<ul class="admin-models">{items}</ul>'
 
 
 # -- trainings --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +16,10 @@ from starlette.middleware import Middleware
 
 from diffusion.checkpoint import SHIPPED, find_checkpoint
 
-from . import page, space
+from . import admin_page, page, space
+from .admin import Admin, build_admin
+from .admin_routes import AdminRoutes
+from .admin_tab import AdminTab
 from .answers import AnsweringBlocks
 from .api import add_endpoints
 from .generate_tab import GenerateTab
@@ -44,8 +48,8 @@ def build_studio(settings: Settings) -> Studio:
     return Studio(library, max_waiting=settings.max_queue)
 
 
-def build_page(studio: Studio) -> gr.Blocks:
-    """The whole page."""
+def build_page(studio: Studio, admin: Admin | None = None) -> gr.Blocks:
+    """The whole page; without ``admin`` it has no Admin tab."""
     with AnsweringBlocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
         gr.HTML(
             f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>",
@@ -53,7 +57,12 @@ def build_page(studio: Studio) -> gr.Blocks:
         )
         tab = GenerateTab(studio)
         add_endpoints(studio)  # first, so that the plain names are theirs
-        tab.build(blocks)
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Generate", id="generate"):
+                tab.build(blocks)
+            if admin is not None:
+                with gr.Tab("Admin", id="admin"):
+                    AdminTab(admin).build(blocks, tab.model)
     blocks.examples_of_visit = tab.examples  # drawn ahead by ``serve``
     return blocks
 
@@ -67,15 +76,24 @@ def serve(settings: Settings) -> None:
         studio = build_studio(settings)
     except ValueError as error:
         sys.exit(f"Error: {error}")
-    blocks = build_page(studio)
+    admin = build_admin(settings, studio)
+    blocks = build_page(studio, admin)
     threading.Thread(target=blocks.examples_of_visit, daemon=True).start()
-    launch(blocks, settings, block=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
+    admin.jobs.start()
+    try:
+        launch(blocks, settings, block=True, admin=admin)
+    finally:
+        admin.jobs.close()
 
 
-def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
+def launch(
+    blocks: gr.Blocks, settings: Settings, *, block: bool, admin: Admin | None = None
+) -> str:
     """Start the server and return its local address; with ``block``, return when it ends."""
     if settings.share:
         print(SHARE_WARNING, file=sys.stderr)
+    routes = [Middleware(AdminRoutes, admin)] if admin else []
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options = {
         "server_name": settings.host,
@@ -90,10 +108,10 @@ def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
         "max_file_size": "20mb",
         "allowed_paths": [],
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(Guard)]},
+        "app_kwargs": {"middleware": [Middleware(Guard), *routes]},
         "theme": page.theme(),
-        "css": page.CSS,
-        "head": page.HEAD,
+        "css": page.CSS + admin_page.CSS,
+        "head": page.HEAD + admin_page.HEAD,
     }
     try:
         _, address, shared = blocks.launch(share=settings.share and not space.on_space(), **options)

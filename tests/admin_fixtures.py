@@ -55,7 +55,7 @@ class FakeJobs:
         self.given.append([Image.open(path).size for path in pictures])
         identity = f"job{len(self.jobs)}"
         folder = self.folder / identity / "samples"
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         samples = [folder / "base.png", folder / "000000512.png"]
         for path in samples:
             path.write_bytes(encode(cat(1, 64)))

@@ -60,8 +60,8 @@ class Page:
     blocks: Any  # the gr.Blocks
 
 
-def launch_page(studio: Studio, data_dir: Path) -> Page:
-    """Serve the real page on a free port, in a thread of its own."""
+def launch_page(studio: Studio, data_dir: Path, admin: Any = None) -> Page:
+    """Serve the real page on a free port, in a thread of its own; with ``admin``, its tab too."""
     from studio.serve import build_page, launch
     from studio.settings import Settings
 
@@ -69,8 +69,9 @@ def launch_page(studio: Studio, data_dir: Path) -> Page:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = Settings(port=port, data_dir=data_dir)
-    blocks = build_page(studio)
-    return Page(launch(blocks, settings, block=False).rstrip("/"), studio, blocks)
+    blocks = build_page(studio, admin)
+    address = launch(blocks, settings, block=False, admin=admin)
+    return Page(address.rstrip("/"), studio, blocks)
 
 
 @pytest.fixture(scope="session")
