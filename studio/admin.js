@@ -299,8 +299,8 @@
         } else if (action !== 'close') {
           return;
         }
+        if (action !== 'close') await showPhotos(); // before the focus goes back to one of them
         dialog.close();
-        if (action !== 'close') await showPhotos();
       } catch (error) {
         const line = dialog.querySelector('.admin-message');
         line.textContent = error.message;

@@ -71,14 +71,14 @@ class AdminTab:
     # -- what is shown --------------------------------------------------------------------------
 
     def look(
-        self, selected: str, seen: Mapping[int, str], request: gr.Request
+        self, selected: str, base: str, seen: Mapping[int, str], request: gr.Request
     ) -> dict[Component, Any]:
         """How everything stands. The one handler that answers strangers: with the door."""
         try:
             self.admin.owner.demand(_cookies(request))
         except NotOwner:
             return self._door()
-        wanted = self._room(selected)
+        wanted = self._room(selected, base)
         known = {component._id: repr(value) for component, value in wanted.items()}
         changed = {c: value for c, value in wanted.items() if seen.get(c._id) != known[c._id]}
         if not seen:  # later a look leaves alone what was chosen in the forms
@@ -99,11 +99,11 @@ class AdminTab:
         }
 
     def _first_choices(self) -> dict[Component, Any]:
-        names, default = self.admin.studio.library.names, self.admin.studio.library.default
-        begin = gr.update(choices=names, value=default)
-        return {self.base: begin, self.compared_base: begin, self.length: self._lengths(default)}
+        library = self.admin.studio.library
+        begin = gr.update(choices=library.names, value=library.default)
+        return {self.base: begin, self.compared_base: begin}
 
-    def _room(self, selected: str) -> dict[Component, Any]:
+    def _room(self, selected: str, base: str) -> dict[Component, Any]:
         """Everything that the owner sees but what is typed into the forms."""
         views, library = self.admin.jobs.views(), self.admin.studio.library
         view = _chosen(views, selected)
@@ -116,6 +116,7 @@ class AdminTab:
             self.compared_base: gr.update(choices=names),
             self.model: gr.update(choices=tuned),
             self.compared_model: gr.update(choices=tuned),
+            self.length: self._lengths(base if base in names else ""),
             self.models: models_html(tuned, library.default),
             self.job: job_html(view),
             self.samples: samples_html(view),
@@ -148,15 +149,15 @@ class AdminTab:
         self.admin.owner.demand(_cookies(request))
         return text(identity, "The training")
 
-    def choose_base(self, base: str, request: gr.Request) -> Any:
-        """How long a training takes from this model."""
+    def choose_base(self, base: str, request: gr.Request) -> str:
+        """Which model a training would begin from; the next look says how long it takes."""
         self.admin.owner.demand(_cookies(request))
-        return self._lengths(text(base, "The base model"))
+        return text(base, "The base model")
 
     def _lengths(self, base: str) -> Any:
-        minutes = self.admin.jobs.estimates(base)
+        minutes = self.admin.jobs.estimates(base)  # None: not known yet; empty: never
         choices = [
-            (f"{title}: {_about(minutes[name]) if minutes else 'being measured'}", name)
+            (f"{title}{_about(None if minutes is None else minutes.get(name, 0))}", name)
             for name, title in LENGTHS.items()
         ]
         return gr.update(choices=choices)
@@ -276,7 +277,7 @@ class AdminTab:
         ``visitors_model`` is the list of models in the Generate tab, kept up to date here too.
         """
         self.visitors_model = visitors_model
-        self.selected, self.seen = gr.State(""), gr.State({})
+        self.selected, self.chosen_base, self.seen = gr.State(""), gr.State(""), gr.State({})
         self.timer = gr.Timer(LOOK_SECONDS, active=False)
         self.door = gr.HTML("", padding=False, elem_id="admin-door")
         self.look_button = gr.Button("Look", elem_id="admin-look", elem_classes="admin-hidden")
@@ -324,7 +325,9 @@ class AdminTab:
 
     def _build_jobs(self) -> None:
         gr.Markdown("### 3 · Trainings")
-        self.choice = gr.Radio([], label="Trainings", elem_id="admin-jobs", visible=False)
+        self.choice = gr.Radio(
+            [], label="Training", show_label=False, elem_id="admin-jobs", visible=False
+        )
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=320):
                 self.job = gr.HTML("", padding=False, elem_id="admin-job")
@@ -377,14 +380,15 @@ class AdminTab:
         self.messages = [self.start_message, self.job_message, self.model_message]
         plain = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         looking = {
-            "fn": self.look, "inputs": [self.selected, self.seen], "outputs": self._shown(), **plain
+            "fn": self.look, "inputs": [self.selected, self.chosen_base, self.seen],
+            "outputs": self._shown(), **plain
         }  # fmt: skip
         page.load(**looking)
         self.timer.tick(**looking)
         self.look_button.click(**looking)
         self.sign_out_button.click(None, js="() => catSignOut()", **plain).then(**looking)
         self.choice.input(self.choose_job, self.choice, self.selected, **plain).then(**looking)
-        self.base.input(self.choose_base, self.base, self.length, **plain)
+        self.base.input(self.choose_base, self.base, self.chosen_base, **plain).then(**looking)
         form = [
             self.base, self.name, self.label, self.length, self.lr, self.batch_size, self.layers,
             self.keep,
@@ -447,5 +451,9 @@ def _model(name: Any) -> str:
     return name
 
 
-def _about(minutes: float) -> str:
-    return "under a minute" if minutes < 1 else f"about {round(minutes)} min"
+def _about(minutes: float | None) -> str:
+    if minutes is None:
+        return ": being measured"
+    if not minutes:
+        return ""
+    return ": under a minute" if minutes < 1 else f": about {round(minutes)} min"

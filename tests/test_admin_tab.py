@@ -101,7 +101,7 @@ def shown(client, served, *, visit: str = "") -> dict[str, object]:
     """What a look changes, by the name that the tab has for the part."""
     index = event_of(served, "look")
     visit = visit or "".join(random.choices(string.ascii_lowercase, k=10))
-    data = send(client, served, index, [None, None], visit=visit)["data"]
+    data = send(client, served, index, [None, None, None], visit=visit)["data"]
     outputs = served[0].blocks.fns[index].outputs
     found = {}
     for block, value in zip(outputs, data, strict=True):
@@ -206,7 +206,7 @@ def test_where_there_is_no_password_the_tab_says_how_to_switch_it_on(studio, tmp
     tab = AdminTab(admin)
     with gr.Blocks() as blocks, gr.Tab("Admin"):
         tab.build(blocks)
-    door = tab.look("", {}, SimpleNamespace(cookies={}))[tab.door]
+    door = tab.look("", "", {}, SimpleNamespace(cookies={}))[tab.door]
     assert "ADMIN_PASSWORD" in door
     assert "<form" not in door
 
@@ -243,6 +243,19 @@ def test_the_owner_sees_trainings_and_models(served, owner, admin):
     assert [view[f"admin-{b}"]["interactive"] for b in ("pause", "resume", "stop", "cancel")] == [
         True, False, True, True,
     ]  # fmt: skip
+
+
+def test_how_long_a_training_takes_is_told_once_it_is_known(served, owner, admin, monkeypatch):
+    visit = "lengths"
+    monkeypatch.setattr(admin.jobs, "estimates", lambda base: None)
+    assert "Quick: being measured" in str(shown(owner, served, visit=visit)["admin-length"])
+    known = {"tiny": {}, "mia": {"quick": 0.4, "balanced": 3.6, "thorough": 20.0}}
+    monkeypatch.setattr(admin.jobs, "estimates", lambda base: known[base or "tiny"])
+    assert "'Quick'" in str(shown(owner, served, visit=visit)["admin-length"])
+    send(owner, served, event_of(served, "choose_base"), ["mia"], visit=visit)
+    found = str(shown(owner, served, visit=visit)["admin-length"])
+    assert "Quick: under a minute" in found
+    assert "Balanced: about 4 min" in found
 
 
 def test_a_look_sends_only_what_changed(served, owner, admin):
