@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from .auth import Owner
+from .finetune import FinetuneJobs
 from .generation import Studio
 from .settings import Settings
+from .tuned import TunedModels
 from .uploads import PictureSets
-
-if TYPE_CHECKING:
-    from .finetune import FinetuneJobs
-    from .tuned import TunedModels
 
 
 @dataclass(frozen=True)
@@ -28,14 +25,6 @@ class Admin:
 
 def build_admin(settings: Settings, studio: Studio) -> Admin:
     """The owner's part over the data folder of ``settings``; nothing started yet."""
-    from .finetune import FinetuneJobs
-    from .tuned import TunedModels
-
-    data = settings.data_dir
-    return Admin(
-        studio,
-        Owner.from_environment(),
-        PictureSets(data / "uploads"),
-        FinetuneJobs(data, studio.library),
-        TunedModels(data, studio.library),
-    )
+    sets = PictureSets(settings.data_dir / "uploads")
+    jobs = FinetuneJobs(settings.data_dir, studio.library)
+    return Admin(studio, Owner.from_environment(), sets, jobs, jobs.models)

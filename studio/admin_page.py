@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from diffusion.data import MIN_IMAGES
 
 from .auth import OFF
+from .finetune import JobView
 from .uploads import MAX_PICTURES, Picture, SetView
-
-if TYPE_CHECKING:
-    from .finetune import JobView
 
 _HERE = Path(__file__).parent
 CSS = (_HERE / "admin.css").read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from drawing import cat, cats, encode, write_folder, write_zip
 from studio_fixtures import launch_page, save_tiny
 from test_browser import CHROMIUM, DRAWN, browser, choose, generate, open_tab, sync_api  # noqa: F401
 
+from studio import job_process
 from studio.admin import build_admin
 from studio.generation import Studio
 from studio.library import ModelLibrary
@@ -22,7 +23,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
-PATIENCE = 240_000  # ms: a training yields to everything else that this machine does
+PATIENCE = 180_000  # ms: a training starts a program of its own, which imports much
 expect = sync_api.expect
 
 
@@ -36,9 +37,10 @@ def served(tmp_path_factory, upload_folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADMIN_PASSWORD", PASSWORD)
         admin = build_admin(Settings(data_dir=data), studio)
-    admin.jobs.start()
-    yield launch_page(studio, data, admin), admin
-    admin.jobs.close()
+        patch.setattr(job_process, "_lower_priority", lambda pid: None)  # this test waits for it
+        admin.jobs.start()
+        yield launch_page(studio, data, admin), admin
+        admin.jobs.close()
 
 
 @pytest.fixture
