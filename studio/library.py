@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -52,6 +53,8 @@ class ModelLibrary:
         self.default_file = default_file
         self._default = default
         self._loaded: OrderedDict[tuple[Path, int], LoadedModel] = OrderedDict()
+        # Also those that a job still holds, whatever has become of their files since.
+        self._in_use: WeakValueDictionary[tuple[str, str], LoadedModel] = WeakValueDictionary()
         self._lock = threading.Lock()
 
     def paths(self) -> dict[str, Path]:
@@ -92,25 +95,27 @@ class ModelLibrary:
         try:
             path = self.paths()[name]
             key = (path, path.stat().st_mtime_ns)
-        except (KeyError, OSError):  # it can be deleted between two looks
+            with self._lock:
+                if key not in self._loaded:
+                    model = self._loaded[key] = _load(name, path)
+                    self._in_use[model.name, model.hash] = model
+                    while len(self._loaded) > MAX_LOADED:
+                        self._loaded.popitem(last=False)
+                self._loaded.move_to_end(key)
+                return self._loaded[key]
+        except (KeyError, OSError):  # it can be renamed or deleted between two looks
             raise ValueError(f"There is no model '{name[:60]}' here.") from None
-        with self._lock:
-            if key not in self._loaded:
-                self._loaded[key] = _load(name, path)
-                while len(self._loaded) > MAX_LOADED:
-                    self._loaded.popitem(last=False)
-            self._loaded.move_to_end(key)
-            return self._loaded[key]
 
     def recall(self, name: str, hash: str) -> LoadedModel:
         """The very weights that a job was accepted for, though their file may be newer by now.
 
-        Raises ValueError if they have left the memory in the meantime.
+        A job that holds its model is served though that was renamed or deleted since. Raises
+        ValueError if the weights have left the memory and the disk.
         """
         with self._lock:
-            for model in self._loaded.values():
-                if (model.name, model.hash) == (name, hash):
-                    return model
+            model = self._in_use.get((name, hash))
+        if model is not None:
+            return model
         model = self.get(name)
         if model.hash != hash:
             raise ValueError(f"{name} has been replaced just now. Please try again.")
@@ -120,5 +125,9 @@ class ModelLibrary:
 def _load(name: str, path: Path) -> LoadedModel:
     denoiser = Denoiser.load(path, device=choose_device())
     denoiser.model.to(memory_format=torch.channels_last)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:HASH_LENGTH]
-    return LoadedModel(name, digest, denoiser)
+    return LoadedModel(name, file_hash(path), denoiser)
+
+
+def file_hash(path: Path) -> str:
+    """The digits that name the weights in a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:HASH_LENGTH]

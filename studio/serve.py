@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -14,7 +15,10 @@ from starlette.middleware import Middleware
 
 from diffusion.checkpoint import SHIPPED, find_checkpoint
 
-from . import page, space
+from . import admin_page, page, space
+from .admin import Admin, build_admin
+from .admin_routes import AdminRoutes
+from .admin_tab import AdminTab
 from .answers import AnsweringBlocks
 from .api import add_endpoints
 from .examples import Examples
@@ -23,6 +27,7 @@ from .generation import Studio
 from .guard import Guard
 from .library import ModelLibrary
 from .settings import SHARE_WARNING, Settings
+from .tuned import DEFAULT_NAME
 
 TITLE = "Cat Diffusion"
 CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old
@@ -35,7 +40,7 @@ def build_studio(settings: Settings) -> Studio:
         path = find_checkpoint(default)
         folders.insert(0, path.parent)
         default = path.stem
-    default_file = settings.data_dir / "default-model"
+    default_file = settings.data_dir / DEFAULT_NAME
     library = ModelLibrary(folders, default=default, default_file=default_file)
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
@@ -43,8 +48,10 @@ def build_studio(settings: Settings) -> Studio:
     return Studio(library, max_waiting=settings.max_queue)
 
 
-def build_page(studio: Studio, examples: Examples | None = None) -> gr.Blocks:
-    """The whole page."""
+def build_page(
+    studio: Studio, examples: Examples | None = None, admin: Admin | None = None
+) -> gr.Blocks:
+    """The whole page; without ``admin`` it has no Admin tab."""
     with AnsweringBlocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
         gr.HTML(
             f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>"
@@ -52,7 +59,13 @@ def build_page(studio: Studio, examples: Examples | None = None) -> gr.Blocks:
             elem_id="title",
         )
         add_endpoints(studio)  # first, so that the plain names are theirs
-        GenerateTab(studio, examples or Examples(studio)).build(blocks)
+        tab = GenerateTab(studio, examples or Examples(studio))
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Generate", id="generate"):
+                tab.build(blocks)
+            if admin is not None:
+                with gr.Tab("Admin", id="admin"):
+                    AdminTab(admin).build(blocks, tab.model)
     return blocks
 
 
@@ -67,15 +80,26 @@ def serve(settings: Settings) -> None:
         sys.exit(f"Error: {error}")
     examples = Examples(studio)
     examples.begin()  # so that the first visit finds them
-    blocks = build_page(studio, examples)
-    launch(blocks, settings, block=True)
+    admin = build_admin(settings, studio)
+    blocks = build_page(studio, examples, admin)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
+    admin.jobs.start()
+    try:
+        launch(blocks, settings, block=True, admin=admin)
+    finally:
+        admin.jobs.close()
 
 
-def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
+def launch(
+    blocks: gr.Blocks, settings: Settings, *, block: bool, admin: Admin | None = None
+) -> str:
     """Start the server and return its local address; with ``block``, return when it ends."""
     if settings.share:
         print(SHARE_WARNING, file=sys.stderr)
     behind_proxy = settings.share or space.on_space()
+    guards = [Middleware(Guard, behind_proxy=behind_proxy)]
+    if admin is not None:
+        guards.append(Middleware(AdminRoutes, admin))
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options = {
         "server_name": settings.host,
@@ -91,10 +115,10 @@ def launch(blocks: gr.Blocks, settings: Settings, *, block: bool) -> str:
         "max_file_size": "20mb",
         "allowed_paths": [],
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(Guard, behind_proxy=behind_proxy)]},
+        "app_kwargs": {"middleware": guards},
         "theme": page.theme(),
-        "css": page.CSS,
-        "head": page.HEAD,
+        "css": page.CSS + admin_page.CSS,
+        "head": page.HEAD + admin_page.HEAD,
     }
     try:
         _, address, shared = blocks.launch(share=settings.share and not space.on_space(), **options)

@@ -63,8 +63,8 @@ class Page:
     blocks: Any  # the gr.Blocks
 
 
-def launch_page(studio: Studio, data_dir: Path) -> Page:
-    """Serve the real page on a free port, in a thread of its own."""
+def launch_page(studio: Studio, data_dir: Path, admin: Any = None) -> Page:
+    """Serve the real page on a free port, in a thread of its own; with ``admin``, its tab too."""
     from studio.examples import EXAMPLES, Examples
     from studio.serve import build_page, launch
     from studio.settings import Settings
@@ -75,8 +75,9 @@ def launch_page(studio: Studio, data_dir: Path) -> Page:
     settings = Settings(port=port, data_dir=data_dir)
     examples = Examples(studio)
     wait_until(lambda: len(examples.files()) == EXAMPLES, 60)  # else they are drawn amid the tests
-    blocks = build_page(studio, examples)
-    return Page(launch(blocks, settings, block=False).rstrip("/"), studio, blocks)
+    blocks = build_page(studio, examples, admin)
+    address = launch(blocks, settings, block=False, admin=admin)
+    return Page(address.rstrip("/"), studio, blocks)
 
 
 @pytest.fixture(scope="session")

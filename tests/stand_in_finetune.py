@@ -1,0 +1,111 @@
+"""What ``python -m diffusion finetune`` does to its folder, without learning anything.
+
+It obeys the same contract in a few milliseconds, and its label says how it shall behave.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+TOTAL = {"quick": 64, "balanced": 10_000_000, "thorough": 10_000_000}  # images
+BATCH = 8
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    for name in ("base", "data", "out", "label", "length", "layers", "keep", "lr", "batch-size"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--estimate", action="store_true")
+    args = parser.parse_args()
+    if args.estimate:
+        return estimate()
+    run, stopping = Run(args), []
+    if "deaf" in args.label:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
+    print("pictures:", len(list(Path(args.data).iterdir())), file=sys.stderr, flush=True)
+    if "error" in args.label:
+        print("Error: The pictures are no cats.", file=sys.stderr)
+        return 1
+    if "traceback" in args.label:
+        raise RuntimeError("a bug")
+    if "say" in args.label:
+        run.report("failed", message="The loss stopped being a number.")
+        return 1
+    while run.images < TOTAL[args.length]:
+        if stopping:
+            run.save(args)
+            run.report("stopped")
+            return 0
+        run.step(args)
+    run.report("finished", message="The whole budget is spent.")
+    return 0
+
+
+def estimate() -> int:
+    if os.environ.get("STAND_IN_ESTIMATE") == "slow":
+        time.sleep(60)
+    if os.environ.get("STAND_IN_ESTIMATE") == "broken":
+        return 1
+    print("warming up")
+    print(json.dumps({"images_per_second": 40.0, "quick": 1.5, "balanced": 4, "thorough": 10}))
+    return 0
+
+
+class Run:
+    """Goes on from what it saved."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.out = Path(args.out)
+        try:
+            self.images = int((self.out / "state.txt").read_text())
+        except OSError:
+            self.images = 0
+        self.report("preparing")
+
+    def step(self, args: argparse.Namespace) -> None:
+        self.images += BATCH
+        time.sleep(0.005)
+        with (self.out / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"images_seen": self.images, "loss": 1 / self.images}) + "\n")
+        if self.images % 32 == 0 and "bare" not in args.label:
+            self.save(args)
+        self.report("training")
+
+    def save(self, args: argparse.Namespace) -> None:
+        if "bare" in args.label:
+            return
+        broken = b"not a model" if "broken" in args.label else None
+        for name in ("model.safetensors", f"steps/{self.images:09d}.safetensors"):
+            write(self.out / name, broken or Path(args.base))
+        for name in ("base", f"{self.images:09d}"):
+            write(self.out / "samples" / f"{name}.png", b"a grid")
+        write(self.out / "state.txt", str(self.images).encode())
+
+    def report(self, state: str, message: str = "On its way.") -> None:
+        values = {"state": state, "message": message, "images": self.images, "fraction": 0.5}
+        values["updated"] = time.time()
+        write(self.out / "progress.json", json.dumps(values).encode())
+
+
+def write(path: Path, content: bytes | Path) -> None:
+    """Atomically."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    if isinstance(content, Path):
+        shutil.copyfile(content, temporary)
+    else:
+        temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
