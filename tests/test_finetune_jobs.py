@@ -459,6 +459,7 @@ def test_another_process_with_its_number_is_not_taken_for_it(rig):
         for action in (jobs.pause, jobs.stop_and_keep, jobs.cancel):
             with pytest.raises(ValueError, match="cannot reach"):
                 action(id)
+            assert rig.record(id)["wanted"] == ""
         os.close(lock)
         assert stranger.poll() is None
         stranger.kill()
@@ -476,10 +477,12 @@ def test_closing_a_server_has_the_process_save_and_leave(rig):
     assert int((rig.data_dir / "jobs" / id / "state.txt").read_text()) == progress["images"]
 
 
-def test_of_several_servers_and_threads_only_one_process_comes(rig):
+def test_of_several_servers_and_threads_only_one_process_comes(rig, monkeypatch):
     servers = [rig.server() for _ in range(3)]
     barrier = threading.Barrier(6)
     most: list[int] = []
+    for jobs in servers[1:]:  # one server schedules
+        monkeypatch.setattr(jobs, "_launch", lambda *_: most.append(-1))
 
     def press(jobs):
         barrier.wait()
