@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusion.checkpoint import WEIGHTS_NAME, atomic_path
-from diffusion.config import Config
+from diffusion.config import LAYERS, LENGTHS, MAX_LABEL, Config
 
 from .tuned import slug
 
@@ -25,9 +25,6 @@ JOB_NAME = "job.json"
 PROGRESS_NAME = "progress.json"
 METRICS_NAME = "metrics.jsonl"
 LOG_NAME = "log.txt"
-LENGTHS = ("quick", "balanced", "thorough")
-LAYERS = ("all", "deep", "label")
-MAX_LABEL = 40  # characters
 QUEUED, RUNNING, PAUSED, STOPPED, FAILED, DONE = STATES = (
     "queued", "running", "paused", "stopped", "failed", "done",
 )  # fmt: skip
@@ -60,9 +57,9 @@ class JobSpec(Config):
             raise ValueError(f"The label must have 1 to {MAX_LABEL} characters.")
         if not isinstance(self.base, str):
             raise ValueError("The base must be the name of a model.")
-        if self.length not in LENGTHS:
+        if self.length not in list(LENGTHS):  # which, unlike the dictionary, bears anything
             raise ValueError(f"How long must be one of {', '.join(LENGTHS)}.")
-        if self.layers not in LAYERS:
+        if self.layers not in list(LAYERS):
             raise ValueError(f"What may change must be one of {', '.join(LAYERS)}.")
         if self.lr is not None and not (_is_number(self.lr) and 0 < self.lr <= 1):
             raise ValueError("The learning rate must be above 0 and at most 1.")
