@@ -133,9 +133,15 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], CheckpointInfo
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, info
 
 
+def checkpoints_in(folder: Path) -> dict[str, Path]:
+    """Name to path of a folder's checkpoints, without what ``atomic_path`` is still writing."""
+    files = sorted(folder.glob("*.safetensors"))
+    return {path.stem: path for path in files if not path.name.startswith(".")}
+
+
 def shipped_checkpoints() -> dict[str, Path]:
     """Name to path of the checkpoints that come with the repository."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.safetensors"))}
+    return checkpoints_in(SHIPPED)
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""The command line: ``python -m diffusion train | finetune | sample | inspect``.
+"""The command line: ``python -m diffusion train | finetune | sample | evaluate | inspect``.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -6,24 +6,33 @@ Every mistake a person can make ends in one sentence on stderr and exit code 1.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from tqdm import tqdm
 
 from .animate import FORMATS as ANIMATION_FORMATS
 from .animate import Recorder, write_animation
-from .checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint, shipped_checkpoints
+from .checkpoint import (
+    CheckpointInfo,
+    atomic_path,
+    find_checkpoint,
+    read_checkpoint,
+    shipped_checkpoints,
+)
 from .config import LAYERS, LENGTHS, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import choose_device
+from .evaluate import DISTANCES, evaluate
+from .features import FEATURES
 from .pictures import save_grid, save_picture
 from .samplers import SAMPLERS
 from .sampling import generate
@@ -97,13 +106,28 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
     sample.add_argument("--seeds", default="0", metavar="0-63", help="such as 7 or 0-63 or 1,5,8-9")
     sample.add_argument("--label", help="one of the model's labels")
-    sample.add_argument("--guidance", type=float, default=1.0, help="1 is off")
-    sample.add_argument("--steps", type=int, default=SampleConfig.num_steps)
-    sample.add_argument("--sampler", default=SampleConfig.sampler, choices=list(SAMPLERS))
+    _add_sampling(sample)
     sample.add_argument("--out", metavar="DIR", help="write one PNG a seed")
     sample.add_argument("--grid", metavar="FILE.png", help="write all in one picture")
     sample.add_argument("--animation", metavar="FILE.gif", help="how they formed, GIF or MP4")
     sample.set_defaults(run=run_sample)
+
+    evaluation = commands.add_parser(
+        "evaluate", help="measure how good a checkpoint's pictures are"
+    )
+    evaluation.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    evaluation.add_argument("--data", required=True, metavar="PATH", help="the real pictures")
+    evaluation.add_argument(
+        "--labels", metavar="CSV", help="CSV file with the columns file and label"
+    )
+    evaluation.add_argument("--samples", type=int, default=2000, metavar="N")
+    _add_sampling(evaluation)
+    evaluation.add_argument("--features", choices=list(FEATURES), default="effnet-lite0")
+    evaluation.add_argument("--out", metavar="FILE.json", help="write every figure")
+    evaluation.add_argument(
+        "--plot", metavar="FILE.png", help="the samples closest to training pictures, above those"
+    )
+    evaluation.set_defaults(run=run_evaluate)
 
     inspect = commands.add_parser(
         "inspect", help="tell what is in a data folder, zip or checkpoint"
@@ -111,6 +135,12 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument("path", metavar="PATH")
     inspect.set_defaults(run=run_inspect)
     return parser
+
+
+def _add_sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--guidance", type=float, default=1.0, help="1 is off")
+    parser.add_argument("--steps", type=int, default=SampleConfig.num_steps)
+    parser.add_argument("--sampler", default=SampleConfig.sampler, choices=list(SAMPLERS))
 
 
 def _add_field(group: argparse._ArgumentGroup, name: str, kind: str) -> None:
@@ -217,11 +247,10 @@ def run_sample(args: argparse.Namespace) -> None:
         )
     if args.out:
         _folder(args.out)
-    for path, endings in ((args.grid, GRID_FORMATS), (args.animation, ANIMATION_FORMATS)):
-        if path and Path(path).suffix.lower() not in endings:
-            raise ValueError(f"{path} must end in {' or '.join(endings)}.")
+    _check_ending(args.grid, GRID_FORMATS)
+    _check_ending(args.animation, ANIMATION_FORMATS)
     seeds = parse_seeds(args.seeds)
-    config = SampleConfig(sampler=args.sampler, num_steps=args.steps, guidance=args.guidance)
+    config = _sampling(args)
     denoiser = Denoiser.load(find_checkpoint(args.checkpoint), device=choose_device())
     label = denoiser.info.label_index(args.label)
     drawn, steps = [], []
@@ -243,6 +272,71 @@ def run_sample(args: argparse.Namespace) -> None:
         whole = Recorder()
         whole.steps = [torch.cat(step) for step in zip(*steps, strict=True)]
         write_animation(whole.frames(), args.animation)
+
+
+def _sampling(args: argparse.Namespace) -> SampleConfig:
+    return SampleConfig(sampler=args.sampler, num_steps=args.steps, guidance=args.guidance)
+
+
+def _check_ending(path: str | None, endings: Sequence[str]) -> None:
+    """Before any work is done: what is written tells its format by its name."""
+    if path and Path(path).suffix.lower() not in endings:
+        raise ValueError(f"{path} must end in {' or '.join(endings)}.")
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    """Draw many pictures, compare them with real ones, and print and write the figures."""
+    _check_ending(args.out, (".json",))
+    _check_ending(args.plot, GRID_FORMATS)
+    if args.samples > MAX_SEEDS:
+        raise ValueError(f"At most {MAX_SEEDS:,} samples.")
+    config, device = _sampling(args), choose_device()
+    path = find_checkpoint(args.checkpoint)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a run in progress may replace it
+    denoiser = Denoiser.load(path, device=device)
+    info = denoiser.info
+    images = load_images(
+        args.data,
+        image_size=info.model.image_size,
+        labels_csv=args.labels,
+        labels=info.labels,
+        photos=False,
+    )
+    _print_images(images, every_file=False, to=sys.stderr)
+    network = FEATURES[args.features]().to(device)
+    evaluation = evaluate(denoiser, images, network, config, samples=args.samples)
+    report = {
+        "checkpoint": path.stem,
+        "sha256": digest,
+        "images_seen": info.images_seen,
+        "data": Path(args.data).absolute().stem,
+        "features": args.features,
+        **evaluation.report,
+    }
+    if args.out:
+        with atomic_path(args.out) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+    if args.plot:
+        save_grid(evaluation.closest, args.plot, columns=len(evaluation.closest) // 4)
+    _print_report(report)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    found = {name: _shown(value) for name, value in report.items() if name in DISTANCES}
+    print(f"{report['checkpoint']}, {report['images_seen']:,} images seen")
+    print(f"  FD {found['fd']}, KID x 1000 {found['kid']} (spread {found['kid_spread']})")
+    print(f"  precision {found['precision']}, recall {found['recall']}")
+    for name, words in (("label_accuracy", "looks like its label"), ("cat_share", "is a cat")):
+        samples, pictures = map(_shown, report[name].values())
+        print(f"  {words}: {samples} of the samples, {pictures} of real pictures")
+    for kind, values in report["memorising"].items():
+        nearer, suspicious = _shown(values["nearer"]), _shown(values["suspicious"])
+        print(f"  nearer to training pictures than held-out ones are, by {kind}: {nearer}", end="")
+        print(f" (no memory: 0.5), suspiciously near: {suspicious} (0.01)")
+
+
+def _shown(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.4g}"
 
 
 def run_inspect(args: argparse.Namespace) -> None:

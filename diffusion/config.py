@@ -75,6 +75,7 @@ class ModelConfig(Config):
             self.image_size >= multiple and self.image_size % multiple == 0,
             f"image_size {self.image_size} must be a multiple of {multiple} for this network.",
         )
+        _require(self.image_size <= 1024, "image_size must be at most 1024.")
         _require(
             self.channels >= 4 and self.channels % 4 == 0,
             "channels must be a positive multiple of 4.",

@@ -22,7 +22,6 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2 import functional as TF
 
 from .images import decode_image, difference_hash, find_copies, fit_square
 
@@ -425,6 +424,8 @@ def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tens
     """A random crop of each picture, resized, as uint8 [B, 3, size, size] (see ``crop_box``)."""
     if pictures.shape[-1] == size:
         return pictures
+    from torchvision.transforms.v2 import functional as TF  # two seconds that drawing need not wait
+
     crops = []
     for picture in pictures:
         top, left, height, width = crop_box(picture.shape[-1], generator)

@@ -130,6 +130,21 @@ def build_unet(config: ModelConfig) -> UNet:
     return UNet(**shape)
 
 
+def _least_size(config: ModelConfig) -> int:
+    """Weights that such a network has at the very least, without building it.
+
+    Its 3x3 convolutions from a width to itself, one in each block on the way down, and what its
+    inputs need; a real one has less than 20 times as many.
+    """
+    widths = [config.channels * mult for mult in config.channel_mult]
+    inputs = config.image_channels * config.patch_size**2
+    return (
+        config.num_blocks * sum(9 * width**2 for width in widths)
+        + 9 * inputs * config.channels
+        + (config.num_classes + config.augment_channels) * 4 * config.channels
+    )
+
+
 class Denoiser(
     nn.Module,
     ModelHubMixin,
@@ -199,13 +214,14 @@ class Denoiser(
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Denoiser:
         """Read a checkpoint file. Raises ValueError with a plain sentence if it cannot be one."""
         state, info = read_checkpoint(path)
-        denoiser = cls.from_config(info.model, info=info)
+        misfit = ValueError(f"The weights in {Path(path).name} do not fit its own config.")
+        if _least_size(info.model) > sum(tensor.numel() for tensor in state.values()):
+            raise misfit  # a config is a stranger's claim: not to be built beyond its weights
         try:
+            denoiser = cls.from_config(info.model, info=info)
             denoiser.model.load_state_dict(state)
-        except RuntimeError:
-            raise ValueError(
-                f"The weights in {Path(path).name} do not fit its own config."
-            ) from None
+        except (RuntimeError, TypeError):
+            raise misfit from None
         return denoiser.to(device).eval().requires_grad_(False)
 
     def _save_pretrained(self, save_directory: Path) -> None:

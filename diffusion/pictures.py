@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from .checkpoint import atomic_path
 
@@ -28,6 +27,8 @@ def from_image(image: Image.Image) -> Tensor:
 
 def grid(pictures: Tensor, *, columns: int | None = None, scale: int = 1) -> Image.Image:
     """uint8 [N, 3, H, W] -> one image of rows and columns, as square as can be."""
+    from torchvision.utils import make_grid  # two seconds that the page need not wait
+
     columns = columns or max(1, round(len(pictures) ** 0.5))
     return to_image(make_grid(pictures, nrow=columns, padding=2, pad_value=255), scale=scale)
 

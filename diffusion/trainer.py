@@ -161,7 +161,9 @@ class Trainer:
         self.images, self.heldout = images.to(self.device), heldout
         classes = info.model.num_classes + 1
         self.sample_labels = sample_labels or [seed % classes for seed in SAMPLE_SEEDS]
-        self.augment = Augment(config.augment if info.model.augment_channels else 0.0)
+        if config.augment and not info.model.augment_channels:
+            raise ValueError("This network cannot be told of augmentation; set augment to 0.")
+        self.augment = Augment(config.augment)
         self.progress = Progress()
 
         torch.manual_seed(config.seed)

@@ -3,26 +3,60 @@
 from __future__ import annotations
 
 import io
+import shutil
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
+from PIL import Image
 from torch import Tensor
 
-from .png_metadata import encode_png
+from diffusion.pictures import from_image
+
+from .png_metadata import encode_png, read_recipe
 from .recipe import Recipe
+
+MIN_FREE_BYTES = 500_000_000
+
+
+def disk_is_low() -> bool:
+    """Whether the disk of the cache has less than ``MIN_FREE_BYTES`` left."""
+    folder = Path(get_upload_folder())
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free < MIN_FREE_BYTES
 
 
 def save_file(data: bytes, name: str) -> str:
-    """Store bytes under a name in a folder of its own (named by their hash); returns the path."""
+    """Store bytes under a name in a folder of its own (named by their hash); returns the path.
+
+    Raises ValueError if the disk is nearly full.
+    """
+    if disk_is_low():
+        raise ValueError("The disk of this machine is nearly full; please try again later.")
     return save_bytes_to_cache(data, name, get_upload_folder())
 
 
-def save_png(picture: Tensor, recipe: Recipe, *, scale: int = 1) -> str:
+def save_png(picture: Tensor, recipe: Recipe) -> str:
     """Store a picture, uint8 [3, H, W], as a PNG that carries its recipe; returns the path."""
-    return save_file(encode_png(picture, recipe, scale=scale), png_name(recipe))
+    return save_file(encode_png(picture, recipe), png_name(recipe))
+
+
+def save_half_a_cat(picture: Tensor) -> str:
+    """Store what had formed when it was stopped, without a recipe: that would draw a whole one."""
+    return save_file(encode_png(picture, None), "half-a-cat.png")
+
+
+def enlarge(path: str, scale: int) -> str:
+    """Store a PNG of this page with its pixels ``scale`` times as large; returns the path."""
+    with Image.open(path) as image:
+        picture = from_image(image)
+    try:
+        recipe = read_recipe(path)
+    except ValueError:  # half a cat
+        recipe = None
+    return save_file(encode_png(picture, recipe, scale=scale), Path(path).name)
 
 
 def png_name(recipe: Recipe) -> str:
@@ -30,9 +64,9 @@ def png_name(recipe: Recipe) -> str:
     return f"cat-{recipe.seed}.png"
 
 
-def still_there(paths: Sequence[str]) -> list[str]:
+def still_there(paths: Sequence[str | None]) -> list[str]:
     """Those of the files that Gradio has not cleared away, as it does in a long visit."""
-    return [path for path in paths if Path(path).is_file()]
+    return [path for path in paths if path and Path(path).is_file()]
 
 
 def save_zip(paths: Sequence[str]) -> str | None:

@@ -222,19 +222,20 @@ class FinetuneJobs:
     def views(self) -> list[JobView]:
         """The running job, those that wait, and the others, the newest first."""
         looks = [(folder, self._look(folder)) for folder in self._folders()]
-        looks = [look for look in looks if look[1] or look[0].is_dir()]  # one may be gone by now
-        queue = [folder.name for folder, _ in self._in_order(looks)]
-        views = [self._view(folder, record, queue) for folder, record in looks]
+        queue, models = self._in_order(looks), self._models()
+        # One whose record cannot be read may have been deleted since the folders were listed.
+        views = [self._view(*look, queue, models) for look in looks if look[1] or look[0].is_dir()]
         rank = {RUNNING: -2, QUEUED: -1}
         return sorted(views, key=lambda v: (rank.get(v.state, 0), v.place, -v.created))
 
     def view(self, id: str) -> JobView:
         """One job. Raises ValueError if it is not there (any more)."""
         _require_id(id)
-        for view in self.views():
-            if view.id == id:
-                return view
-        raise ValueError("This job is not there any more.")
+        folder = self.folder / id
+        looks = [(other, self._look(other)) for other in self._folders()]
+        if folder not in dict(looks):
+            raise ValueError("This job is not there any more.")
+        return self._view(folder, dict(looks)[folder], self._in_order(looks), self._models())
 
     def estimates(self, base: str) -> dict[str, float] | None:
         """What ``python -m diffusion finetune --estimate`` says for a base model on this machine.
@@ -318,8 +319,8 @@ class FinetuneJobs:
                 except (ValueError, OSError) as error:  # one job's trouble is not the others'
                     troubles.append(error)
             if not any(self._alive()):
-                for folder, record in self._in_order(looks)[:1]:
-                    self._launch(folder, record)
+                for folder in self._in_order(looks)[:1]:
+                    self._launch(folder, dict(looks)[folder])
         if troubles:
             raise troubles[0]
 
@@ -410,10 +411,10 @@ class FinetuneJobs:
             )
 
     @staticmethod
-    def _in_order(looks: Sequence[tuple[Path, Record | None]]) -> list[tuple[Path, Record]]:
+    def _in_order(looks: Sequence[tuple[Path, Record | None]]) -> list[Path]:
         """Those that wait, the first in the queue first."""
-        waiting = [(f, record) for f, record in looks if record and record.state == QUEUED]
-        return sorted(waiting, key=lambda look: (look[1].queued, look[0].name))
+        waiting = [(r.queued, folder) for folder, r in looks if r and r.state == QUEUED]
+        return [folder for _, folder in sorted(waiting)]
 
     def _read(self, folder: Path) -> Record | None:
         return self._files.read(folder / JOB_NAME, parse_record)
@@ -461,16 +462,21 @@ class FinetuneJobs:
         name = self.models.add(weights, record.spec.name, replacing=self._result(folder, record))
         return replace(record, model=self.models.path(name).stat().st_mtime_ns)
 
-    def _result(self, folder: Path, record: Record) -> str:
-        """The job's model in the library, known by its time, whatever it is called by now."""
-        times = {record.model}
-        with suppress(OSError):  # published, but the disk was full before that was written down
-            times.add(weights_path(folder).stat().st_mtime_ns)
+    def _models(self) -> dict[int, str]:
+        """The owner's models by their times in ns."""
+        found: dict[int, str] = {}
         for path in self.models.folder.glob("[!.]*.safetensors"):
             with suppress(OSError):
-                if path.stat().st_mtime_ns in times:
-                    return path.stem
-        return ""
+                found[path.stat().st_mtime_ns] = path.stem
+        return found
+
+    def _result(self, folder: Path, record: Record, models: dict[int, str] | None = None) -> str:
+        """The job's model in the library, known by its time, whatever it is called by now."""
+        models = self._models() if models is None else models
+        times = [record.model]
+        with suppress(OSError):  # published, but the disk was full before that was written down
+            times.append(weights_path(folder).stat().st_mtime_ns)
+        return next((models[time] for time in times if time in models), "")
 
     def _ask(self, folder: Path, record: Record, wanted: str) -> None:
         """Write down what is wanted of a running process, and tell it, once, to end."""
@@ -499,7 +505,9 @@ class FinetuneJobs:
             shutil.rmtree(new, ignore_errors=True)
             raise
 
-    def _view(self, folder: Path, record: Record | None, queue: Sequence[str]) -> JobView:
+    def _view(
+        self, folder: Path, record: Record | None, queue: Sequence[Path], models: dict[int, str]
+    ) -> JobView:
         progress, log = self._progress(folder), self._log(folder)
         parts: dict[str, Any] = {
             "id": folder.name,
@@ -520,8 +528,8 @@ class FinetuneJobs:
             state=state,
             message=self._message(folder, record, progress),
             created=record.created,
-            result=self._result(folder, record),
-            place=queue.index(folder.name) if state == QUEUED else 0,
+            result=self._result(folder, record, models),
+            place=queue.index(folder) if state == QUEUED else 0,
             can_pause=state == QUEUED or (state == RUNNING and not wanted),
             can_resume=state in (PAUSED, FAILED, STOPPED),
             can_stop=wanted in ("", PAUSE) if state == RUNNING else kept,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 from diffusion.images import decode_image
 
-from .recipe import Recipe, morph
+from .recipe import Recipe, consecutive, morph
 
 ANY_COAT = "any"
 MAX_CATS = 16
@@ -69,6 +70,25 @@ def read_recipe_form(
         guidance=number(guidance, "Guidance"),
         model=text(model, "The model"),
     )
+
+
+def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
+    """The recipes of a link such as ``/?seed=42&steps=12&coat=tabby``; see ``recipe.to_query``."""
+    coat, model = query.get("coat", ANY_COAT), query.get("model", "")
+    here = model in models  # else the default model draws it
+    first = Recipe(
+        seed=int(query["seed"]),
+        coat="" if coat == ANY_COAT else coat,
+        steps=int(query.get("steps", Recipe.steps)),
+        sampler=query.get("sampler", Recipe.sampler),
+        guidance=float(query.get("guidance", 1)),
+        model=model if here else "",
+        model_hash=query.get("model_hash", "") if here else "",
+        towards_seed=int(query.get("towards_seed", 0)),
+        towards_coat=query.get("towards_coat", ""),
+        towards=float(query.get("towards", 0)),
+    )
+    return consecutive(first, read_count(int(query.get("count", 1))))
 
 
 def read_count(value: Any) -> int:

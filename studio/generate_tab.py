@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gradio as gr
@@ -13,7 +13,8 @@ from diffusion import SAMPLERS, SampleConfig
 from diffusion.pictures import from_image
 
 from .editor import PictureEditor
-from .files import png_name, save_file, save_png, save_zip, still_there
+from .examples import FIRST_SEED, Examples
+from .files import enlarge, save_half_a_cat, save_png, save_zip, still_there
 from .films import Film, Pace, film_of, morph_of
 from .forms import (
     ANY_COAT,
@@ -21,6 +22,7 @@ from .forms import (
     number,
     random_seed,
     read_count,
+    read_link,
     read_mask_layer,
     read_morph_form,
     read_recipe_form,
@@ -28,13 +30,11 @@ from .forms import (
     text,
 )
 from .generation import Busy, Job, Studio, Update
-from .png_metadata import encode_png, read_recipe
+from .png_metadata import read_recipe
 from .recipe import Recipe, consecutive, embed_mask, embed_picture, max_steps, variations
 from .stage import progress_text, result_text, stage_html, status_html
 
 STRIP_LENGTH = 24  # cats of this visit that are kept at hand
-EXAMPLES = 8
-FIRST_SEED = 18
 SAMPLER_HINTS = {
     "dpmpp_2m": "DPM-Solver++(2M): best for few steps. The default.",
     "euler": "Euler: plain and forgiving; first order.",
@@ -47,10 +47,9 @@ SAMPLER_HINTS = {
 class GenerateTab:
     """Builds the tab and holds its handlers; all work is done by the ``Studio``."""
 
-    def __init__(self, studio: Studio) -> None:
-        self.studio = studio
+    def __init__(self, studio: Studio, examples: Examples) -> None:
+        self.studio, self.examples = studio, examples
         self._jobs: dict[str, Job] = {}  # the running job of each visit, for Stop
-        self._examples: list[tuple[bytes, str]] = []
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -128,7 +127,7 @@ class GenerateTab:
             recipe = read_recipe(path) if path else _current(None)
             controls = self._controls(recipe)
         except ValueError as error:
-            yield (*self._failed(error), *[gr.skip()] * 7)
+            yield (*self._failed(error), *[gr.skip()] * 9)
             return
         for outputs in self._draw([recipe], scale, strip, request):
             yield (*outputs, *controls)
@@ -176,52 +175,49 @@ class GenerateTab:
         if job is not None:
             self.studio.stop(job)
 
-    def rescale(self, recipe: dict | None, scale: int, strip: list[str]) -> Any:
+    def rescale(self, shown: str | None, scale: int) -> Any:
         """The download in another size."""
-        strip = still_there(strip)
-        if not recipe or not strip:
+        return gr.update(value=enlarge(shown, scale)) if still_there([shown]) else gr.skip()
+
+    def take_cat(self, shown: str | None) -> Any:
+        """The cat on the stage as the picture to paint on, large enough for a brush."""
+        if not still_there([shown]):
             return gr.skip()
-        with Image.open(strip[0]) as small:
-            picture = from_image(small)
-        return gr.update(value=save_png(picture, _current(recipe), scale=scale))
+        with Image.open(shown) as image:
+            large = image.convert("RGB").resize((512, 512), Image.Resampling.NEAREST)
+        return {"background": large, "layers": [], "composite": None}
 
     def open_page(self, request: gr.Request) -> tuple[Any, ...]:
         """What a new visit sees: the model list, and the settings of its link."""
         query = dict(request.query_params) if request else {}
-        names = self.studio.library.names
-        recipe = Recipe(seed=FIRST_SEED, model=self.studio.library.default)
-        controls = self._controls(recipe)
-        count, ran, problem = 1, False, ""
+        linked: list[Recipe] = []
+        controls = self._controls(Recipe(seed=FIRST_SEED))
+        status = gr.skip()
         if "seed" in query:
             try:
-                linked, cats = _read_query(query, names), read_count(int(query.get("count", 1)))
-                controls = self._controls(linked)
-                recipe, count, ran = linked, cats, True
+                linked = read_link(query, self.studio.library.names)
+                controls = len(linked), *self._controls(linked[0])[1:]
             except ValueError:
-                problem = "This link holds settings that are not possible here."
-        model = gr.update(choices=names, value=recipe.model or names[0])
-        controls = count, *controls[1:-1], model
-        strip = self.examples()
-        status = status_html(problem, error=True) if problem else gr.skip()
-        return (*controls, strip, strip, status, ran)
+                linked = []
+                sentence = "This link holds settings that are not possible here."
+                status = status_html(sentence, error=True)
+        strip = self.examples.files()
+        return (*controls, strip, strip, status, [recipe.to_dict() for recipe in linked])
 
     def first_cat(
-        self, ran: bool, count: Any, seed: Any, coat: Any, steps: Any, sampler: Any, guidance: Any,
-        model: Any, scale: int, strip: list[str], request: gr.Request,
-    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+        self, linked: list[dict] | None, scale: int, strip: list[str], request: gr.Request
+    ) -> Iterator[tuple[Any, ...]]:
         """The cat of a link forms by itself; any other visit finds the first example there."""
-        if ran:
-            yield from self.generate(
-                count, seed, coat, steps, sampler, guidance, model, scale, strip, request
-            )
+        if linked:
+            yield from self._draw([Recipe.from_dict(r) for r in linked], scale, strip, request)
         elif strip:
             recipe = read_recipe(strip[0])
             with Image.open(strip[0]) as image:
                 stage = stage_html(from_image(image)[None], [recipe])
             text = f"{recipe.describe()} · an example; click Generate for one of your own"
             yield (
-                stage, status_html(text), gr.skip(), gr.skip(), recipe.to_dict(),
-                gr.update(value=strip[0], interactive=True), gr.skip(), gr.skip(),
+                stage, status_html(text), gr.skip(), gr.skip(), recipe.to_dict(), strip[0],
+                gr.update(value=enlarge(strip[0], scale), interactive=True), gr.skip(), gr.skip(),
             )  # fmt: skip
 
     def choose_sampler(self, sampler: str) -> tuple[Any, str]:
@@ -231,10 +227,16 @@ class GenerateTab:
         value = most if sampler == "ddpm" else SampleConfig.num_steps
         return gr.update(maximum=most, value=value), SAMPLER_HINTS.get(sampler, "")
 
-    def choose_model(self, model: str, coat: str) -> Any:
-        """The coats that a model knows."""
+    def list_models(self) -> Any:
+        """The models that are there by now: one can appear while the page is open."""
+        return gr.update(choices=self.studio.library.names)
+
+    def choose_model(self, model: str, coat: str) -> tuple[Any, Any]:
+        """The coats that a model knows; one that is its own is what it was chosen for."""
         coats = self._coats(model)
-        return gr.update(choices=coats, value=coat if coat in coats else ANY_COAT)
+        own = [name for name in coats if name not in self._coats("")]
+        coat = own[-1] if own else coat if coat in coats else ANY_COAT
+        return gr.update(choices=coats, value=coat), gr.update(choices=coats, value=[])
 
     # -- what the handlers share --------------------------------------------------------------
 
@@ -242,7 +244,7 @@ class GenerateTab:
         self, recipes: Sequence[Recipe], scale: int, strip: list[str], request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
         """Draw recipes, showing them as they form; yields values for ``self.drawn``."""
-        idle = [gr.skip()] * 6
+        idle = [gr.skip()] * 7
         try:
             job = self.studio.submit(recipes, record="denoised")
             for update in self._watch(job, request):
@@ -274,45 +276,54 @@ class GenerateTab:
 
     def _finished(self, job: Job, scale: int, strip: list[str]) -> tuple[Any, ...]:
         if job.pictures is None:
-            return (gr.skip(), status_html("Stopped before the first step."), *[gr.skip()] * 6)
-        strip = still_there(strip)
+            return (gr.skip(), status_html("Stopped before the first step."), *[gr.skip()] * 7)
         text = result_text(
             job.recipes[0], len(job.recipes), job.seconds, stopped=job.stopped, note=job.note
         )
         frames = job.frames[0]
-        stage = stage_html(job.pictures, job.recipes, frames=frames)
-        if not job.stopped:  # half a cat is not what its recipe would make again
+        stage = stage_html(job.pictures, job.recipes, stopped=job.stopped, frames=frames)
+        strip = still_there(strip)
+        if job.stopped:
+            shown = save_half_a_cat(job.pictures[0])
+        else:
             files = [
                 save_png(picture, recipe)
                 for picture, recipe in zip(job.pictures, job.recipes, strict=True)
             ]
-            strip = [*files, *strip][:STRIP_LENGTH]
-        png = save_png(job.pictures[0], job.recipes[0], scale=scale)
+            shown = files[0]
+            others = [path for path in strip if read_recipe(path) not in job.recipes]
+            strip = [*files, *others][:STRIP_LENGTH]
         return (
             stage,
             status_html(text),
             strip,
             strip,
             job.recipes[0].to_dict(),
-            gr.update(value=png, interactive=True),
+            shown,
+            gr.update(value=enlarge(shown, scale), interactive=True),
             gr.update(value=save_zip(strip), interactive=bool(strip)),
             gr.update(maximum=max(len(frames), 2), value=len(frames), interactive=bool(frames)),
         )
 
     def _failed(self, error: Exception) -> tuple[Any, ...]:
-        return (gr.skip(), status_html(str(error), error=True), *[gr.skip()] * 6)
+        return (gr.skip(), status_html(str(error), error=True), *[gr.skip()] * 7)
 
     def _controls(self, recipe: Recipe) -> tuple[Any, ...]:
-        """Values of count, seed, coat, steps, sampler, guidance and model for a recipe.
+        """Values for a recipe: count, seed, coat, steps, sampler, guidance, model, hint, coats.
 
         Raises ValueError for a model or coat that is not here, while the form has its own values.
         """
-        self.studio.library.get(recipe.model).info.label_index(recipe.coat)
+        model = self.studio.library.get(recipe.model)
+        model.info.label_index(recipe.coat)
+        coats = self._coats(model.name)
         return (
             1, recipe.seed,
-            gr.update(choices=self._coats(recipe.model), value=recipe.coat or ANY_COAT),
+            gr.update(choices=coats, value=recipe.coat or ANY_COAT),
             gr.update(maximum=max_steps(recipe.sampler), value=recipe.steps),
-            recipe.sampler, recipe.guidance, recipe.model or gr.skip(),
+            recipe.sampler, recipe.guidance,
+            gr.update(choices=self.studio.library.names, value=model.name),
+            SAMPLER_HINTS[recipe.sampler],
+            gr.update(choices=coats),
         )  # fmt: skip
 
     def _coats(self, model: str) -> list[str]:
@@ -320,23 +331,6 @@ class GenerateTab:
 
     def _size(self, model: str) -> int:
         return self.studio.library.get(model).image_size
-
-    def examples(self) -> list[str]:
-        """PNG files of the first cats that a visit sees: drawn once, written for each visit.
-
-        A file lives no longer than ``delete_cache`` says, the program perhaps for months.
-        """
-        if not self._examples:
-            coats = ["", *self.studio.library.get().info.labels]
-            recipes = [
-                Recipe(seed=FIRST_SEED + i, coat=coats[i % len(coats)]) for i in range(EXAMPLES)
-            ]
-            job = self.studio.draw(recipes)
-            self._examples = [
-                (encode_png(picture, recipe), png_name(recipe))
-                for picture, recipe in zip(job.pictures, job.recipes, strict=True)
-            ]
-        return [save_file(png, name) for png, name in self._examples]
 
     @staticmethod
     def _show_film(film: Film) -> tuple[Any, Any, Any, str]:
@@ -352,9 +346,12 @@ class GenerateTab:
                 self._build_stage()
             with gr.Column(scale=4, min_width=300):
                 self._build_controls()
-        gr.Markdown("Cats of this visit: click one to have it back.", elem_id="strip-label")
+        gr.Markdown(
+            "Cats of this visit, and some examples: click one to have it back.",
+            elem_id="strip-label",
+        )
         self.strip = gr.Gallery(
-            label="Cats of this visit", show_label=False, elem_id="strip", height=150,
+            label="Cats of this visit", show_label=False, elem_id="strip", height="auto",
             format="png", object_fit="contain", allow_preview=False,
             interactive=False, buttons=[],
         )  # fmt: skip
@@ -377,10 +374,11 @@ class GenerateTab:
     def _build_controls(self) -> None:
         with gr.Row(equal_height=True):
             self.seed = gr.Number(
-                value=FIRST_SEED, precision=0, label="Seed", elem_id="seed", scale=4, min_width=120
+                value=FIRST_SEED, precision=0, label="Seed", elem_id="seed", scale=3, min_width=140
             )
-            self.dice = gr.Button("🎲 Random", size="sm", elem_id="dice", scale=2, min_width=80)
-            self.reuse = gr.Button("♻ Reuse", size="sm", elem_id="reuse", scale=2, min_width=80)
+            with gr.Column(scale=2, min_width=100, elem_id="seed-buttons"):
+                self.dice = gr.Button("🎲 Random", size="sm", elem_id="dice")
+                self.reuse = gr.Button("♻ Reuse", size="sm", elem_id="reuse")
         self.fresh = gr.Checkbox(True, label="A new seed for every click", elem_id="fresh")
         self.coat = gr.Dropdown([ANY_COAT], value=ANY_COAT, label="Coat", elem_id="coat")
         self.count = gr.Slider(1, MAX_CATS, value=1, step=1, label="Cats", elem_id="count")
@@ -393,7 +391,7 @@ class GenerateTab:
             )
             self.hint = gr.Markdown(SAMPLER_HINTS[SampleConfig.sampler])
             self.guidance = gr.Slider(
-                0, 5, value=1, step=0.1, label="Guidance towards the coat (1 is off)",
+                0, 10, value=1, step=0.1, label="Guidance towards the coat (1 is off)",
                 elem_id="guidance",
             )  # fmt: skip
             self.model = gr.Dropdown([], label="Model", elem_id="model", allow_custom_value=False)
@@ -405,7 +403,7 @@ class GenerateTab:
             )  # fmt: skip
             with gr.Row():
                 self.download = gr.DownloadButton(
-                    "PNG", interactive=False, elem_id="download", min_width=80, size="sm"
+                    "Save PNG", interactive=False, elem_id="download", min_width=80, size="sm"
                 )
                 self.copy = gr.Button("Copy link", elem_id="copy", min_width=80, size="sm")
                 self.zip = gr.DownloadButton(
@@ -426,18 +424,21 @@ class GenerateTab:
                         0, 10, value=1, step=0.5, label="Hold the last frame, seconds"
                     )
                 self.animate_button = gr.Button("Animate", elem_id="animate")
+                self.film_note = gr.HTML(status_html(""), elem_id="film-note")
                 self.film, self.film_gif, self.film_mp4 = self._film_widgets("film")
             with gr.Tab("Morph"):
                 gr.Markdown("A loop from cat to cat; with several coats they take turns.")
                 with gr.Row():
                     self.morph_seeds = gr.Textbox("1, 2, 3", label="Seeds", elem_id="morph-seeds")
                     self.morph_coats = gr.Dropdown(
-                        [ANY_COAT], multiselect=True, label="Coats (empty: the one above)"
-                    )
+                        [ANY_COAT], multiselect=True, label="Coats (empty: the one above)",
+                        elem_id="morph-coats",
+                    )  # fmt: skip
                     self.morph_frames = gr.Slider(
                         2, 32, value=12, step=1, label="Frames from cat to cat"
                     )
                 self.morph_button = gr.Button("Morph", elem_id="morph")
+                self.morph_note = gr.HTML(status_html(""), elem_id="morph-note")
                 self.morph_film, self.morph_gif, self.morph_mp4 = self._film_widgets("morph-film")
             with gr.Tab("Variations"):
                 gr.Markdown("Nine cats around the one on the stage.")
@@ -481,12 +482,13 @@ class GenerateTab:
 
     def _wire(self, page: gr.Blocks) -> None:
         settings = [self.seed, self.coat, self.steps, self.sampler, self.guidance, self.model]
-        paths, recipe, ran = gr.State([]), gr.State(None), gr.State(False)
+        paths, recipe, shown, linked = (gr.State(value) for value in ([], None, None, []))
         keep = [self.scale, paths]
         drawn = [
-            self.stage, self.status, paths, self.strip, recipe, self.download, self.zip, self.walk
+            self.stage, self.status, paths, self.strip, recipe, shown, self.download, self.zip,
+            self.walk,
         ]  # fmt: skip
-        controls = [self.count, *settings]
+        controls = [self.count, *settings, self.hint, self.morph_coats]
         private = {"api_visibility": "private", "show_progress": "hidden"}
         drawing = {**private, "concurrency_limit": None}  # the studio bounds what waits
         at_once = {**private, "queue": False}
@@ -500,37 +502,40 @@ class GenerateTab:
         self.dice.click(random_seed, None, self.seed, **at_once)
         self.reuse.click(_reuse_seed, recipe, [self.seed, self.fresh], **at_once)
         self.sampler.input(self.choose_sampler, self.sampler, [self.steps, self.hint], **at_once)
-        self.model.input(self.choose_model, [self.model, self.coat], self.coat, **at_once)
+        self.model.focus(self.list_models, None, self.model, **at_once)
+        self.model.input(
+            self.choose_model, [self.model, self.coat], [self.coat, self.morph_coats], **at_once
+        )
         self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **private)
         self.smooth.change(None, self.smooth, None, js="(on) => { catSmooth(on) }", **private)
-        self.copy.click(None, [self.seed, self.count, *settings[1:]], None, js=COPY_LINK, **private)
-        self.scale.change(self.rescale, [recipe, *keep], self.download, **at_once)
+        self.copy.click(None, None, None, js="() => { catLink() }", **private)
+        self.scale.change(self.rescale, [shown, self.scale], self.download, **at_once)
 
         film = [self.film_kind, self.film_seconds, self.film_speed, self.film_hold]
         self.animate_button.click(
             self.animate, [recipe, *film],
-            [self.film, self.film_gif, self.film_mp4, self.status], **drawing,
+            [self.film, self.film_gif, self.film_mp4, self.film_note], **drawing,
         )  # fmt: skip
-        self.morph_button.click(
+        gr.on(
+            [self.morph_button.click, self.morph_seeds.submit],
             self.morph, [self.morph_seeds, self.morph_coats, self.morph_frames, *settings[1:]],
-            [self.morph_film, self.morph_gif, self.morph_mp4, self.status], **drawing,
+            [self.morph_film, self.morph_gif, self.morph_mp4, self.morph_note], **drawing,
         )  # fmt: skip
         self.vary_button.click(self.vary, [recipe, self.vary_strength, *keep], drawn, **drawing)
         self.picture_button.click(
             self.start_from_picture, [self.picture, self.picture_strength, *settings, *keep],
             drawn, **drawing,
         )  # fmt: skip
-        self.take.click(_take_cat, paths, self.canvas, **at_once)
+        self.take.click(self.take_cat, shown, self.canvas, **at_once)
         self.repaint_button.click(self.repaint, [self.canvas, *settings, *keep], drawn, **drawing)
         self.file.upload(self.restore, [self.file, *keep], [*drawn, *controls], **drawing)
         self.strip.select(self.restore_from_strip, keep, [*drawn, *controls], **drawing)
+        for play in (self.vary_button.click, self.picture_button.click, self.repaint_button.click,
+                     self.file.upload, self.strip.select):  # fmt: skip
+            play(None, None, None, js="() => { catShow() }", **private)
         page.load(
-            self.open_page, None, [*controls, paths, self.strip, self.status, ran], **at_once
-        ).then(self.first_cat, [ran, self.count, *settings, *keep], drawn, **drawing)
-
-
-COPY_LINK = """(seed, count, coat, steps, sampler, guidance, model) =>
-  { catLink(seed, count, coat, steps, sampler, guidance, model) }"""
+            self.open_page, None, [*controls, paths, self.strip, self.status, linked], **at_once
+        ).then(self.first_cat, [linked, *keep], drawn, **drawing)
 
 
 def _new_seed(fresh: bool) -> Any:
@@ -542,30 +547,7 @@ def _reuse_seed(recipe: dict | None) -> tuple[Any, bool]:
     return (recipe or {}).get("seed", gr.skip()), False
 
 
-def _take_cat(strip: list[str]) -> Any:
-    """The newest cat as the picture to paint on, large enough for a brush."""
-    strip = still_there(strip)
-    if not strip:
-        return gr.skip()
-    with Image.open(strip[0]) as image:
-        large = image.convert("RGB").resize((512, 512), Image.Resampling.NEAREST)
-    return {"background": large, "layers": [], "composite": None}
-
-
 def _current(recipe: dict | None) -> Recipe:
     if not recipe:
         raise ValueError("There is no cat yet; generate one first.")
     return Recipe.from_dict(recipe)
-
-
-def _read_query(query: Mapping[str, str], models: Sequence[str]) -> Recipe:
-    """The recipe of a link such as ``/?seed=42&steps=12&coat=tabby``."""
-    model = query.get("model", "")
-    return read_recipe_form(
-        int(query["seed"]),
-        query.get("coat", ANY_COAT),
-        int(query.get("steps", SampleConfig.num_steps)),
-        query.get("sampler", SampleConfig.sampler),
-        float(query.get("guidance", 1)),
-        model if model in models else "",
-    )

@@ -33,6 +33,7 @@ from .recipe import Recipe, build_start
 
 MAX_BATCH = 16  # pictures drawn at once
 MAX_PICTURES = 256  # of one job
+RECOVERY_SECONDS = 60.0  # after memory was short, until batches may grow again
 MAX_FRAMES = 60  # steps that are kept of a picture's forming
 UPDATE_SECONDS = 0.125  # a watching page is told at most so often
 
@@ -105,6 +106,7 @@ class Studio:
     def __init__(self, library: ModelLibrary, *, max_waiting: int = 64) -> None:
         self.library, self.max_waiting = library, max_waiting
         self.max_batch = MAX_BATCH
+        self._resized_at = 0.0  # when max_batch last changed
         self._jobs: deque[Job] = deque()
         self._arrived = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -201,6 +203,7 @@ class Studio:
                 if self._jobs:
                     break
                 self._arrived.wait()
+            self._let_batches_grow()
             first = self._jobs[0]
             turn: list[tuple[Job, int]] = []
             for job in [job for job in self._jobs if job.key == first.key]:
@@ -215,6 +218,12 @@ class Studio:
             if first.waiting:  # a long job lets the others have a turn
                 self._jobs.rotate(-1)
             return turn
+
+    def _let_batches_grow(self) -> None:
+        """Memory that was short once need not be short for ever."""
+        now = time.monotonic()
+        if self.max_batch < MAX_BATCH and now - self._resized_at > RECOVERY_SECONDS:
+            self.max_batch, self._resized_at = min(MAX_BATCH, 2 * self.max_batch), now
 
     def _draw_turn(self, turn: list[tuple[Job, int]]) -> None:
         jobs = list(dict.fromkeys(job for job, _ in turn))
@@ -252,7 +261,7 @@ class Studio:
         """Report an error to the jobs of a turn; when memory ran out, try smaller turns first."""
         jobs = list(dict.fromkeys(job for job, _ in turn))
         if is_out_of_memory(error) and len(turn) > 1:
-            self.max_batch = max(1, len(turn) // 2)
+            self.max_batch, self._resized_at = max(1, len(turn) // 2), time.monotonic()
             with self._arrived:
                 for job, row in reversed(turn):
                     job.waiting.appendleft(row)

@@ -2,7 +2,9 @@
 
 * ``/file=http…`` and ``/proxy=``: the server would fetch an address that a stranger names.
 * A file input that is an address instead of an upload: the same.
-* Requests that change something and come from another site's page.
+* Requests that change something and come from another site's page, and its asking beforehand
+  whether it might (a preflight), to which Gradio would say yes.
+* More uploads than there is room for.
 * Bodies larger than any honest call, before they are read to the end.
 """
 
@@ -16,35 +18,72 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.responses import JSONResponse
 
+from .budget import UploadBudget
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_CALL_BYTES = 2_000_000  # of a JSON call; uploads have a limit of their own
 MAX_DEPTH = 20
+UPLOAD = "/gradio_api/upload"
 ELSEWHERE = "This request comes from the page of another site."
 UNANSWERED = "There is nothing here that could answer this request."
 
 
 class Guard:
-    """ASGI middleware around the whole app."""
+    """ASGI middleware around the whole app.
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
-        self.app = app
+    ``behind_proxy``: all requests come through a proxy that says for which host and client they
+    are. Anywhere else these headers are the sender's own words.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], *, behind_proxy: bool = False) -> None:
+        self.app, self.behind_proxy = app, behind_proxy
+        self._uploads = UploadBudget()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = {key.decode("latin1").lower(): value for key, value in scope["headers"]}
-        reason = _refusal(scope, headers)
-        if reason is None and _is_call(scope):
+        reason, status = self._refusal(scope, headers), 403
+        if reason is None and scope["method"] == "POST" and scope["path"] == UPLOAD:
+            reason, status = self._charge(scope, headers), 429
+        elif reason is None and _is_call(scope):
             body, reason = await _read_call(receive)
             receive = _replay(body, receive)
         if reason is not None:
-            await JSONResponse({"error": reason}, status_code=403)(scope, receive, send)
+            answer = {"error": reason, "detail": reason}  # the latter is what Gradio's page shows
+            await JSONResponse(answer, status_code=status)(scope, receive, send)
             return
         await self._answer(scope, receive, send)
+
+    def _refusal(self, scope: Message, headers: dict[str, bytes]) -> str | None:
+        path = unquote(scope["path"]).lower()
+        if "/proxy=" in path:
+            return "This page fetches nothing from other hosts."
+        if "/file=" in path and "://" in path.split("/file=", 1)[1].replace(":/", "://"):
+            return "This page fetches nothing from other hosts."
+        origin = headers.get("origin", b"").decode("latin1")
+        if scope["method"] not in ("GET", "HEAD") and origin:
+            names = ("host", "x-forwarded-host") if self.behind_proxy else ("host",)
+            hosts = {headers[name].lower() for name in names if name in headers}
+            if urlsplit(origin).netloc.lower().encode("latin1") not in hosts:  # "null" has none
+                return ELSEWHERE
+            if headers.get("sec-fetch-site") == b"cross-site":  # which no page can forge
+                return ELSEWHERE
+        return None
+
+    def _charge(self, scope: Message, headers: dict[str, bytes]) -> str | None:
+        """Take an upload off the budget, by the size that the server holds it to."""
+        size = headers.get("content-length", b"")
+        if not size.isdigit():
+            return "An upload has to say how large it is."
+        client = (scope.get("client") or ("",))[0]
+        if self.behind_proxy and "x-forwarded-for" in headers:
+            client = headers["x-forwarded-for"].decode("latin1").rsplit(",", 1)[-1].strip()
+        return self._uploads.charge(client, int(size))
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
         """What the app answers; where Gradio breaks on a request (an unknown name), a sentence."""
@@ -62,22 +101,6 @@ class Guard:
                 raise
             traceback.print_exc()
             await JSONResponse({"error": UNANSWERED}, status_code=500)(scope, receive, send)
-
-
-def _refusal(scope: Message, headers: dict[str, bytes]) -> str | None:
-    path = unquote(scope["path"]).lower()
-    if "/proxy=" in path:
-        return "This page fetches nothing from other hosts."
-    if "/file=" in path and "://" in path.split("/file=", 1)[1].replace(":/", "://"):
-        return "This page fetches nothing from other hosts."
-    origin = headers.get("origin", b"").decode("latin1")
-    if scope["method"] not in ("GET", "HEAD", "OPTIONS") and origin:
-        hosts = {headers[key].lower() for key in ("host", "x-forwarded-host") if key in headers}
-        if urlsplit(origin).netloc.lower().encode("latin1") not in hosts:  # "null" has no host
-            return ELSEWHERE
-        if headers.get("sec-fetch-site") == b"cross-site":  # which no page can forge
-            return ELSEWHERE
-    return None
 
 
 def _is_call(scope: Message) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusion.checkpoint import WEIGHTS_NAME, atomic_path
-from diffusion.config import Config
+from diffusion.config import LAYERS, LENGTHS, MAX_LABEL, Config
 
 from .tuned import slug
 
@@ -24,9 +25,6 @@ JOB_NAME = "job.json"
 PROGRESS_NAME = "progress.json"
 METRICS_NAME = "metrics.jsonl"
 LOG_NAME = "log.txt"
-LENGTHS = ("quick", "balanced", "thorough")
-LAYERS = ("all", "deep", "label")
-MAX_LABEL = 40  # characters
 QUEUED, RUNNING, PAUSED, STOPPED, FAILED, DONE = STATES = (
     "queued", "running", "paused", "stopped", "failed", "done",
 )  # fmt: skip
@@ -59,9 +57,9 @@ class JobSpec(Config):
             raise ValueError(f"The label must have 1 to {MAX_LABEL} characters.")
         if not isinstance(self.base, str):
             raise ValueError("The base must be the name of a model.")
-        if self.length not in LENGTHS:
+        if self.length not in list(LENGTHS):  # which, unlike the dictionary, bears anything
             raise ValueError(f"How long must be one of {', '.join(LENGTHS)}.")
-        if self.layers not in LAYERS:
+        if self.layers not in list(LAYERS):
             raise ValueError(f"What may change must be one of {', '.join(LAYERS)}.")
         if self.lr is not None and not (_is_number(self.lr) and 0 < self.lr <= 1):
             raise ValueError("The learning rate must be above 0 and at most 1.")
@@ -184,15 +182,22 @@ class FileCache:
 
 def samples(folder: Path) -> list[Path]:
     """The grids of the fixed seeds: the base model's first, then by images seen."""
-    grids = (folder / "samples").glob("*.png")
-    named = [path for path in grids if re.fullmatch(r"base|\d{9}", path.stem)]
-    return sorted(named, key=lambda path: (path.stem != "base", path.stem))
+    stems = _stems(folder / "samples", r"(base|\d{9})\.png")
+    stems.sort(key=lambda stem: (stem != "base", stem))
+    return [folder / "samples" / f"{stem}.png" for stem in stems]
 
 
 def steps(folder: Path) -> list[int]:
     """Images seen by the earlier weights that are kept."""
-    kept = (folder / "steps").glob("*.safetensors")
-    return sorted(int(path.stem) for path in kept if re.fullmatch(r"\d{9}", path.stem))
+    return sorted(int(stem) for stem in _stems(folder / "steps", r"(\d{9})\.safetensors"))
+
+
+def _stems(folder: Path, pattern: str) -> list[str]:
+    try:
+        names = os.listdir(folder)  # a glob takes ten times as long, and this is often asked
+    except OSError:
+        return []
+    return [found[1] for name in names if (found := re.fullmatch(pattern, name))]
 
 
 def step_path(folder: Path, images: int) -> Path:

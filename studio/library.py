@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 
 from diffusion import Denoiser
-from diffusion.checkpoint import CheckpointInfo
+from diffusion.checkpoint import CheckpointInfo, checkpoints_in
 from diffusion.device import choose_device
 
 MAX_LOADED = 3  # models kept in memory
@@ -41,15 +41,17 @@ class LoadedModel:
 class ModelLibrary:
     """Checkpoints in some folders, by name. Names come from this list only, never from a path.
 
-    A file that appears or changes while the program runs is seen at the next look.
+    A file that appears or changes while the program runs is seen at the next look. So is
+    ``default_file``, in which the owner names the model that is chosen at first; what it says goes
+    before ``default``, unless there is no such model.
     """
 
     def __init__(
-        self, folders: Sequence[Path], *, default: str = "", choice: Path | None = None
+        self, folders: Sequence[Path], *, default: str = "", default_file: Path | None = None
     ) -> None:
-        """``choice`` is a file with the name that the owner prefers to ``default``, if any."""
         self.folders = tuple(folders)
-        self._default, self._choice = default, choice
+        self.default_file = default_file
+        self._default = default
         self._loaded: OrderedDict[tuple[Path, int], LoadedModel] = OrderedDict()
         # Also those that a job still holds, whatever has become of their files since.
         self._in_use: WeakValueDictionary[tuple[str, str], LoadedModel] = WeakValueDictionary()
@@ -59,17 +61,21 @@ class ModelLibrary:
         """Name to file, the default first."""
         found: dict[str, Path] = {}
         for folder in self.folders:
-            for path in sorted(folder.glob("[!.]*.safetensors")):  # not one that is being written
-                found.setdefault(path.stem, path)
-        for default in (self._chosen(), self._default):
-            if default in found:
-                return {default: found.pop(default), **found}
+            for name, path in checkpoints_in(folder).items():
+                found.setdefault(name, path)
+        for name in (self._default, self._owners_default()):
+            if name in found:
+                found = {name: found.pop(name), **found}
         return found
 
-    def _chosen(self) -> str:
+    def _owners_default(self) -> str:
+        """What the owner's file says, "" if there is none or it is no text of one line."""
+        if self.default_file is None:
+            return ""
         try:
-            return self._choice.read_text(encoding="utf-8").strip() if self._choice else ""
-        except (OSError, UnicodeDecodeError):
+            with self.default_file.open(encoding="utf-8") as file:
+                return file.read(1000).strip()
+        except (OSError, ValueError):
             return ""
 
     @property
@@ -86,10 +92,8 @@ class ModelLibrary:
     def get(self, name: str = "") -> LoadedModel:
         """The model called ``name``, read from disk the first time. Raises ValueError."""
         name = name or self.default
-        path = self.paths().get(name)
-        if path is None:
-            raise ValueError(f"There is no model '{name[:60]}' here.")
         try:
+            path = self.paths()[name]
             key = (path, path.stat().st_mtime_ns)
             with self._lock:
                 if key not in self._loaded:
@@ -99,8 +103,8 @@ class ModelLibrary:
                         self._loaded.popitem(last=False)
                 self._loaded.move_to_end(key)
                 return self._loaded[key]
-        except FileNotFoundError:  # the owner renamed or deleted it this very moment
-            raise ValueError(f"There is no model '{name[:60]}' here any more.") from None
+        except (KeyError, OSError):  # it can be renamed or deleted between two looks
+            raise ValueError(f"There is no model '{name[:60]}' here.") from None
 
     def recall(self, name: str, hash: str) -> LoadedModel:
         """The very weights that a job was accepted for, though their file may be newer by now.

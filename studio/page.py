@@ -11,11 +11,10 @@ CSS = """
 .gradio-container main {min-width: 0; padding-left: 12px; padding-right: 12px}
 #title h1 {font-size: 1.9rem; margin: .2rem 0 0; letter-spacing: -.02em}
 #title p {color: var(--body-text-color-subdued); margin: .1rem 0 .4rem}
-.stage {display: grid; gap: 6px; width: 100%; aspect-ratio: 1; max-width: 448px; margin: 0 auto;
+.stage {display: grid; gap: 6px; grid-template-columns: repeat(var(--columns, 1), 1fr);
+  width: 100%; aspect-ratio: 1; max-width: 448px; margin: 0 auto;
   border-radius: 14px; overflow: hidden;
   background: var(--background-fill-secondary)}
-.stage.cats-2 {grid-template-columns: repeat(2, 1fr)}
-.stage.cats-4 {grid-template-columns: repeat(4, 1fr)}
 .stage img {width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated;
   display: block}
 .stage[aria-busy=true] {outline: 2px solid var(--color-accent); outline-offset: 2px}
@@ -24,10 +23,18 @@ CSS = """
 .status.error {color: var(--error-text-color, #b91c1c); font-weight: 600}
 #generate {min-height: 56px; font-size: 1.15rem}
 #strip img {image-rendering: pixelated}
-#strip .grid-container {grid-template-columns: repeat(auto-fill, minmax(72px, 1fr)) !important;
-  grid-template-rows: none !important}
+#strip .grid-container {grid-template-columns: repeat(24, 76px) !important; grid-template-rows:
+  auto !important; overflow-x: auto; padding-bottom: 6px}
+#strip .grid-wrap {max-height: none; min-height: 0; overflow: hidden; padding: 8px}
+#strip .thumbnail-item {aspect-ratio: 1}
+#seed-buttons {gap: 8px; justify-content: stretch}
+#seed-buttons button {flex: 1}
+#copy[data-said] {font-size: 0}
+#copy[data-said]::after {content: attr(data-said); font-size: var(--button-small-text-size)}
+#said {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
+#film-note .status, #morph-note .status {min-height: 0}
+footer .divider {display: none}
 .moving img {image-rendering: pixelated}
-.small-button {min-width: 0 !important}
 .smooth img {image-rendering: auto !important}
 """
 
@@ -42,15 +49,29 @@ window.catWalk = (step) => {
 window.catSmooth = (on) => {
   document.querySelector('.gradio-container').classList.toggle('smooth', on);
 };
-window.catLink = (seed, count, coat, steps, sampler, guidance, model) => {
-  const query = new URLSearchParams({seed, count, coat, steps, sampler, guidance, model});
+window.catShow = () => {
+  document.querySelector('#stage').scrollIntoView({behavior: 'smooth', block: 'nearest'});
+};
+window.catLink = () => {
+  const button = document.querySelector('#copy');
+  const query = document.querySelector('.stage').dataset.link;
+  const say = (text) => {
+    button.dataset.said = document.querySelector('#said').textContent = text;
+    setTimeout(() => delete button.dataset.said, 2000);
+  };
+  if (!query) return say('No link: save the PNG');
   const link = location.origin + location.pathname + '?' + query;
+  say('Copied');
   const note = document.createElement('textarea');
   note.value = link; document.body.append(note); note.select();
   try { document.execCommand('copy'); } finally { note.remove(); }
   if (navigator.clipboard) navigator.clipboard.writeText(link).catch(() => {});
   window.catLinkCopied = link;
 };
+document.addEventListener('keydown', (event) => {  // the seed field has an Enter of its own
+  const field = event.target.closest('#count input, #steps input, #guidance input');
+  if (event.key === 'Enter' && field) document.querySelector('#generate').click();
+});
 </script>
 """
 

@@ -18,10 +18,11 @@ MAX_TEXT = 100_000  # characters
 MAX_FILE = 20_000_000  # bytes
 
 
-def encode_png(picture: Tensor, recipe: Recipe, *, scale: int = 1) -> bytes:
+def encode_png(picture: Tensor, recipe: Recipe | None, *, scale: int = 1) -> bytes:
     """uint8 [3, H, W] as a PNG with its recipe inside, each pixel ``scale`` times as large."""
     text = PngImagePlugin.PngInfo()
-    text.add_text(KEY, json.dumps(recipe.to_dict()))
+    if recipe is not None:
+        text.add_text(KEY, json.dumps(recipe.to_dict()))
     buffer = io.BytesIO()
     to_image(picture, scale=scale).save(buffer, "PNG", pnginfo=text)
     return buffer.getvalue()

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import torch
 from PIL import Image
@@ -161,6 +162,20 @@ def consecutive(first: Recipe, count: int) -> list[Recipe]:
     return [dataclasses.replace(first, seed=first.seed + i) for i in range(count)]
 
 
+def to_query(recipes: Sequence[Recipe]) -> str:
+    """The query of a link that draws these again (the first alone, if they are no series).
+
+    Empty where a picture would have to be in it. ``forms.read_link`` is the inverse.
+    """
+    first = recipes[0]
+    if first.picture:
+        return ""
+    series = list(recipes) == consecutive(first, len(recipes))
+    values = {**first.to_dict(), "count": len(recipes) if series else 1}
+    del values["version"]
+    return urlencode(values)
+
+
 def variations(recipe: Recipe, *, count: int, strength: float, first_seed: int) -> list[Recipe]:
     """``count`` recipes around one, each turned by ``strength`` towards a seed of its own."""
     if not 1 <= count <= 16:
@@ -173,19 +188,17 @@ def variations(recipe: Recipe, *, count: int, strength: float, first_seed: int) 
     ]
 
 
-def morph(stops: Sequence[Recipe], *, frames: int, loop: bool = True) -> list[Recipe]:
-    """``frames`` recipes on the way from each stop to the next, and back to the first to loop."""
+def morph(stops: Sequence[Recipe], *, frames: int) -> list[Recipe]:
+    """``frames`` recipes on the way from each stop to the next, and from the last to the first."""
     if not 2 <= len(stops) <= 8:
         raise ValueError("A morph needs 2 to 8 seeds.")
     if not 2 <= frames <= 32:
         raise ValueError("A morph has 2 to 32 frames between two seeds.")
-    ends = [*stops[1:], stops[0]] if loop else stops[1:]
-    path = [
+    return [
         dataclasses.replace(a, towards_seed=b.seed, towards_coat=b.coat, towards=_ease(i / frames))
-        for a, b in zip(stops, ends, strict=False)
+        for a, b in zip(stops, [*stops[1:], stops[0]], strict=True)
         for i in range(frames)
     ]
-    return path if loop else [*path, stops[-1]]
 
 
 def _ease(t: float) -> float:

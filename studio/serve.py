@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
@@ -22,6 +21,7 @@ from .admin_routes import AdminRoutes
 from .admin_tab import AdminTab
 from .answers import AnsweringBlocks
 from .api import add_endpoints
+from .examples import Examples
 from .generate_tab import GenerateTab
 from .generation import Studio
 from .guard import Guard
@@ -40,30 +40,32 @@ def build_studio(settings: Settings) -> Studio:
         path = find_checkpoint(default)
         folders.insert(0, path.parent)
         default = path.stem
-    choice = settings.data_dir / DEFAULT_NAME
-    library = ModelLibrary(folders, default=default, choice=choice)
+    default_file = settings.data_dir / DEFAULT_NAME
+    library = ModelLibrary(folders, default=default, default_file=default_file)
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
     library.get()
     return Studio(library, max_waiting=settings.max_queue)
 
 
-def build_page(studio: Studio, admin: Admin | None = None) -> gr.Blocks:
+def build_page(
+    studio: Studio, examples: Examples | None = None, admin: Admin | None = None
+) -> gr.Blocks:
     """The whole page; without ``admin`` it has no Admin tab."""
     with AnsweringBlocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
         gr.HTML(
-            f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>",
+            f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>"
+            '<span id="said" role="status"></span>',
             elem_id="title",
         )
-        tab = GenerateTab(studio)
         add_endpoints(studio)  # first, so that the plain names are theirs
+        tab = GenerateTab(studio, examples or Examples(studio))
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Generate", id="generate"):
                 tab.build(blocks)
             if admin is not None:
                 with gr.Tab("Admin", id="admin"):
                     AdminTab(admin).build(blocks, tab.model)
-    blocks.examples_of_visit = tab.examples  # drawn ahead by ``serve``
     return blocks
 
 
@@ -76,9 +78,10 @@ def serve(settings: Settings) -> None:
         studio = build_studio(settings)
     except ValueError as error:
         sys.exit(f"Error: {error}")
+    examples = Examples(studio)
+    examples.begin()  # so that the first visit finds them
     admin = build_admin(settings, studio)
-    blocks = build_page(studio, admin)
-    threading.Thread(target=blocks.examples_of_visit, daemon=True).start()
+    blocks = build_page(studio, examples, admin)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
     admin.jobs.start()
     try:
@@ -93,7 +96,10 @@ def launch(
     """Start the server and return its local address; with ``block``, return when it ends."""
     if settings.share:
         print(SHARE_WARNING, file=sys.stderr)
-    routes = [Middleware(AdminRoutes, admin)] if admin else []
+    behind_proxy = settings.share or space.on_space()
+    guards = [Middleware(Guard, behind_proxy=behind_proxy)]
+    if admin is not None:
+        guards.append(Middleware(AdminRoutes, admin))
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options = {
         "server_name": settings.host,
@@ -102,13 +108,14 @@ def launch(
         "max_threads": settings.max_queue + 16,  # each visitor who waits holds one now and then
         "show_error": False,
         "quiet": True,
+        "_frontend": False,  # no check that "/" answers within 3 s: a busy machine is slower
         "ssr_mode": False,
         "enable_monitoring": False,
         "run_history": False,
         "max_file_size": "20mb",
         "allowed_paths": [],
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": [Middleware(Guard), *routes]},
+        "app_kwargs": {"middleware": guards},
         "theme": page.theme(),
         "css": page.CSS + admin_page.CSS,
         "head": page.HEAD + admin_page.HEAD,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Sequence
 
 from PIL import Image
@@ -14,7 +15,7 @@ from diffusion.pictures import to_image
 
 from .generation import Update
 from .png_metadata import encode_png
-from .recipe import Recipe
+from .recipe import Recipe, to_query
 
 
 def stage_html(
@@ -22,23 +23,28 @@ def stage_html(
     recipes: Sequence[Recipe],
     *,
     forming: bool = False,
+    stopped: bool = False,
     frames: Sequence[Tensor] = (),
 ) -> str:
     """Pictures as data URIs: no files, no further requests. A finished one carries its recipe.
 
-    ``frames`` are the steps of the first picture, for the slider that walks through them.
+    ``frames`` are the steps of the first picture, for the slider that walks through them. The link
+    to the pictures lies on the stage, for the button that copies it.
     """
     if pictures is None:
         return '<div class="stage empty" role="img" aria-label="Nothing drawn yet"></div>'
     cells = []
+    state = "Forming" if forming else "Half-formed" if stopped else "Generated"
     for picture, recipe in zip(pictures, recipes, strict=True):
-        data = _bare_png(picture) if forming else encode_png(picture, recipe)
-        alt = f"{'Forming' if forming else 'Generated'} cat: {recipe.describe()}"
+        data = _bare_png(picture) if forming or stopped else encode_png(picture, recipe)
+        alt = f"{state} cat: {recipe.describe()}"
         cells.append(f'<img class="cat" alt="{html.escape(alt)}" src="{_uri(data)}">')
     film = "".join(f'<i data-frame="{_uri(_bare_png(frame))}"></i>' for frame in frames)
-    columns = 1 if len(cells) == 1 else 2 if len(cells) <= 4 else 4
+    columns = math.ceil(len(cells) ** 0.5)
+    link = html.escape(to_query(recipes))
     return (
-        f'<div class="stage cats-{columns}" aria-busy="{"true" if forming else "false"}">'
+        f'<div class="stage" style="--columns: {columns}" data-link="{link}" '
+        f'aria-busy="{"true" if forming else "false"}">'
         f"{''.join(cells)}</div><div hidden class='film'>{film}</div>"
     )
 

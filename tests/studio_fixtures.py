@@ -38,10 +38,13 @@ TINY = ModelConfig(
 LABELS = ("black", "tabby")
 
 
-def save_tiny(path: Path, *, seed: int = 0, config: ModelConfig = TINY) -> Path:
+def save_tiny(
+    path: Path, *, seed: int = 0, config: ModelConfig = TINY, labels: tuple[str, ...] = LABELS
+) -> Path:
     """Write a tiny model whose pictures differ by seed and by coat."""
     torch.manual_seed(seed)
-    denoiser = Denoiser.from_config(config, info=CheckpointInfo(config, labels=LABELS))
+    config = dataclasses.replace(config, num_classes=len(labels))
+    denoiser = Denoiser.from_config(config, info=CheckpointInfo(config, labels=labels))
     generator = torch.Generator().manual_seed(seed)
     for parameter in denoiser.parameters():
         if not parameter.any():  # zero-initialised: without this every network is the same
@@ -62,6 +65,7 @@ class Page:
 
 def launch_page(studio: Studio, data_dir: Path, admin: Any = None) -> Page:
     """Serve the real page on a free port, in a thread of its own; with ``admin``, its tab too."""
+    from studio.examples import EXAMPLES, Examples
     from studio.serve import build_page, launch
     from studio.settings import Settings
 
@@ -69,7 +73,9 @@ def launch_page(studio: Studio, data_dir: Path, admin: Any = None) -> Page:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     settings = Settings(port=port, data_dir=data_dir)
-    blocks = build_page(studio, admin)
+    examples = Examples(studio)
+    wait_until(lambda: len(examples.files()) == EXAMPLES, 60)  # else they are drawn amid the tests
+    blocks = build_page(studio, examples, admin)
     address = launch(blocks, settings, block=False, admin=admin)
     return Page(address.rstrip("/"), studio, blocks)
 

@@ -3,7 +3,9 @@
 import ast
 import json
 import os
+import resource
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -135,14 +137,34 @@ def test_somebody_elses_safetensors_is_a_sentence(tmp_path, metadata):
         ({"labels": 5}, "The config in cats.safetensors is damaged"),
         ({"model": {**SMALL.to_dict(), "channels": "64"}}, "The config in .* is damaged"),
         ({"model": {**INFO.model.to_dict(), "image_size": 9}}, "image_size 9 must be"),
+        ({"model": {**INFO.model.to_dict(), "image_size": 2**20}}, "image_size must be at most"),
         ({"model": {**INFO.model.to_dict(), "parameterization": "magic"}}, "'magic' is none of"),
         ({"model": {**INFO.model.to_dict(), "channels": 32}}, "weights in .* do not fit its own"),
+        ({"model": {**INFO.model.to_dict(), "channels": 16.0}}, "weights in .* do not fit its own"),
     ],
 )
 def test_wrong_metadata_is_a_sentence(checkpoint, changes, sentence):
     rewrite(checkpoint, **changes)
     with pytest.raises(ValueError, match=sentence):
         Denoiser.load(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"channels": 2**20}, {"channels": 2**62}, {"channels": 2**80}, {"num_blocks": 10**12},
+        {"augment_channels": 2**60}, {"channel_mult": [1, 10**9]}, {"image_channels": 2**60},
+        {"patch_size": 8, "image_channels": 10**7, "channel_mult": [1]},
+    ],
+)  # fmt: skip
+def test_a_boastful_config_costs_nothing(checkpoint, claim):
+    """Terabytes in its config, but not in its weights: refused before any of it is allocated."""
+    rewrite(checkpoint, model={**INFO.model.to_dict(), **claim})
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    with pytest.raises(ValueError, match="do not fit its own config"):
+        Denoiser.load(checkpoint)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert time.monotonic() - start < 10
 
 
 def test_weights_that_are_missing_are_a_sentence(checkpoint):
@@ -170,6 +192,13 @@ def test_checkpoints_are_found_by_name_or_path(checkpoint):
         assert find_checkpoint(name) == path
     with pytest.raises(ValueError, match="There is no checkpoint 'dogs'; shipped with this"):
         find_checkpoint("dogs")
+
+
+def test_a_half_written_checkpoint_is_not_found(checkpoint, monkeypatch):
+    monkeypatch.setattr("diffusion.checkpoint.SHIPPED", checkpoint.parent)
+    with atomic_path(checkpoint):
+        assert len(list(checkpoint.parent.glob("*.safetensors"))) == 2
+        assert list(shipped_checkpoints()) == ["cats"]
 
 
 # -- writing ----------------------------------------------------------------------------------

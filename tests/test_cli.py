@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tiny_cli import TINY
 from diffusion import cli
 from diffusion.cli import main, parse_seeds
 from diffusion.config import PRESETS
+from diffusion.features import FEATURES
 
 ROOT = Path(__file__).parent.parent
 
@@ -135,6 +137,56 @@ def test_where_pictures_go_is_checked_before_they_are_drawn(model, tmp_path, cap
     out = ["--out", str(tmp_path / "out")]
     for wrong in (["--grid", "g.xyz"], ["--animation", "a.avi"], ["--out", model]):
         refused(capsys, "sample", "--checkpoint", model, *out, *wrong)
+
+
+class Means(torch.nn.Module):
+    """Mean colours as features, so that no large network is needed."""
+
+    def forward(self, pictures):
+        return pictures.float().mean(dim=(2, 3)) / 255
+
+    def is_cat(self, features):
+        return features[:, 0] > 0.5
+
+
+def test_evaluate_prints_and_writes_its_figures(model, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(FEATURES, "effnet-lite0", Means)
+    labels = write_labels(tmp_path / "l.csv", {f"cat-{i}.png": "tabby" for i in range(6)})
+    out, plot = tmp_path / "new" / "report.json", tmp_path / "pairs.png"
+    arguments = ["--data", pictures, "--labels", str(labels), "--samples", "50", "--steps", "2"]
+    arguments += ["--guidance", "2", "--out", str(out), "--plot", str(plot)]
+    assert main(["evaluate", "--checkpoint", model, *arguments]) == 0
+    report = json.loads(out.read_text())
+    assert report["checkpoint"] == "tiny"
+    assert report["sha256"] == hashlib.sha256(Path(model).read_bytes()).hexdigest()
+    assert (report["images_seen"], report["data"]) == (0, "pictures")
+    assert report["sampling"]["guidance"] == 2
+    assert report["per_label"]["tabby"]["samples"] == 30
+    assert report["per_label"]["black"]["samples"] == 0
+    told = capsys.readouterr().out
+    assert f"FD {report['fd']:.4g}, KID x 1000 {report['kid']:.4g}" in told
+    assert Image.open(plot).size == (10 * 18 + 2, 4 * 18 + 2)
+
+
+def test_every_mistake_in_evaluating_is_a_sentence(model, pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(FEATURES, "effnet-lite0", Means)
+    out = tmp_path / "report.json"
+    pink = write_labels(tmp_path / "pink.csv", {"cat-1.png": "pink"})
+    base = ["evaluate", "--checkpoint", model, "--data", pictures, "--out", str(out)]
+    for arguments, words in (
+        ([*base, "--samples", "49"], "At least 50 samples"),
+        ([*base, "--samples", "100001"], "At most 100,000 samples"),
+        ([*base, "--samples", "many"], "--samples"),
+        ([*base, "--steps", "0"], "between 1 and 1000"),
+        ([*base, "--features", "eyes"], "eyes"),
+        ([*base, "--labels", str(pink)], "labels pink are unknown"),
+        ([*base, "--plot", "pairs.txt"], "must end in .png"),
+        ([*base, "--out", str(tmp_path / "report.txt")], "must end in .json"),
+        ([*base, "--data", str(tmp_path / "none")], "no folder or zip"),
+        ([*base, "--checkpoint", "nobody"], "no checkpoint 'nobody'"),
+    ):
+        assert words in refused(capsys, *arguments)
+    assert not out.exists()
 
 
 def test_every_mistake_in_training_is_a_sentence(pictures, tmp_path, capsys):

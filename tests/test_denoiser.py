@@ -7,7 +7,7 @@ from helpers import SMALL, Nonlinear, randomize_
 from torch import nn
 from torch.testing import assert_close
 
-from diffusion.config import ModelConfig
+from diffusion.config import PRESETS, ModelConfig
 from diffusion.denoiser import (
     EDM,
     Denoiser,
@@ -15,6 +15,7 @@ from diffusion.denoiser import (
     Guided,
     Repaint,
     Velocity,
+    _least_size,
     build_parameterization,
     build_unet,
 )
@@ -319,3 +320,9 @@ def test_repainting_knows_the_kept_part_and_asks_for_the_rest():
     result = Repaint(denoiser, picture, keep)(x, 1.5, labels)
     expected = torch.where(keep, picture, denoiser(x, 1.5, labels))
     assert torch.equal(result, expected)
+
+
+@pytest.mark.parametrize("config", [SMALL, *(preset.model for preset in PRESETS.values())])
+def test_the_least_size_is_a_bound_that_honest_networks_keep(config):
+    weights = sum(p.numel() for p in Denoiser.from_config(config).parameters())
+    assert weights / 20 < _least_size(config) <= weights

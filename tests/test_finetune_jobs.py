@@ -301,15 +301,14 @@ def test_a_killed_process_is_interrupted_and_goes_on_from_what_it_saved(rig):
     assert seen == sorted(set(seen))
 
 
-def test_an_old_error_is_not_taken_for_the_end_of_a_later_start(rig):
+@pytest.mark.parametrize("label", ["say", "error"])
+def test_an_old_error_is_not_taken_for_the_end_of_a_later_start(rig, label):
     jobs = rig.server()
-    id = jobs.create(dataclasses.replace(LONG, label="say"), rig.pictures)
+    id = jobs.create(dataclasses.replace(LONG, label=label), rig.pictures)
     wait_until(lambda: rig.record(id)["state"] == "failed")
     job = rig.data_dir / "jobs" / id / "job.json"
-    job.write_text(job.read_text().replace('"say"', '"Mia the cat"'))
+    job.write_text(job.read_text().replace(f'"{label}"', '"dies at once"'))
     jobs.resume(id)
-    wait_until(lambda: jobs.view(id).progress.get("images", 0) > 64)
-    os.kill(rig.record(id)["pid"], signal.SIGKILL)
     assert wait_for(jobs, id, "paused").message.startswith("Interrupted")
 
 
@@ -459,6 +458,7 @@ def test_another_process_with_its_number_is_not_taken_for_it(rig):
         for action in (jobs.pause, jobs.stop_and_keep, jobs.cancel):
             with pytest.raises(ValueError, match="cannot reach"):
                 action(id)
+            assert rig.record(id)["wanted"] == ""
         os.close(lock)
         assert stranger.poll() is None
         stranger.kill()
@@ -474,6 +474,18 @@ def test_closing_a_server_has_the_process_save_and_leave(rig):
     progress = json.loads((rig.data_dir / "jobs" / id / "progress.json").read_text())
     assert progress["state"] == "stopped"
     assert int((rig.data_dir / "jobs" / id / "state.txt").read_text()) == progress["images"]
+
+
+def test_one_server_schedules_and_the_others_steer(rig):
+    first, second = rig.server(start=False), rig.server(start=False)
+    first._schedule()
+    id = second.create(LONG, rig.pictures)
+    second._schedule()
+    assert first.view(id).state == "queued"
+    first._schedule()
+    assert second.view(id).state == "running"
+    second.cancel(id)
+    assert first.views() == []
 
 
 def test_of_several_servers_and_threads_only_one_process_comes(rig):

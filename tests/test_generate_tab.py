@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qsl
 
 import gradio as gr
+import numpy as np
 import pytest
+import torch
 from gradio.components.image_editor import EditorData
 from gradio.data_classes import FileData
 from PIL import Image
-from studio_fixtures import pixels
+from studio_fixtures import LABELS, pixels, save_tiny
 
 from studio.editor import PictureEditor
-from studio.generate_tab import FIRST_SEED, GenerateTab, _take_cat
+from studio.examples import FIRST_SEED, Examples
+from studio.generate_tab import GenerateTab
+from studio.generation import Studio
+from studio.library import ModelLibrary
 from studio.png_metadata import read_recipe
-from studio.recipe import Recipe
+from studio.recipe import Recipe, to_query, variations
 
 pytestmark = pytest.mark.usefixtures("upload_folder")
 
@@ -27,7 +31,7 @@ def request(**query: str) -> gr.Request:
 
 @pytest.fixture
 def tab(studio) -> GenerateTab:
-    return GenerateTab(studio)
+    return GenerateTab(studio, Examples(studio))
 
 
 def settings(opened: tuple) -> list:
@@ -38,8 +42,8 @@ def settings(opened: tuple) -> list:
 def test_a_plain_visit(tab):
     opened = tab.open_page(request())
     assert settings(opened) == [1, FIRST_SEED, "any", 12, "dpmpp_2m", 1.0, "tiny"]
-    assert opened[-1] is False
-    assert [read_recipe(path).seed for path in opened[7]] == list(range(FIRST_SEED, FIRST_SEED + 8))
+    assert opened[-1] == []
+    assert [read_recipe(path).seed for path in opened[9]] == list(range(FIRST_SEED, FIRST_SEED + 8))
 
 
 def test_a_link_sets_every_control(tab):
@@ -49,7 +53,8 @@ def test_a_link_sets_every_control(tab):
     )  # fmt: skip
     assert settings(opened) == [3, 42, "tabby", 500, "ddpm", 2.5, "tiny"]
     assert opened[3]["maximum"] == 1000
-    assert opened[-1] is True
+    assert "the original" in opened[7]  # the sampler's hint
+    assert [linked["seed"] for linked in opened[-1]] == [42, 43, 44]
 
 
 @pytest.mark.parametrize(
@@ -65,28 +70,54 @@ def test_an_impossible_link_says_so_and_shows_the_plain_page(tab, query):
     opened = tab.open_page(request(**query))
     assert "This link holds settings that are not possible here." in opened[-2]
     assert settings(opened) == settings(tab.open_page(request()))
-    assert opened[-1] is False
+    assert opened[-1] == []
 
 
 def test_a_link_to_a_model_that_is_gone_takes_the_default(tab):
     assert settings(tab.open_page(request(seed="1", model="../lion")))[-1] == "tiny"
 
 
-def test_examples_outlive_their_files(tab):
-    first = tab.examples()
-    for path in first:
-        shutil.rmtree(Path(path).parent)
-    assert all(Path(path).is_file() for path in tab.examples())
-    assert tab.examples() == first
+def test_a_link_draws_what_it_was_copied_from(tab):
+    """Variations too, which no control of the form describes."""
+    cat = Recipe(seed=4, coat="black", steps=2)
+    drawn = tab.studio.draw(variations(cat, count=1, strength=0.3, first_seed=9))
+    query = dict(parse_qsl(to_query(drawn.recipes)))
+    *_, linked = tab.open_page(request(**query))
+    assert [Recipe.from_dict(values) for values in linked] == list(drawn.recipes)
+    *_, last = tab.first_cat(linked, 8, [], request())
+    assert Recipe.from_dict(last[4]) == drawn.recipes[0]
+    assert torch.equal(pixels(last[5]), drawn.pictures[0])
+
+
+def test_the_models_that_are_there_by_now_are_offered(tmp_path):
+    save_tiny(tmp_path / "tiny.safetensors")
+    tab = GenerateTab(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
+    assert tab.list_models()["choices"] == ["tiny"]
+    save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
+    assert tab.list_models()["choices"] == ["mia", "tiny"]
+
+
+def test_a_models_own_coat_is_chosen_with_it(tmp_path):
+    save_tiny(tmp_path / "a.safetensors")
+    save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
+    save_tiny(tmp_path / "plain.safetensors", labels=())
+    tab = GenerateTab(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
+    coat, coats = tab.choose_model("mia", "tabby")
+    assert coat["value"] == "Mia"
+    assert coat["choices"] == coats["choices"] == ["any", "black", "tabby", "Mia"]
+    assert tab.choose_model("a", "Mia")[0]["value"] == "any"
+    assert tab.choose_model("a", "tabby")[0]["value"] == "tabby"
+    assert tab.choose_model("plain", "tabby")[0]["choices"] == ["any"]
 
 
 def test_lost_files_of_a_long_visit_hurt_nobody(tab):
-    lost = [path.replace("cat-", "lost-") for path in tab.examples()[:2]]
+    lost = [path.replace("cat-", "lost-") for path in tab.examples.files()[:2]]
     job = tab.studio.draw([Recipe(steps=2)], record="denoised")
     _, _, strip, *_ = tab._finished(job, 8, lost)
     assert len(strip) == 1
-    assert tab.rescale(job.recipes[0].to_dict(), 4, lost) == gr.skip()
-    assert _take_cat(lost) == gr.skip()
+    for nothing in (lost[0], None):
+        assert tab.rescale(nothing, 4) == gr.skip()
+        assert tab.take_cat(nothing) == gr.skip()
     (failed,) = tab.restore(lost[0], 8, [], request())
     assert "alert" in failed[1]
 
@@ -94,16 +125,36 @@ def test_lost_files_of_a_long_visit_hurt_nobody(tab):
 def test_half_a_cat_is_not_kept(tab):
     job = tab.studio.draw([Recipe(steps=2)], record="denoised")
     job.stopped = True
-    _, line, strip, *_ = tab._finished(job, 8, [])
+    _, line, strip, _, recipe, shown, download, *_ = tab._finished(job, 8, [])
     assert strip == []
     assert "stopped after" in line
+    assert recipe == job.recipes[0].to_dict()  # to animate or vary it
+    for path in (shown, download["value"]):
+        with pytest.raises(ValueError, match="no recipe"):
+            read_recipe(path)
+    # what is painted on and saved is what is on the stage
+    assert torch.equal(pixels(shown), job.pictures[0])
+    assert np.array(tab.take_cat(shown)["background"])[::32, ::32].tolist() == (
+        job.pictures[0].permute(1, 2, 0).tolist()
+    )
+
+
+def test_a_cat_is_in_the_strip_once(tab):
+    jobs = [tab.studio.draw([Recipe(seed=s, steps=2)], record="denoised") for s in (1, 2, 1)]
+    strip: list[str] = []
+    for job in jobs:
+        _, _, strip, *_ = tab._finished(job, 8, strip)
+    assert [read_recipe(path).seed for path in strip] == [1, 2]
 
 
 def test_a_download_has_the_size_that_was_chosen(tab):
     job = tab.studio.draw([Recipe(steps=2)], record="denoised")
-    download = tab._finished(job, 4, [])[5]
-    assert pixels(download["value"]).shape == (3, 64, 64)
-    assert read_recipe(download["value"]) == job.recipes[0]
+    *_, shown, download, _, _ = tab._finished(job, 4, [])
+    for scale, update in ((4, download), (1, tab.rescale(shown, 1)), (8, tab.rescale(shown, 8))):
+        large = pixels(update["value"])
+        assert large.shape == (3, 16 * scale, 16 * scale)
+        assert torch.equal(large[:, ::scale, ::scale], job.pictures[0])
+        assert read_recipe(update["value"]) == job.recipes[0]
 
 
 def test_the_editor_hands_over_files_undecoded(upload_folder, monkeypatch):

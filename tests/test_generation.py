@@ -356,6 +356,31 @@ def test_out_of_memory_late_in_a_batch_counts_no_step_twice(studio):
     assert [len(frames) for frames in job.frames] == [3] * 4
 
 
+def test_batches_grow_again_some_time_after_memory_was_short(studio, monkeypatch):
+    sizes, limit = [], 2
+    run = studio._run
+
+    def small(name, digest, start, recipe, callback):
+        sizes.append(len(start))
+        if len(start) > limit:
+            raise MemoryError
+        return run(name, digest, start, recipe, callback)
+
+    studio._run = small
+    recipes = [dataclasses.replace(PLAIN, seed=s) for s in range(8)]
+    studio.draw(recipes)
+    limit = 16
+    studio.draw(recipes)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # not at once: it may still be short
+    sizes.clear()
+    now = time.monotonic
+    for later in (1, 2):
+        seconds = later * (generation.RECOVERY_SECONDS + 1)
+        monkeypatch.setattr(generation.time, "monotonic", lambda s=seconds: now() + s)
+        studio.draw(recipes)
+    assert sizes == [4, 4, 8]
+
+
 def test_not_enough_memory_for_one_is_a_sentence(studio):
     def none(*args):
         raise MemoryError

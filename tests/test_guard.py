@@ -14,7 +14,7 @@ from studio.guard import MAX_CALL_BYTES, Guard
 
 def ask(
     path: str = "/gradio_api/queue/join", *, method: str = "POST", body: bytes | list[bytes] = b"",
-    app=None, **headers: str,
+    app=None, guard: dict | None = None, **headers: str,
 ) -> tuple[int, str, bytes | None]:  # fmt: skip
     """Status, sentence and the body that reached the app (None: nothing reached it)."""
     seen: list[bytes] = []
@@ -47,7 +47,7 @@ def ask(
         "headers": [(b"host", b"cats.example:7860")]
         + [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
     }  # fmt: skip
-    asyncio.run(Guard(app or plain)(scope, receive, send))
+    asyncio.run(Guard(app or plain, **(guard or {}))(scope, receive, send))
     answer = json.loads(sent[1]["body"])
     return sent[0]["status"], answer.get("error", ""), seen[0] if seen else None
 
@@ -133,13 +133,14 @@ def test_a_large_body_is_not_read_to_its_end(content_type):
     scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join",
              "headers": [(b"content-type", content_type.encode())]}  # fmt: skip
     asyncio.run(Guard(None)(scope, receive, send))
-    assert json.loads(sent[1]["body"]) == {"error": "This call is too large."}
+    assert json.loads(sent[1]["body"])["error"] == "This call is too large."
     assert messages == MAX_CALL_BYTES // 100_000 + 1
 
 
 def test_uploads_have_a_limit_of_their_own():
     body = bytes(MAX_CALL_BYTES + 1)
-    assert ask("/gradio_api/upload", body=body, content_type="multipart/form-data")[2] == body
+    headers = {"content_type": "multipart/form-data", "content_length": str(len(body))}
+    assert ask("/gradio_api/upload", body=body, **headers)[2] == body
 
 
 @pytest.mark.parametrize(
@@ -154,18 +155,66 @@ def test_uploads_have_a_limit_of_their_own():
         ({"origin": "null"}, 403),  # a sandboxed frame, a file
         ({"origin": "file://"}, 403),
         ({"origin": "https://public.example"}, 403),
-        ({"origin": "https://public.example", "x_forwarded_host": "public.example"}, 200),
-        ({"origin": "https://evil.example", "x_forwarded_host": "evil.example",
-          "sec_fetch_site": "cross-site"}, 403),
+        ({"origin": "https://evil.example", "x_forwarded_host": "evil.example"}, 403),
+        ({"origin": "http://cats.example:7860", "sec_fetch_site": "cross-site"}, 403),
         ({"origin": "http://cats.example:7860", "sec_fetch_site": "same-origin"}, 200),
     ],
 )  # fmt: skip
 def test_pages_of_other_sites_change_nothing(headers, status):
-    for method in ("POST", "DELETE", "PUT"):
+    for method in ("POST", "DELETE", "PUT", "OPTIONS"):  # the last asks whether the others may
         got, sentence, _ = ask(method=method, **headers)
         assert got == status
         assert ("another site" in sentence) == (status == 403)
     assert ask(method="GET", **headers)[0] == 200  # a link from elsewhere is welcome
+
+
+def test_a_proxy_names_the_host():
+    """On a Space or a share link the proxy sets the header, whatever a page had put into it."""
+    headers = {"origin": "https://public.example", "x_forwarded_host": "public.example"}
+    assert ask(guard={"behind_proxy": True}, **headers)[0] == 200
+    assert (
+        ask(guard={"behind_proxy": True}, **{**headers, "origin": "https://evil.example"})[0] == 403
+    )
+    assert ask(guard={"behind_proxy": True}, sec_fetch_site="cross-site", **headers)[0] == 403
+
+
+def upload(guard: Guard, size: str | None, client: str = "1.2.3.4", **headers: str) -> int:
+    """The status that an upload of this size gets."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    values = {**({} if size is None else {"content-length": size}), **headers}
+    scope = {
+        "type": "http", "method": "POST", "path": "/gradio_api/upload", "client": (client, 1),
+        "headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in values.items()],
+    }  # fmt: skip
+    guard.app = app
+    asyncio.run(guard(scope, None, send))
+    return sent[0]["status"]
+
+
+def test_each_client_has_a_budget_of_uploads():
+    guard = Guard(None)
+    assert [upload(guard, "90000000") for _ in range(3)] == [200, 200, 429]
+    assert upload(guard, "90000000", "5.6.7.8") == 200
+    forged = {"x_forwarded_for": "9.9.9.9"}
+    assert upload(guard, "90000000", **forged) == 429
+    for size in (None, "-1", "1e3", "", "ten"):
+        assert upload(guard, size, "9.9.9.9") == 429
+
+
+def test_behind_a_proxy_the_client_is_who_it_says():
+    guard = Guard(None, behind_proxy=True)
+    for client in ("9.9.9.9", "8.8.8.8, 7.7.7.7"):
+        statuses = [upload(guard, "90000000", x_forwarded_for=client) for _ in range(3)]
+        assert statuses == [200, 200, 429]
+    # what stands before the proxy's own entry is the sender's word
+    assert upload(guard, "90000000", x_forwarded_for="1.1.1.1, 7.7.7.7") == 429
 
 
 def test_where_the_app_breaks_a_sentence_is_said(capsys):

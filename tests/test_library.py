@@ -40,6 +40,47 @@ def test_earlier_folders_hide_later_ones(tmp_path, tiny_folder):
     assert ModelLibrary([tmp_path, tiny_folder]).paths()["tiny"] == other
 
 
+def test_half_written_files_are_no_models(tmp_path, tiny_folder):
+    shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / ".mia-0123abcd.safetensors")
+    assert ModelLibrary([tmp_path]).names == []
+    shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / "mia.safetensors")
+    assert ModelLibrary([tmp_path]).names == ["mia"]
+
+
+def test_the_owners_file_names_the_default(tmp_path, tiny_folder):
+    for name in ("a", "b", "Мурка"):
+        shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / f"{name}.safetensors")
+    file = tmp_path / "default-model"
+    library = ModelLibrary([tmp_path], default="b", default_file=file)
+    assert library.default == "b"  # there is no such file yet
+    file.write_text("Мурка\n", encoding="utf-8")
+    assert library.names == ["Мурка", "b", "a"]
+    assert library.get().name == "Мурка"
+    (tmp_path / "Мурка.safetensors").unlink()
+    assert library.default == "b"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"lion", b"\xff\xfe", b"../a", b"a\nb", b"a" * 10**6, b"\0", "a folder"]
+)
+def test_a_bad_default_is_ignored(tmp_path, tiny_folder, content):
+    for name in ("a", "b"):
+        shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / f"{name}.safetensors")
+    file = tmp_path / "default-model"
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        file.mkdir()
+    assert ModelLibrary([tmp_path], default="b", default_file=file).names == ["b", "a"]
+
+
+def test_a_model_deleted_between_two_looks(tmp_path, monkeypatch):
+    library = ModelLibrary([tmp_path])
+    monkeypatch.setattr(library, "paths", lambda: {"gone": tmp_path / "gone.safetensors"})
+    with pytest.raises(ValueError, match="There is no model 'gone' here"):
+        library.get("gone")
+
+
 def test_the_hash_is_that_of_the_file(tiny_folder):
     model = ModelLibrary([tiny_folder]).get("tiny")
     data = (tiny_folder / "tiny.safetensors").read_bytes()
@@ -109,22 +150,3 @@ def test_weights_are_recalled_by_their_hash(tmp_path):
     assert ModelLibrary([tmp_path]).recall("one", new.hash).hash == new.hash
     with pytest.raises(ValueError, match="replaced just now"):
         ModelLibrary([tmp_path]).recall("one", old.hash)
-
-
-def test_the_owners_choice_comes_before_the_default_while_it_is_there(tmp_path, tiny_folder):
-    for name in ("a", "b", "c"):
-        shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / f"{name}.safetensors")
-    choice = tmp_path / "choice"
-    library = ModelLibrary([tmp_path], default="b", choice=choice)
-    assert library.default == "b"
-    choice.write_text("c\n")
-    assert library.names == ["c", "a", "b"]
-    choice.write_text("gone")
-    assert library.default == "b"
-
-
-def test_a_file_that_goes_away_while_it_is_read_is_a_sentence(tiny_folder, monkeypatch):
-    library, paths = ModelLibrary([tiny_folder]), {"tiny": tiny_folder / "gone.safetensors"}
-    monkeypatch.setattr(library, "paths", lambda: paths)
-    with pytest.raises(ValueError, match="There is no model 'tiny' here any more"):
-        library.get("tiny")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+from urllib.parse import parse_qsl
 
 import pytest
 import torch
@@ -13,13 +14,16 @@ from studio_fixtures import TINY, crafted_png, save_tiny
 
 from diffusion import Denoiser
 from diffusion.sampling import MAX_SEED, seed_noise
+from studio.forms import read_link
 from studio.recipe import (
     MAX_EMBEDDED,
     Recipe,
     build_start,
+    consecutive,
     embed_mask,
     embed_picture,
     morph,
+    to_query,
     variations,
 )
 
@@ -220,9 +224,6 @@ def test_a_morph_loops_through_its_seeds():
     turned = [r.towards for r in path[:4]]
     assert turned == sorted(turned)
     assert path[4].towards_coat == ""
-    open_end = morph(stops, frames=4, loop=False)
-    assert len(open_end) == 9
-    assert open_end[-1] == stops[-1]
     for bad, frames in ((stops[:1], 4), (stops * 3, 4), (stops, 1), (stops, 33)):
         with pytest.raises(ValueError, match="morph"):
             morph(bad, frames=frames)
@@ -232,3 +233,19 @@ def test_embedding_makes_a_square_of_the_models_size():
     wide = Image.new("RGB", (300, 100), "red")
     with Image.open(io.BytesIO(base64.b64decode(embed_picture(wide, TINY.image_size)))) as small:
         assert small.size == (16, 16)
+
+
+def test_a_link_leads_back():
+    one = Recipe(seed=2**40, coat="a & b/ö", steps=7, sampler="euler", guidance=2.5, model="m x")
+    for recipes in (
+        [one],
+        consecutive(one, 5),
+        variations(one, count=1, strength=0.25, first_seed=3),
+    ):
+        query = dict(parse_qsl(to_query(recipes), keep_blank_values=True))
+        assert read_link(query, ["m x"]) == list(recipes)
+    # no series, so the first alone
+    many = variations(one, count=3, strength=0.25, first_seed=3)
+    assert read_link(dict(parse_qsl(to_query(many), True)), ["m x"]) == many[:1]
+    picture = embed_picture(Image.new("RGB", (4, 4)), TINY.image_size)
+    assert to_query([dataclasses.replace(one, picture=picture)]) == ""

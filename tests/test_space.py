@@ -84,7 +84,7 @@ def test_a_space_starts_with_its_cores_and_no_tunnel(monkeypatch, tiny_folder):
         lambda self, **options: launched.update(options) or (None, "http://here/", None),
     )
     monkeypatch.setattr("gradio.Blocks.block_thread", lambda self: None)
-    monkeypatch.setattr(serve.threading.Thread, "start", lambda self: None)
+    monkeypatch.setattr(serve.Examples, "begin", lambda self: None)
     checkpoint = str(tiny_folder / "tiny.safetensors")
     serve.serve(Settings(host="0.0.0.0", share=True, checkpoint=checkpoint))
     assert threads == [3]

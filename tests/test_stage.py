@@ -11,7 +11,7 @@ from studio_fixtures import pixels
 
 from studio.generation import Update
 from studio.png_metadata import read_recipe
-from studio.recipe import Recipe
+from studio.recipe import Recipe, to_query
 from studio.stage import progress_text, result_text, stage_html, status_html
 
 EVIL = "<script>alert(1)</script>\" onload='x' &"
@@ -36,7 +36,7 @@ def pictures(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 4), (16, 4)])
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (16, 4)])
 def test_pictures_come_back_from_the_page(count, columns, tmp_path):
     drawn = pictures(count)
     recipes = [Recipe(seed=i, model="tiny") for i in range(count)]
@@ -50,7 +50,8 @@ def test_pictures_come_back_from_the_page(count, columns, tmp_path):
         path.write_bytes(base64.b64decode(image["src"].split(",")[1]))
         assert read_recipe(path) == recipe
     stage = tags.named("div")[0]
-    assert stage["class"] == f"stage cats-{columns}"
+    assert stage["style"] == f"--columns: {columns}"
+    assert stage["data-link"] == to_query(recipes)
     assert stage["aria-busy"] == "false"
     assert len(tags.named("i")) == count
     assert torch.equal(pixels(tags.named("i")[-1]["data-frame"]), drawn[-1])
@@ -63,6 +64,14 @@ def test_a_forming_picture_carries_no_recipe(tmp_path):
     assert tags.named("div")[0]["aria-busy"] == "true"
     assert image["alt"].startswith("Forming cat")
     assert torch.equal(pixels(image["src"]), drawn[0])
+    (tmp_path / "cat.png").write_bytes(base64.b64decode(image["src"].split(",")[1]))
+    with pytest.raises(ValueError, match="no recipe"):
+        read_recipe(tmp_path / "cat.png")
+
+
+def test_half_a_cat_carries_no_recipe(tmp_path):
+    image = Tags(stage_html(pictures(1), [Recipe()], stopped=True)).named("img")[0]
+    assert image["alt"].startswith("Half-formed cat")
     (tmp_path / "cat.png").write_bytes(base64.b64decode(image["src"].split(",")[1]))
     with pytest.raises(ValueError, match="no recipe"):
         read_recipe(tmp_path / "cat.png")

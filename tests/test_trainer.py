@@ -485,3 +485,9 @@ def test_two_processes_train_together(tmp_path, monkeypatch):
     seen = [line["images_seen"] for line in metrics(tmp_path / "run")]
     assert seen == sorted(set(seen))
     assert read_checkpoint(tmp_path / "run" / WEIGHTS_NAME)[1].images_seen == seen[-1]
+
+
+def test_augmentation_that_the_network_cannot_be_told_of_is_refused(pictures, tmp_path):
+    with pytest.raises(ValueError, match="cannot be told of augmentation; set augment to 0"):
+        Trainer(config(augment=0.1), info(augment_channels=0), load(pictures), tmp_path)
+    Trainer(config(augment=0.0), info(augment_channels=0), load(pictures), tmp_path)

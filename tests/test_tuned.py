@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,7 +30,7 @@ def tuned(tmp_path, tiny_folder) -> TunedModels:
         shutil.copy(tiny_folder / "tiny.safetensors", folder / f"{name}.safetensors")
     choice = tmp_path / "data" / DEFAULT_NAME
     return TunedModels(
-        tmp_path / "data", ModelLibrary([tiny_folder, folder], default="tiny", choice=choice)
+        tmp_path / "data", ModelLibrary([tiny_folder, folder], default="tiny", default_file=choice)
     )
 
 
@@ -155,7 +156,8 @@ def test_a_full_disk_or_a_read_only_folder_is_a_sentence(tuned, tmp_path, monkey
 @pytest.mark.parametrize("change", ["delete", "rename", "replace"])
 def test_a_visitors_cats_are_finished_whatever_becomes_of_their_model(tuned, tmp_path, change):
     studio = Studio(tuned.library)
-    studio.max_batch = 1  # two turns, so that the model is looked up again after the change
+    # two turns, so that the model is looked up again after the change
+    studio.max_batch, studio._resized_at = 1, time.monotonic()
     recipes = [Recipe(model="mia", seed=seed, steps=2) for seed in (1, 2)]
     expected = studio.draw(recipes).pictures
     with Gate(studio, open=False) as gate:

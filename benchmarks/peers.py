@@ -1,0 +1,51 @@
+"""The networks that people would use instead, as wide as it takes to do the same work as ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from denoising_diffusion_pytorch import Unet
+from diffusers import UNet2DModel
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffusion import PRESETS, Denoiser
+from diffusion.checkpoint import CheckpointInfo
+
+SIZE = 64  # pixels
+
+
+def ours(preset: str) -> Denoiser:
+    """An untrained denoiser of a preset; what its weights are does not change its speed."""
+    model = PRESETS[preset].model
+    return Denoiser.from_config(model, info=CheckpointInfo(model)).eval().requires_grad_(False)
+
+
+def diffusers_unet(width: int) -> UNet2DModel:
+    return UNet2DModel(
+        sample_size=SIZE,
+        block_out_channels=(width, 2 * width, 4 * width),
+        down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
+        up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
+        norm_num_groups=8,
+    ).eval()
+
+
+def ddpm_pytorch_unet(width: int) -> Unet:
+    """denoising-diffusion-pytorch's; its name for the width is dim."""
+    return Unet(dim=width, dim_mults=(1, 2, 4)).eval()
+
+
+@torch.no_grad()
+def gmac(network: nn.Module, size: int = SIZE) -> float:
+    """Billions of multiply-adds in one evaluation of one picture."""
+    with FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, 3, size, size), torch.ones(1))
+    return counter.get_total_flops() / 2e9
+
+
+def equal_work(build: Callable[[int], nn.Module], target: float) -> nn.Module:
+    """The network of the width, a multiple of 8, whose GMAC come nearest to ``target``."""
+    best = min(range(8, 129, 8), key=lambda width: abs(gmac(build(width)) - target))
+    return build(best)

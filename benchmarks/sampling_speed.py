@@ -1,0 +1,170 @@
+"""How fast are pictures drawn, beside diffusers and denoising-diffusion-pytorch?
+
+    python benchmarks/sampling_speed.py [--preset cat-64-lite] [--rounds 5] [--steps 12]
+
+Prints three Markdown tables: pictures/s of whole sampling loops over networks of (nearly) equal
+multiply-adds, taken in turns, with the ratio of each round to diffusers' DDIM (its median, and the
+least and the greatest); the share of this machine's convolution peak that one evaluation reaches;
+and how the cost of an evaluation grows with the batch and with the picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import peers  # noqa: E402
+from denoising_diffusion_pytorch import GaussianDiffusion  # noqa: E402
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # noqa: E402
+
+from diffusion import Denoiser, SampleConfig, generate  # noqa: E402
+from diffusion.data import to_uint8  # noqa: E402
+
+BASELINE = "diffusers, DDIM"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def diffusers_loop(unet: nn.Module, scheduler: object, steps: int, num: int) -> Tensor:
+    """The loop of diffusers' guides."""
+    scheduler.set_timesteps(steps)
+    x = torch.randn(num, 3, peers.SIZE, peers.SIZE)
+    for t in scheduler.timesteps:
+        x = scheduler.step(unet(x, t).sample, t, x).prev_sample
+    return to_uint8(x)
+
+
+def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int], object]]]:
+    """Name to GMAC and a function that draws so many pictures."""
+    denoiser = peers.ours(preset)
+    work = peers.gmac(denoiser)
+
+    def ours(sampler: str, dtype: str) -> Callable[[int], object]:
+        config = SampleConfig(sampler=sampler, num_steps=steps)
+
+        def draw(num: int) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
+                return generate(denoiser, range(num), config)
+
+        return draw
+
+    unet = peers.equal_work(peers.diffusers_unet, work)
+    other = peers.equal_work(peers.ddpm_pytorch_unet, work)
+    diffusion = GaussianDiffusion(other, image_size=peers.SIZE, sampling_timesteps=steps).eval()
+    diffusion.sample = torch.no_grad()(diffusion.sample)
+    tqdm_of_theirs = sys.modules[GaussianDiffusion.__module__]
+    tqdm_of_theirs.tqdm = lambda iterable, **_: iterable  # a bar for every call
+    ddim, dpm = DDIMScheduler(), DPMSolverMultistepScheduler()
+    return {
+        "ours, dpmpp_2m, bf16": (work, ours("dpmpp_2m", "bf16")),
+        "ours, dpmpp_2m, fp32": (work, ours("dpmpp_2m", "fp32")),
+        "ours, ddim, fp32": (work, ours("ddim", "fp32")),
+        BASELINE: (peers.gmac(unet), lambda num: diffusers_loop(unet, ddim, steps, num)),
+        "diffusers, DPM-Solver++(2M)": (
+            peers.gmac(unet),
+            lambda num: diffusers_loop(unet, dpm, steps, num),
+        ),
+        "denoising-diffusion-pytorch, DDIM": (
+            peers.gmac(other),
+            lambda num: diffusion.sample(batch_size=num),
+        ),
+    }
+
+
+def compare(preset: str, steps: int, rounds: int) -> None:
+    entries = contestants(preset, steps)
+    print(f"| {steps} steps, fp32 unless named | GMAC | batch | pictures/s | × {BASELINE} |")
+    print("|---|---:|---:|---:|---:|")
+    for num in (1, 16):
+        taken: dict[str, list[float]] = {name: [] for name in entries}
+        for turn in tqdm(range(rounds + 1), desc=f"batch {num}"):
+            for name, (_, draw) in entries.items():
+                took = seconds(partial(draw, num))
+                if turn:  # the first is to warm up
+                    taken[name].append(took)
+        for name, (work, _) in entries.items():
+            ratios = [b / a for a, b in zip(taken[name], taken[BASELINE], strict=True)]
+            speed = num / statistics.median(taken[name])
+            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(f"| {name} | {work:.2f} | {num} | {speed:.2f} | {spread} |")
+
+
+@torch.no_grad()
+def convolution_peak(dtype: torch.dtype, repeats: int) -> float:
+    """GFLOP/s of the best of some 3x3 convolutions."""
+    best = 0.0
+    for channels, size in ((64, 64), (128, 32), (256, 32), (256, 16), (512, 16)):
+        conv = nn.Conv2d(channels, channels, 3, padding=1, dtype=dtype)
+        conv.to(memory_format=torch.channels_last)
+        x = torch.randn(16, channels, size, size, dtype=dtype)
+        x = x.contiguous(memory_format=torch.channels_last)
+        took = min(seconds(partial(conv, x)) for _ in range(repeats + 1))
+        best = max(best, 2 * 16 * 9 * channels**2 * size**2 / took / 1e9)
+    return best
+
+
+@torch.no_grad()
+def evaluation_seconds(
+    denoiser: Denoiser, num: int, size: int, dtype: torch.dtype, repeats: int
+) -> float:
+    """The best of some evaluations of ``num`` pictures."""
+    x = torch.randn(num, 3, size, size)
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        return min(seconds(lambda: denoiser(x, torch.ones(num))) for _ in range(repeats + 1))
+
+
+def share_of_peak(preset: str, repeats: int) -> None:
+    denoiser = peers.ours(preset)
+    work = 2 * peers.gmac(denoiser)
+    print("\n| one evaluation | batch | GFLOP/s | convolution peak | share |")
+    print("|---|---:|---:|---:|---:|")
+    for name, dtype in DTYPES.items():
+        peak = convolution_peak(dtype, repeats)
+        for num in (1, 16):
+            reached = num * work / evaluation_seconds(denoiser, num, peers.SIZE, dtype, repeats)
+            print(f"| {name} | {num} | {reached:.0f} | {peak:.0f} | {reached / peak:.0%} |")
+
+
+def growth(preset: str, repeats: int) -> None:
+    denoiser = peers.ours(preset)
+    print("\n| batch | pixels | GMAC a picture | ms a picture, fp32 | bf16 |")
+    print("|---:|---:|---:|---:|---:|")
+    batches = [(num, peers.SIZE) for num in (1, 2, 4, 8, 16, 32, 64)]
+    for num, size in [*batches, (4, 32), (4, 64), (4, 96), (4, 128)]:
+        took = [evaluation_seconds(denoiser, num, size, d, repeats) for d in DTYPES.values()]
+        fp32, bf16 = (1000 * t / num for t in took)
+        print(f"| {num} | {size} | {peers.gmac(denoiser, size):.2f} | {fp32:.1f} | {bf16:.1f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--preset", default="cat-64-lite")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=12)
+    options = parser.parse_args()
+    compare(options.preset, options.steps, options.rounds)
+    share_of_peak(options.preset, options.rounds)
+    growth(options.preset, options.rounds)
+    print(f"\n{options.preset}, torch {torch.__version__}, {torch.get_num_threads()} threads")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""The cats that a visit finds on the page before it has any of its own."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+
+from .files import png_name, save_file
+from .generation import Busy, Studio
+from .png_metadata import encode_png
+from .recipe import Recipe
+
+EXAMPLES = 8
+FIRST_SEED = 18
+PATIENCE = 3.0  # seconds that a visit in the page's first moments waits for all of them
+
+
+class Examples:
+    """Cats of the default model, one for each of its first coats.
+
+    They are drawn one after the other, so that a visitor's request is never behind more than one
+    of them. Files are written for each visit: a file lives no longer than ``delete_cache`` says,
+    the program perhaps for months.
+    """
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+        self._of = ""  # hash of the model that drew them
+        self._drawn: list[tuple[bytes, str]] = []  # PNG and file name
+        self._changed = threading.Condition()
+
+    def begin(self) -> None:
+        """Start to draw them in the background, unless the default model has done so already."""
+        with self._changed:
+            model = self.studio.library.get()
+            if self._of == model.hash:
+                return
+            self._of, self._drawn = model.hash, []
+            coats = ["", *model.info.labels]
+            recipes = [
+                Recipe(seed=FIRST_SEED + i, coat=coats[i % len(coats)], model=model.name)
+                for i in range(EXAMPLES)
+            ]
+        arguments = model.hash, recipes
+        threading.Thread(target=self._draw, args=arguments, name="examples", daemon=True).start()
+
+    def files(self) -> list[str]:
+        """PNG files of those that are there, and at least of one."""
+        self.begin()
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._drawn) == EXAMPLES or not self._of, PATIENCE)
+            self._changed.wait_for(lambda: self._drawn or not self._of, 30)
+            drawn = list(self._drawn)
+        return [save_file(png, name) for png, name in drawn]
+
+    def _draw(self, model_hash: str, recipes: list[Recipe]) -> None:
+        try:
+            for recipe in recipes:
+                job = self.studio.draw([recipe])
+                with self._changed:
+                    if self._of != model_hash:  # another model is the default by now
+                        return
+                    png = encode_png(job.pictures[0], job.recipes[0])
+                    self._drawn.append((png, png_name(recipe)))
+                    self._changed.notify_all()
+        except (ValueError, Busy):
+            traceback.print_exc()
+            with self._changed:
+                if self._of == model_hash:
+                    self._of = ""  # the next visit tries again
+                self._changed.notify_all()
