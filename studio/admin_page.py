@@ -18,7 +18,7 @@ _HERE = Path(__file__).parent
 CSS = (_HERE / "admin.css").read_text(encoding="utf-8")
 HEAD = f"<script>{(_HERE / 'admin.js').read_text(encoding='utf-8')}</script>"
 
-PLOT_WIDTH, PLOT_HEIGHT = 640, 220
+PLOT_WIDTH, PLOT_HEIGHT = 420, 216
 PLOT_POINTS = 300  # more cannot be told apart
 SHOWN_LINES = 300  # files left out that are listed; the rest is counted
 
@@ -248,8 +248,8 @@ def plot_svg(metrics: Sequence[dict[str, Any]]) -> str:
 <text x="50" y="208">0</text>
 <text x="{PLOT_WIDTH - 8}" y="208" text-anchor="end">{right:,.0f} images</text>
 {lines}{dots}
-<text class="training" x="220" y="208">training loss</text>
-<text class="heldout" x="330" y="208">held-out loss</text>
+<text class="training" x="120" y="208">training loss</text>
+<text class="heldout" x="215" y="208">held-out loss</text>
 </svg>"""
 
 

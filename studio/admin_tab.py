@@ -309,9 +309,9 @@ class AdminTab:
             label="How long", elem_id="admin-length",
         )  # fmt: skip
         with gr.Accordion("Advanced", open=False, elem_id="admin-advanced"):
-            self.lr = gr.Number(None, label="Learning rate (empty: what suits)", elem_id="admin-lr")
+            self.lr = gr.Number(0, label="Learning rate (0: what suits)", elem_id="admin-lr")
             self.batch_size = gr.Number(
-                None, label="Batch (empty: what suits)", precision=0, elem_id="admin-batch"
+                0, label="Batch (0: what suits)", precision=0, elem_id="admin-batch"
             )
             self.layers = gr.Radio(LAYERS, value="all", label="What learns", elem_id="admin-layers")
             self.keep = gr.Slider(
@@ -341,7 +341,7 @@ class AdminTab:
             self.cancel_button = gr.Button(
                 "Cancel and delete", elem_id="admin-cancel", elem_classes="admin-confirm", **options
             )
-        with gr.Row(equal_height=True):
+        with gr.Row(equal_height=False):
             self.step = gr.Dropdown([], label="Earlier states", elem_id="admin-step", visible=False)
             self.roll_back_button = gr.Button(
                 "Roll back to it", size="sm", elem_id="admin-roll-back", visible=False

@@ -44,7 +44,8 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
         description="Serve the Cat Diffusion page.",
         epilog="Each option is also an environment variable: "
         + ", ".join(f"--{option} is {name}" for option, (name, _) in OPTIONS.items())
-        + ", --share is CAT_SHARE=1.",
+        + ", --share is CAT_SHARE=1. ADMIN_PASSWORD (at least 12 characters, only there) switches "
+        "the Admin tab on.",
     )
     for option, (name, text) in OPTIONS.items():
         default = getattr(defaults, option.replace("-", "_"))

@@ -21,9 +21,9 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -386,7 +386,17 @@ class PictureSets:
         self.folder = folder
         self._lock = threading.Lock()
         self._open: dict[str, PictureSet] = {}
-        self._looking = ThreadPoolExecutor(1, "uploads")  # one picture in memory at a time
+        self._arrived: SimpleQueue[PictureSet] = SimpleQueue()
+        # One thread, so one picture in memory at a time; a daemon, as a large zip is no reason to
+        # keep a server from ending: what waits is looked at after the next start.
+        threading.Thread(target=self._work, name="uploads", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                self._arrived.get().look()
+            except Exception:  # a set that was deleted meanwhile, say
+                traceback.print_exc()
 
     def current(self) -> PictureSet | None:
         """The newest set, which any browser of the owner shows; None if there is none."""
@@ -408,12 +418,12 @@ class PictureSets:
                 raise NoSuchSet("These photos are not here any more.")
             if identity not in self._open:
                 self._open[identity] = PictureSet(self.folder / identity)
-                self._looking.submit(self._open[identity].look)  # what a restart left waiting
+                self._arrived.put(self._open[identity])  # what a restart left waiting
             return self._open[identity]
 
     def arrived(self, pictures: PictureSet) -> None:
         """Something was put into a set: have it looked at."""
-        self._looking.submit(pictures.look)
+        self._arrived.put(pictures)
 
     def delete(self, identity: str) -> None:
         """Forget a set with all its pictures."""

@@ -249,7 +249,7 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
 
     open_tab(page, "Generate")
     page.wait_for_selector(DRAWN)
-    page.get_by_text("Advanced").click()
+    page.get_by_role("button", name="Advanced").click()
     choose(page, "model", "mia")
     choose(page, "coat", "Mia")
     generate(page, 5)

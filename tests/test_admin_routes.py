@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import io
+import os
 import time
 from types import SimpleNamespace
 
@@ -208,8 +211,6 @@ def test_of_a_strangers_upload_nothing_is_read(admin):
         "headers": [(b"host", b"cats.example")], "server": ("cats.example", 80), "scheme": "http",
         "http_version": "1.1",
     }  # fmt: skip
-    import asyncio
-
     asyncio.run(Guard(AdminRoutes(None, admin))(scope, receive, send))
     assert sent[0]["status"] == 401
 
@@ -331,6 +332,29 @@ def test_a_file_that_is_too_large_leaves_nothing(admin, owner, monkeypatch):
     assert not list(admin.sets.get(identity).folder.rglob("*.*"))
     claimed = {"content-length": str(10**15)}
     assert owner.post(f"/admin/upload?set={identity}", headers=claimed).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [(errno.ENOSPC, "The disk is full"), (errno.EROFS, "The data folder cannot be written to")],
+)
+def test_a_full_or_read_only_disk_is_a_sentence(admin, owner, monkeypatch, number, sentence):
+    identity = new_set(owner)
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(uploads.Incoming, "write", refuse)
+    monkeypatch.setattr(uploads, "_write", refuse)
+    monkeypatch.setattr(uploads.Path, "mkdir", refuse)
+    admin.sets.get(identity)._contents.pictures[1] = uploads.Picture(1, "a", 64, 64, "", "", "")
+    for answer in (
+        upload(owner, identity, "cat.png", encode(cat(1))),
+        owner.post(f"/admin/sets/{identity}/remove", json={"picture": 1}),
+        owner.post("/admin/sets"),
+    ):
+        assert answer.status_code == 400
+        assert sentence in answer.json()["error"]
 
 
 # -- trainings and models ---------------------------------------------------------------------

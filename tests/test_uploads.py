@@ -132,6 +132,39 @@ def test_too_few_pictures_are_told(pictures, tmp_path):
     assert len(pictures.squares(tmp_path / "squares")) == 8
 
 
+def arrive(pictures, files) -> None:
+    for name, data in files.items():
+        with pictures.receive(name) as incoming:
+            incoming.write(data)
+            incoming.keep()
+
+
+def test_nothing_starts_before_all_is_looked_at(tmp_path):
+    pictures = uploads.PictureSet(tmp_path / "set")
+    (pictures.folder / "pictures").mkdir(parents=True)
+    add(pictures, cats(8))
+    arrive(pictures, {"late.png": encode(cat(50))})
+    with pytest.raises(ValueError, match="still being looked at"):
+        pictures.squares(tmp_path / "squares")
+    pictures.look()
+    assert len(pictures.squares(tmp_path / "squares")) == 9
+
+
+def test_two_who_look_at_once_take_nothing_in_twice(tmp_path, monkeypatch):
+    pictures = uploads.PictureSet(tmp_path / "set")
+    (pictures.folder / "pictures").mkdir(parents=True)
+    arrive(pictures, cats(6))
+    decode = uploads.decode_image
+    monkeypatch.setattr(uploads, "decode_image", lambda data: time.sleep(0.02) or decode(data))
+    threads = [threading.Thread(target=pictures.look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(names(pictures)) == 6
+    assert not reasons(pictures)
+
+
 def test_a_restart_finds_everything_again(sets, pictures, tmp_path):
     add(pictures, cats(8, 64))
     pictures.add("bad.png", [b"bad"])
