@@ -395,7 +395,7 @@ class GenerateTab:
                 elem_id="guidance",
             )  # fmt: skip
             self.model = gr.Dropdown([], label="Model", elem_id="model", allow_custom_value=False)
-            self.smooth = gr.Checkbox(False, label="Smooth enlargement", elem_id="smooth")
+            self.pixels = gr.Checkbox(False, label="Show the pixels", elem_id="pixels")
         with gr.Accordion("Keep", open=True):
             self.scale = gr.Radio(
                 [("×1", 1), ("×4", 4), ("×8", 8)], value=8, label="Size of the download",
@@ -473,7 +473,7 @@ class GenerateTab:
     def _film_widgets(name: str) -> tuple[gr.Image, gr.DownloadButton, gr.DownloadButton]:
         film = gr.Image(
             label="Film", format="gif", interactive=False, height=300, buttons=[],
-            elem_id=name, elem_classes="moving", visible=False,
+            elem_id=name, visible=False,
         )  # fmt: skip
         with gr.Row():
             gif = gr.DownloadButton("Download GIF", visible=False, elem_id=f"{name}-gif")
@@ -507,7 +507,7 @@ class GenerateTab:
             self.choose_model, [self.model, self.coat], [self.coat, self.morph_coats], **at_once
         )
         self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **private)
-        self.smooth.change(None, self.smooth, None, js="(on) => { catSmooth(on) }", **private)
+        self.pixels.change(None, self.pixels, None, js="(on) => { catPixels(on) }", **private)
         self.copy.click(None, None, None, js="() => { catLink() }", **private)
         self.scale.change(self.rescale, [shown, self.scale], self.download, **at_once)
 

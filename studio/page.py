@@ -15,14 +15,12 @@ CSS = """
   width: 100%; aspect-ratio: 1; max-width: 448px; margin: 0 auto;
   border-radius: 14px; overflow: hidden;
   background: var(--background-fill-secondary)}
-.stage img {width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated;
-  display: block}
+.stage img {width: 100%; aspect-ratio: 1; object-fit: contain; display: block}
 .stage[aria-busy=true] {outline: 2px solid var(--color-accent); outline-offset: 2px}
 .status {text-align: center; margin: .5rem auto; font-size: .92rem; max-width: 60ch;
   color: var(--body-text-color-subdued); overflow-wrap: anywhere; min-height: 1.4em}
 .status.error {color: var(--error-text-color, #b91c1c); font-weight: 600}
 #generate {min-height: 56px; font-size: 1.15rem}
-#strip img {image-rendering: pixelated}
 #strip .grid-container {grid-template-columns: repeat(24, 76px) !important; grid-template-rows:
   auto !important; overflow-x: auto; padding-bottom: 6px}
 #strip .grid-wrap {max-height: none; min-height: 0; overflow: hidden; padding: 8px}
@@ -34,8 +32,7 @@ CSS = """
 #said {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
 #film-note .status, #morph-note .status {min-height: 0}
 footer .divider {display: none}
-.moving img {image-rendering: pixelated}
-.smooth img {image-rendering: auto !important}
+.pixels img {image-rendering: pixelated !important}
 """
 
 HEAD = """
@@ -46,8 +43,8 @@ window.catWalk = (step) => {
   if (!cat || !frames.length) return;
   cat.src = frames[Math.max(0, Math.min(frames.length, step) - 1)].dataset.frame;
 };
-window.catSmooth = (on) => {
-  document.querySelector('.gradio-container').classList.toggle('smooth', on);
+window.catPixels = (on) => {
+  document.querySelector('.gradio-container').classList.toggle('pixels', on);
 };
 window.catShow = () => {
   document.querySelector('#stage').scrollIntoView({behavior: 'smooth', block: 'nearest'});
