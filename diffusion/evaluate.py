@@ -6,7 +6,6 @@ for real pictures, where there is one.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -155,7 +154,7 @@ def draw_samples(denoiser: Denoiser, config: SampleConfig, classes: Tensor) -> T
     return torch.cat(pictures)
 
 
-def distances(real: Tensor, generated: Tensor) -> dict[str, float | None]:
+def distances(real: Tensor, generated: Tensor) -> dict[str, float]:
     """Fréchet and kernel distance, precision and recall of features [N, D] and [M, D]."""
     kid = kernel_distance(generated, real)
     covered = precision_recall(real, generated)
@@ -187,9 +186,8 @@ def fit_probe(features: Tensor, classes: Tensor, *, penalty: float = 0.1) -> Pro
     std, mean = torch.std_mean(features.double(), dim=0)
     std = std.clamp(min=1e-6)
     x, y = (features.double() - mean) / std, F.one_hot(classes).double()
-    prior = y.mean(dim=0)
     gram = x.T @ x + penalty * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
-    return Probe(mean, std, torch.linalg.solve(gram, x.T @ (y - prior)), prior)
+    return Probe(mean, std, torch.linalg.solve(gram, x.T @ y), y.mean(dim=0))
 
 
 def thumbnails(pictures: Tensor) -> Tensor:
@@ -285,6 +283,6 @@ def _share(right: Tensor | None) -> float | None:
     return None if right is None or not len(right) else _plain(right.double().mean())
 
 
-def _plain(value: float | Tensor) -> float | None:
-    """A number for JSON, which knows no NaN."""
-    return round(float(value), 5) if math.isfinite(value) else None
+def _plain(value: float | Tensor) -> float:
+    """A number for JSON."""
+    return round(float(value), 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -101,7 +102,7 @@ def test_labels_that_are_swapped_are_noticed(denoiser, images, monkeypatch):
 
 
 def test_a_model_that_copies_its_training_pictures_is_found_out(denoiser, images, monkeypatch):
-    """Mirrored or not; and the pairs are shown."""
+    """Mirrored or not."""
     training, _ = images.split(300)
     copies = training.pixels[:60].clone()
     copies[::2] = copies[::2].flip(3)
@@ -111,6 +112,13 @@ def test_a_model_that_copies_its_training_pictures_is_found_out(denoiser, images
         assert found.report["memorising"][kind]["heldout"]["min"] > 0
         assert found.report["memorising"][kind]["nearer"] == 1
         assert found.report["memorising"][kind]["suspicious"] == 1
+
+
+def test_the_closest_pairs_are_shown(denoiser, images, monkeypatch):
+    training, _ = images.split(300)
+    drawn = torch.randint(256, (60, 3, 16, 16), dtype=torch.uint8)
+    drawn[7::4] = training.pixels[:14].flip(3)
+    found = run(denoiser, images, monkeypatch, drawn)
     assert len(found.closest) == 4 * PAIRS
     by_pixels = found.closest[2 * PAIRS :]
     assert_close(by_pixels[:PAIRS], by_pixels[PAIRS:], rtol=0, atol=0)
@@ -126,6 +134,23 @@ def test_a_model_that_draws_what_was_held_out_has_not_copied(denoiser, images, m
         assert ours["median"] == theirs["median"]
         assert memorising[kind]["nearer"] == pytest.approx(0.5, abs=0.05)
         assert memorising[kind]["suspicious"] < 0.1
+
+
+def test_what_is_said_of_samples_is_not_of_pictures(denoiser, images, monkeypatch):
+    report = run(denoiser, images, monkeypatch, images.pixels[images.classes == 1]).report
+    assert report["cat_share"]["samples"] > 0.95
+    assert report["cat_share"]["pictures"] < 0.7
+    assert report["recall"] < report["precision"] == 1
+
+
+def test_the_probe_is_checked_on_pictures_that_it_has_not_seen(denoiser, images, monkeypatch):
+    """Labels that mean nothing could be learned by heart, but not be told."""
+    classes = torch.randint(2, (NUM,))
+    monkeypatch.setattr(Colours, "forward", lambda _, pictures: thumbnails(pictures))
+    monkeypatch.setattr(Colours, "is_cat", lambda *_: None)
+    report = run(denoiser, replace(images, classes=classes), monkeypatch).report
+    assert report["label_accuracy"]["heldout"] < 0.85
+    assert report["cat_share"]["samples"] is None
 
 
 def test_a_whole_evaluation(denoiser, images, monkeypatch):
