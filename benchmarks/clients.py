@@ -67,6 +67,13 @@ def ask(http: httpx.Client, seed: int, model: str) -> tuple[np.ndarray, float]:
         return np.array(Image.open(file).convert("RGB")), values[0]["seconds"]
 
 
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def start_server(port: int, model: str, data_dir: str) -> subprocess.Popen:
     command = [sys.executable, "app.py", "--port", str(port), "--data-dir", data_dir]
     command += ["--checkpoint", model] if model else []
@@ -141,9 +148,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=50)
     parser.add_argument("--model", default="", help="a name in checkpoints/ (default: the default)")
     options = parser.parse_args()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     seeds = range(FIRST_SEED, FIRST_SEED + options.clients)
 
