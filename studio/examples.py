@@ -57,14 +57,17 @@ class Examples:
         try:
             for recipe in recipes:
                 job = self.studio.draw([recipe])
+                if job.stopped:  # the page closes
+                    return
                 with self._changed:
                     if self._of != model_hash:  # another model is the default by now
                         return
                     png = encode_png(job.pictures[0], job.recipes[0])
                     self._drawn.append((png, png_name(recipe)))
                     self._changed.notify_all()
-        except (ValueError, Busy):
-            traceback.print_exc()
+        except (ValueError, Busy) as error:
+            if isinstance(error, ValueError):
+                traceback.print_exc()
             with self._changed:
                 if self._of == model_hash:
                     self._of = ""  # the next visit tries again

@@ -33,6 +33,7 @@ from .recipe import Recipe, build_start
 
 MAX_BATCH = 16  # pictures drawn at once
 MAX_PICTURES = 256  # of one job
+CLOSE_SECONDS = 10.0  # that the worker may take to end its step
 RECOVERY_SECONDS = 60.0  # after memory was short, until batches may grow again
 MAX_FRAMES = 60  # steps that are kept of a picture's forming
 UPDATE_SECONDS = 0.125  # a watching page is told at most so often
@@ -108,8 +109,10 @@ class Studio:
         self.max_batch = MAX_BATCH
         self._resized_at = 0.0  # when max_batch last changed
         self._jobs: deque[Job] = deque()
+        self._drawing: set[Job] = set()  # jobs of the turn that is being drawn
         self._arrived = threading.Condition()
         self._worker: threading.Thread | None = None
+        self._closing = False
         self._run = space.gpu(self._draw_batch)
 
     def submit(self, recipes: Sequence[Recipe], *, record: str = "") -> Job:
@@ -132,6 +135,8 @@ class Studio:
         if wanted and wanted != model.hash:
             job.note = f"{model.name} has been trained further since; this is how it draws it now."
         with self._arrived:
+            if self._closing:
+                raise Busy("The page is closing.")
             if len(self._jobs) >= self.max_waiting:
                 raise Busy("Too many visitors are waiting just now. Please try again in a moment.")
             self._jobs.append(job)
@@ -167,6 +172,17 @@ class Studio:
             if job.idle:
                 job.finish()
 
+    def close(self) -> None:
+        """Stop what is drawn and the worker: a thread inside torch would not let Python end."""
+        with self._arrived:
+            self._closing = True
+            jobs = [*self._jobs, *self._drawing]
+            self._arrived.notify_all()
+        for job in jobs:
+            self.stop(job)
+        if self._worker is not None:
+            self._worker.join(CLOSE_SECONDS)
+
     def draw(self, recipes: Sequence[Recipe], *, record: str = "") -> Job:
         """Submit and wait until done."""
         job = self.submit(recipes, record=record)
@@ -189,20 +205,22 @@ class Studio:
     # -- the worker ---------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            turn = self._next_turn()
+        while turn := self._next_turn():
             try:
                 self._draw_turn(turn)
             except Exception as error:  # reported to those it concerns; the worker goes on
                 self._fail(turn, error)
 
     def _next_turn(self) -> list[tuple[Job, int]]:
-        """Wait for a job, then take rows: the first job's, and those of others like it."""
+        """Wait for a job, then take rows: the first job's, and those of others like it.
+
+        Empty when the studio closes.
+        """
         with self._arrived:
-            while True:
-                if self._jobs:
-                    break
-                self._arrived.wait()
+            self._drawing.clear()
+            self._arrived.wait_for(lambda: self._jobs or self._closing)
+            if self._closing:
+                return []
             self._let_batches_grow()
             first = self._jobs[0]
             turn: list[tuple[Job, int]] = []
@@ -217,6 +235,7 @@ class Studio:
                     self._jobs.remove(job)
             if first.waiting:  # a long job lets the others have a turn
                 self._jobs.rotate(-1)
+            self._drawing.update(job for job, _ in turn)
             return turn
 
     def _let_batches_grow(self) -> None:

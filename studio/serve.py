@@ -88,6 +88,7 @@ def serve(settings: Settings) -> None:
         launch(blocks, settings, block=True, admin=admin)
     finally:
         admin.jobs.close()
+        studio.close()
 
 
 def launch(

@@ -452,3 +452,27 @@ def test_variations_and_morphs_end_at_their_seeds(studio):
     assert_same_pixels(near[0], alone(studio, first))
     far = studio.draw(variations(first, count=2, strength=1.0, first_seed=5)).pictures
     assert_same_pixels(far[0], alone(studio, dataclasses.replace(first, seed=5)))
+
+
+def test_a_studio_that_closes_ends_its_worker_within_a_step(studio):
+    gate = Gate(studio, open=False)
+    drawn, waits = studio.submit([PLAIN]), studio.submit([dataclasses.replace(PLAIN, steps=2)])
+    wait_until(lambda: gate.steps == 1)
+    closing = threading.Thread(target=studio.close)
+    closing.start()
+    wait_until(lambda: drawn.stopped and waits.stopped)
+    assert closing.is_alive()
+    gate.event.set()
+    closing.join(10)
+    assert not studio._worker.is_alive()
+    assert gate.steps == 1
+    assert drawn.done
+    assert waits.done
+    with pytest.raises(Busy, match="closing"):
+        studio.submit([PLAIN])
+
+
+def test_a_studio_that_never_drew_closes(studio):
+    studio.close()
+    with pytest.raises(Busy, match="closing"):
+        studio.submit([PLAIN])
