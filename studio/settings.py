@@ -11,7 +11,7 @@ from pathlib import Path
 SHARE_WARNING = """\
 A public link lets anybody who has it use this page for up to a week: they can make cats,
 upload pictures to start from, and keep this machine busy. They cannot read files of
-this machine."""
+this machine, nor use the Admin tab without its password."""
 
 
 @dataclass(frozen=True)
