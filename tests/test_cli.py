@@ -169,7 +169,9 @@ def test_evaluate_prints_and_writes_its_figures(model, pictures, tmp_path, capsy
 
 
 def test_every_mistake_in_evaluating_is_a_sentence(model, pictures, tmp_path, capsys, monkeypatch):
+    """Before anything is drawn."""
     monkeypatch.setitem(FEATURES, "effnet-lite0", Means)
+    monkeypatch.setattr("diffusion.evaluate.draw_samples", Mock(side_effect=AssertionError))
     out = tmp_path / "report.json"
     pink = write_labels(tmp_path / "pink.csv", {"cat-1.png": "pink"})
     base = ["evaluate", "--checkpoint", model, "--data", pictures, "--out", str(out)]
