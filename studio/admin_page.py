@@ -255,7 +255,7 @@ def plot_svg(metrics: Sequence[dict[str, Any]]) -> str:
 
 def _series(metrics: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
     """Finite values over the images shown."""
-    pairs = [(row.get("images_seen"), row.get(key)) for row in metrics]
+    pairs = [(row.get("images"), row.get(key)) for row in metrics]
     return [
         (float(x), float(y))
         for x, y in pairs

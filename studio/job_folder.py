@@ -140,8 +140,8 @@ def parse_metrics(data: bytes) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
     for line in data.splitlines():
         values = parse_progress(line)
-        seen = values.get("images_seen")
-        if _is_number(seen) and (not lines or seen > lines[-1]["images_seen"]):
+        seen = values.get("images")
+        if _is_number(seen) and (not lines or seen > lines[-1]["images"]):
             lines.append(values)
     return lines
 

@@ -77,7 +77,7 @@ class Run:
         self.images += BATCH
         time.sleep(0.005)
         with (self.out / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"images_seen": self.images, "loss": 1 / self.images}) + "\n")
+            file.write(json.dumps({"images": self.images, "loss": 1 / self.images}) + "\n")
         if self.images % 32 == 0 and "bare" not in args.label:
             self.save(args)
         self.report("training")

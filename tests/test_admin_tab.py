@@ -227,8 +227,8 @@ def test_the_owner_sees_trainings_and_models(served, owner, admin):
         "job0", state="running", message="All is well.", log_tail=["<b>line</b>"],
         progress={"fraction": 0.34, "images": 1024, "images_per_second": 41.25,
                   "seconds_left": 130, "heldout_loss": 0.21},
-        metrics=[{"images_seen": 64 * i, "loss": 1 / (i + 1), "heldout_loss": None}
-                 for i in range(9)] + [{"images_seen": 600, "loss": 0.1, "heldout_loss": 0.2}],
+        metrics=[{"images": 64 * i, "loss": 1 / (i + 1), "heldout_loss": None}
+                 for i in range(9)] + [{"images": 600, "loss": 0.1, "heldout_loss": 0.2}],
     )  # fmt: skip
     view = shown(owner, served)
     html = view["admin-job"]

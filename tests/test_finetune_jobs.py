@@ -122,7 +122,7 @@ def test_a_job_runs_to_its_end_and_its_model_is_in_the_library(rig):
     assert view.message == "The whole budget is spent."
     assert (view.result, view.spec, view.place) == ("mia", SPEC, 0)
     assert rig.library.get("mia").hash == rig.library.get("tiny").hash
-    assert [line["images_seen"] for line in view.metrics] == list(range(8, 65, 8))
+    assert [line["images"] for line in view.metrics] == list(range(8, 65, 8))
     assert [path.name for path in view.samples] == ["base.png", "000000032.png", "000000064.png"]
     assert view.steps == [32, 64]
     assert view.log_tail[-1] == "pictures: 8"
@@ -193,7 +193,7 @@ def test_pause_resume_and_stop_and_keep(rig):
     with pytest.raises(ValueError, match="stopped cannot be paused"):
         jobs.pause(id)
     assert jobs.view(id) == stopped
-    seen = [line["images_seen"] for line in stopped.metrics]
+    seen = [line["images"] for line in stopped.metrics]
     assert seen == sorted(set(seen))
 
 
@@ -297,7 +297,7 @@ def test_a_killed_process_is_interrupted_and_goes_on_from_what_it_saved(rig):
     assert jobs.models.names() == []
     jobs.resume(id)
     wait_for_more(jobs, id)
-    seen = [line["images_seen"] for line in jobs.view(id).metrics]
+    seen = [line["images"] for line in jobs.view(id).metrics]
     assert seen == sorted(set(seen))
 
 
@@ -679,8 +679,8 @@ def test_half_written_and_strange_files_of_the_process_do_no_harm(rig):
     jobs = rig.server(start=False)
     id = jobs.create(SPEC, rig.pictures)
     folder = jobs.folder / id
-    lines = ['{"images_seen": 8, "loss": NaN}', "7", '"x"', "", '{"images_seen": 8}', "{",
-             '{"images_seen": 16, "loss": 1.5}', '{"images_seen": 24, "lo']  # fmt: skip
+    lines = ['{"images": 8, "loss": NaN}', "7", '"x"', "", '{"images": 8}', "{",
+             '{"images": 16, "loss": 1.5}', '{"images": 24, "lo']  # fmt: skip
     (folder / "metrics.jsonl").write_text("\n".join(lines))
     (folder / "progress.json").write_text("[1")
     bar = b"Caf\xc3\xa9\n  1%|#\r  2%|##\r\n\x1b[31mred\n" + b"x" * 5000
@@ -690,7 +690,7 @@ def test_half_written_and_strange_files_of_the_process_do_no_harm(rig):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     view = jobs.view(id)
-    assert view.metrics == [{"images_seen": 8, "loss": None}, {"images_seen": 16, "loss": 1.5}]
+    assert view.metrics == [{"images": 8, "loss": None}, {"images": 16, "loss": 1.5}]
     assert view.progress == {}
     assert view.log_tail[-4:] == ["Café", "2%|##", "[31mred", "x" * 300]
     assert len(view.log_tail) == 12
@@ -702,7 +702,7 @@ def test_a_view_reads_only_what_has_changed(rig, monkeypatch):
     jobs = rig.server(start=False)
     id = jobs.create(SPEC, rig.pictures)
     folder = jobs.folder / id
-    (folder / "metrics.jsonl").write_text('{"images_seen": 8}\n')
+    (folder / "metrics.jsonl").write_text('{"images": 8}\n')
     opened: list[str] = []
     open_path = Path.open
     jobs.views()
@@ -712,7 +712,7 @@ def test_a_view_reads_only_what_has_changed(rig, monkeypatch):
     jobs.views()
     assert opened == []
     with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"images_seen": 16}\n')
+        file.write('{"images": 16}\n')
     opened.clear()
     assert len(jobs.view(id).metrics) == 2
     assert opened == ["metrics.jsonl"]
@@ -721,11 +721,11 @@ def test_a_view_reads_only_what_has_changed(rig, monkeypatch):
 def test_only_the_end_of_long_metrics_is_read(rig):
     jobs = rig.server(start=False)
     id = jobs.create(SPEC, rig.pictures)
-    lines = "".join(f'{{"images_seen": {i}, "more": "{"x" * 80}"}}\n' for i in range(20_000))
+    lines = "".join(f'{{"images": {i}, "more": "{"x" * 80}"}}\n' for i in range(20_000))
     (jobs.folder / id / "metrics.jsonl").write_text(lines)
     metrics = jobs.view(id).metrics
     assert 5_000 < len(metrics) < 11_000
-    assert metrics[-1]["images_seen"] == 19_999
+    assert metrics[-1]["images"] == 19_999
 
 
 def test_a_running_job_without_news_says_so(rig, monkeypatch):
