@@ -20,7 +20,8 @@ from .config import Config, ModelConfig
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "cat-diffusion-1"
-TEMPORARY = re.compile(r"^\..+-[0-9a-f]{16}(\.\w+)?$")  # names that ``atomic_path`` makes up
+# Names that ``atomic_path`` makes up, and those that safetensors writes under.
+TEMPORARY = re.compile(r"^\.(.+-[0-9a-f]{16}(\.\w+)?|tmp\w{6})$")
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
@@ -80,7 +81,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def clear_temporary(folder: str | Path) -> None:
-    """Remove what ``atomic_path`` left below a folder when its process was killed."""
+    """Remove what was being written below a folder when its process was killed."""
     for path in Path(folder).rglob(".*"):
         if TEMPORARY.search(path.name):
             path.unlink(missing_ok=True)

@@ -253,5 +253,5 @@ def estimate(base: str | Path) -> dict[str, float]:
     aside = drawing * (
         replays / SAMPLES + 1.5 * FINETUNE_CHECKPOINTS
     )  # a checkpoint draws and measures
-    minutes = {name: round((n / speed + aside) / 60, 1) for name, n in LENGTHS.items()}
+    minutes = {name: round((n / speed + aside) / 60, 2) for name, n in LENGTHS.items()}
     return {"images_per_second": round(speed, 1), **minutes}

@@ -21,6 +21,7 @@ from diffusion.checkpoint import (
     FORMAT,
     CheckpointInfo,
     atomic_path,
+    clear_temporary,
     find_checkpoint,
     read_checkpoint,
     read_tensors,
@@ -279,3 +280,15 @@ def test_nothing_in_the_project_unpickles():
                 call = f"{node.value.id}.{node.attr}"
                 assert call not in ("np.load", "numpy.load", "torch.jit.load"), file
                 assert call != "torch.load" or node in safe, file
+
+
+def test_what_a_killed_process_was_writing_is_cleared_and_nothing_else(tmp_path):
+    (tmp_path / "steps").mkdir()
+    gone = [".state-0123456789abcdef.safetensors", ".progress-0123456789abcdef.json", ".tmpAb3xY9"]
+    kept = ["state.safetensors", ".gitignore", ".tmp", ".state-0123.safetensors", ".tmp-of-mine"]
+    for name in (*gone, *kept):
+        (tmp_path / "steps" / name).touch()
+        (tmp_path / name).touch()
+    clear_temporary(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2 * len(kept)

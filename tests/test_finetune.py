@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from accelerate.state import AcceleratorState
 from drawing import cat, cats, write_folder, write_zip
 from PIL import Image
 from studio_fixtures import LABELS, TINY, save_tiny
+from tqdm import tqdm
 
 from diffusion import Denoiser, finetune, trainer
 from diffusion.checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint
@@ -322,6 +324,7 @@ def killed_again_and_again(base: Path, pictures: Path, out: Path, *, times: int)
 
     In a process of our own, forked for each life, so that imports are paid once.
     """
+    tqdm.set_lock(threading.RLock())  # its own outlives a fork, and whoever is killed with it
     chance = random.Random(0)
     seen = 0
     for _ in range(times):
