@@ -94,9 +94,7 @@ def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
 
 
 def mix(pictures: ImageSet, replays: ImageSet, keep: float) -> ImageSet:
-    """One set in which about the share ``keep`` are replays; the smaller part is repeated."""
-    if not keep:
-        return pictures
+    """One set, about the share ``keep`` > 0 of it replays; the smaller part is repeated."""
     ratio = (1 - keep) / keep * len(replays) / len(pictures)  # showings of a picture per replay's
     times, replay_times = max(1, round(ratio)), max(1, round(1 / ratio))
     own = pictures.subset(list(range(len(pictures))) * times)

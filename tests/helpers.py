@@ -66,6 +66,15 @@ class Counted:
         return len(self.sigmas)
 
 
+class Clock:
+    """Seconds that pass when told to."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Nonlinear(nn.Module):
     """A raw network that is nonlinear in x and mixes pixels: F(x_in, c_noise, class_labels)."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from helpers import Clock
 
 from studio.auth import (
     COOKIE,
@@ -15,16 +16,6 @@ from studio.auth import (
 )
 
 PASSWORD = "a long password ✓"
-
-
-class Clock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -6,18 +6,12 @@ import shutil
 from collections import namedtuple
 
 import pytest
+from helpers import Clock
 
 from studio import budget, files
 from studio.budget import UploadBudget
 
 Usage = namedtuple("Usage", "total used free")
-
-
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
