@@ -35,19 +35,31 @@ class CheckpointInfo(Config):
     images_seen: int = 0  # training images shown, over all runs
     data: str = ""  # name of the training set
     history: tuple[str, ...] = field(default_factory=tuple)  # one line per training run
+    guide: ModelConfig | None = None  # the weaker network inside (see ``denoiser.Guided``)
 
     def __post_init__(self) -> None:
         if len(self.labels) != self.model.num_classes:
             raise ValueError(
                 f"{len(self.labels)} label names do not fit {self.model.num_classes} classes."
             )
+        if self.guide and self.guide.num_classes:
+            raise ValueError("A guide must know no labels; train it without a CSV file of labels.")
+        if self.guide and self._shape(self.guide) != self._shape(self.model):
+            raise ValueError("A guide must draw pictures of the model's own size.")
+
+    @staticmethod
+    def _shape(model: ModelConfig) -> tuple[int, int]:
+        return model.image_channels, model.image_size
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CheckpointInfo:
-        model = values.get("model")
+        model, guide = values.get("model"), values.get("guide")
         if not isinstance(model, dict):
             raise ValueError("The checkpoint carries no model config.")
-        return super().from_dict({**values, "model": ModelConfig.from_dict(model)})
+        configs = {"model": ModelConfig.from_dict(model)}
+        if guide is not None:
+            configs["guide"] = ModelConfig.from_dict(guide)
+        return super().from_dict({**values, **configs})
 
     def label_index(self, label: str | None) -> int:
         """Class label of a label's name; None or "" is the null class. Raises ValueError."""

@@ -1,4 +1,4 @@
-"""The command line: ``python -m diffusion train | finetune | sample | evaluate | inspect``.
+"""The command line: ``python -m diffusion train | finetune | guide | sample | evaluate | inspect``.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -102,6 +102,14 @@ def build_parser() -> argparse.ArgumentParser:
     tuning.add_argument("--keep", type=float, metavar="SHARE", help="0 to 0.75 of each batch")
     finetune.set_defaults(run=run_finetune)
 
+    guide = commands.add_parser(
+        "guide", help="put a weaker, unlabelled network into a checkpoint, for guidance"
+    )
+    guide.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    guide.add_argument("--by", required=True, metavar="NAME_OR_FILE", help="the weaker one")
+    guide.add_argument("--out", required=True, metavar="FILE.safetensors")
+    guide.set_defaults(run=run_guide)
+
     sample = commands.add_parser("sample", help="draw pictures from a checkpoint")
     sample.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
     sample.add_argument("--seeds", default="0", metavar="0-63", help="such as 7 or 0-63 or 1,5,8-9")
@@ -138,7 +146,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--guidance", type=float, default=1.0, help="1 is off")
+    parser.add_argument(
+        "--guidance", type=float, default=SampleConfig.guidance, help="1 is off", metavar="W"
+    )
     parser.add_argument("--steps", type=int, default=SampleConfig.num_steps)
     parser.add_argument("--sampler", default=SampleConfig.sampler, choices=list(SAMPLERS))
 
@@ -237,6 +247,13 @@ def _load(args: argparse.Namespace, size: int, labels: Sequence[str] | None) -> 
     )
     _print_images(images, every_file=False, to=sys.stderr)
     return images
+
+
+def run_guide(args: argparse.Namespace) -> None:
+    """Write a checkpoint that holds another as its guide."""
+    _check_ending(args.out, (".safetensors",))
+    denoiser, guide = (Denoiser.load(find_checkpoint(name)) for name in (args.checkpoint, args.by))
+    denoiser.guided_by(guide).save(args.out)
 
 
 def run_sample(args: argparse.Namespace) -> None:
@@ -356,6 +373,7 @@ def _print_checkpoint(path: Path) -> None:
     print(f"  preset        {info.preset or 'none'}")
     print(f"  trained on    {info.data or 'unknown'}, {info.images_seen:,} images seen")
     print(f"  labels        {', '.join(info.labels) or 'none'}")
+    print(f"  guide         {'a weaker network inside' if info.guide else 'the null label'}")
 
 
 def _print_images(images: ImageSet, *, every_file: bool, to: TextIO) -> None:

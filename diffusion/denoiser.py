@@ -11,6 +11,8 @@ and the loss is the plain mean square error of what the network has to output,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -27,6 +29,8 @@ from .schedules import (
     sigmas_from_alpha_bar,
 )
 from .unet import UNet
+
+GUIDE = "guide."  # what the guide's weights are called in a checkpoint, before their own names
 
 
 class Coefficients(NamedTuple):
@@ -155,6 +159,8 @@ class Denoiser(
 
     x: [N, C, H, W] float, x0 + sigma * noise, x0 in [-1, 1]; sigma: [N] or scalar, noise std;
     class_labels: as in ``UNet``, or None (the null class). Returns the estimate of x0, shape of x.
+    ``guide`` is a weaker denoiser that knows no labels, for ``Guided`` to lead away from; None
+    where there is none.
     """
 
     def __init__(
@@ -163,16 +169,21 @@ class Denoiser(
         parameterization: Parameterization | None = None,
         *,
         info: CheckpointInfo | None = None,
+        guide: Denoiser | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.parameterization = parameterization or EDM()
         self.info = info
+        self.guide = guide
 
     @classmethod
     def from_config(cls, config: ModelConfig, *, info: CheckpointInfo | None = None) -> Denoiser:
-        """An untrained denoiser of this shape."""
-        return cls(build_unet(config), build_parameterization(config), info=info)
+        """An untrained denoiser of this shape, and of the guide that ``info`` names."""
+        guide = None
+        if info and info.guide:
+            guide = cls.from_config(info.guide).eval().requires_grad_(False)
+        return cls(build_unet(config), build_parameterization(config), info=info, guide=guide)
 
     def forward(
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
@@ -204,22 +215,41 @@ class Denoiser(
 
     # -- saving and loading -------------------------------------------------------------------
 
+    def load_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Take over the weights of a checkpoint, the guide's too. Raises RuntimeError if they are
+        of another shape."""
+        self.model.load_state_dict({k: v for k, v in state.items() if not k.startswith(GUIDE)})
+        guide = {k.removeprefix(GUIDE): v for k, v in state.items() if k.startswith(GUIDE)}
+        if bool(guide) != bool(self.guide):
+            raise RuntimeError("The weights are with a guide, or the config is; not both.")
+        if self.guide:
+            self.guide.model.load_state_dict(guide)
+
+    def guided_by(self, guide: Denoiser) -> Denoiser:
+        """The same network with another guide. Raises ValueError for one that does not fit."""
+        line = f"guide: {guide.info.images_seen:,} images of {guide.info.data or 'unnamed data'}"
+        info = replace(self.info, guide=guide.info.model, history=(*self.info.history, line))
+        return Denoiser(self.model, self.parameterization, info=info, guide=guide)
+
     def save(self, path: str | Path) -> None:
         """Write weights (half precision) and ``info`` to one safetensors file, atomically."""
         if self.info is None:
             raise ValueError("This denoiser has no CheckpointInfo to save with it.")
-        write_checkpoint(path, self.model.state_dict(), self.info)
+        guide = self.guide.model.state_dict() if self.guide else {}
+        state = {**self.model.state_dict(), **{GUIDE + k: v for k, v in guide.items()}}
+        write_checkpoint(path, state, self.info)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Denoiser:
         """Read a checkpoint file. Raises ValueError with a plain sentence if it cannot be one."""
         state, info = read_checkpoint(path)
         misfit = ValueError(f"The weights in {Path(path).name} do not fit its own config.")
-        if _least_size(info.model) > sum(tensor.numel() for tensor in state.values()):
+        least = sum(_least_size(config) for config in (info.model, info.guide) if config)
+        if least > sum(tensor.numel() for tensor in state.values()):
             raise misfit  # a config is a stranger's claim: not to be built beyond its weights
         try:
             denoiser = cls.from_config(info.model, info=info)
-            denoiser.model.load_state_dict(state)
+            denoiser.load_weights(state)
         except (RuntimeError, TypeError):
             raise misfit from None
         return denoiser.to(device).eval().requires_grad_(False)
@@ -257,19 +287,33 @@ class Denoiser(
 
 
 class Guided(nn.Module):
-    """Classifier-free guidance (Ho & Salimans 2022) with the interface of a denoiser.
+    """Guidance with the interface of a denoiser: away from a weaker estimate, and beyond.
 
-    D = D(null) + guidance * (D(label) - D(null)); 1 is off, and then costs nothing. Both halves are
-    evaluated as one batch.
+    D = weak + guidance * (D(label) - weak); 1 is off, and then costs nothing. The weaker estimate
+    is that of the ``guide``, a smaller network trained for less long on the same pictures without
+    their labels (Karras et al. 2024, "Guiding a diffusion model with a bad version of itself");
+    without one, it is the denoiser's own for the null label, both evaluated as one batch
+    (classifier-free guidance: Ho & Salimans 2022).
     """
 
-    def __init__(self, denoiser: nn.Module, guidance: float, *, null_label: int) -> None:
+    def __init__(
+        self,
+        denoiser: nn.Module,
+        guidance: float,
+        *,
+        null_label: int,
+        guide: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.denoiser, self.guidance, self.null_label = denoiser, guidance, null_label
+        self.guide = guide
 
     def forward(
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
     ) -> Tensor:
+        if self.guidance != 1 and self.guide is not None:
+            weak = self.guide(x, sigma)
+            return torch.lerp(weak, self.denoiser(x, sigma, class_labels), self.guidance)
         if self.guidance == 1 or class_labels is None:
             return self.denoiser(x, sigma, class_labels)
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])

@@ -234,9 +234,9 @@ def estimate(base: str | Path) -> dict[str, float]:
     started = time.monotonic()
     generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
     drawing = time.monotonic() - started
-    denoiser.train().requires_grad_(True)
+    network = denoiser.model.train().requires_grad_(True)
     batch, model = FinetuneConfig.batch_size, denoiser.info.model
-    optimizer = torch.optim.AdamW(denoiser.parameters(), lr=1e-5)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
     noise = torch.randn(batch, model.image_channels, model.image_size, model.image_size).to(device)
     seconds = []
     for _ in range(ESTIMATE_STEPS):

@@ -127,13 +127,16 @@ def draw(
     noise = SeededNoise(start.seeds, start.noise.shape[1:], device=device)
     noise()  # the first draw of each seed is its start
     x = start.noise.to(device) * sigmas[0].item()
-    guided = Guided(denoiser, config.guidance, null_label=denoiser.info.model.num_classes)
+    null = denoiser.info.model.num_classes
+    aimless = denoiser.guide is None and bool((start.labels[:, null] == 1).all())
+    guidance = 1.0 if aimless else config.guidance  # from the null label to itself: half the work
+    guided = Guided(denoiser, guidance, null_label=null, guide=denoiser.guide)
     if start.picture is not None:
         picture = start.picture.to(device)
         x = x + picture
         if start.keep is not None:
             guided = Repaint(guided, picture, start.keep.to(device))
-    labels = start.labels.to(device) if denoiser.info.model.num_classes else None
+    labels = start.labels.to(device) if null else None
     sampler = SAMPLERS[config.sampler]
     x0 = sampler(guided, x, sigmas, class_labels=labels, noise=noise, callback=callback)
     return to_uint8(x0).cpu()

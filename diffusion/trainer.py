@@ -30,7 +30,6 @@ from .checkpoint import (
     atomic_path,
     clear_temporary,
     read_tensors,
-    write_checkpoint,
     write_tensors,
 )
 from .config import TrainConfig
@@ -167,14 +166,14 @@ class Trainer:
         self.progress = Progress()
 
         torch.manual_seed(config.seed)
-        self.denoiser = Denoiser.from_config(info.model).to(self.device)
+        self.denoiser = Denoiser.from_config(info.model, info=info).to(self.device)
         if isinstance(self.denoiser.parameterization, EDM):
             self.denoiser.parameterization.P_mean = config.P_mean
             self.denoiser.parameterization.P_std = config.P_std
         unet = self.denoiser.model
         if init is not None:
             try:
-                unet.load_state_dict(init)
+                self.denoiser.load_weights(init)
             except RuntimeError:
                 raise ValueError("The weights to start from do not fit their own config.") from None
         for name, parameter in unet.named_parameters():
@@ -363,7 +362,7 @@ class Trainer:
         progress.last_loss = heldout
         self._save_state()
         if better or not self.config.patience:
-            write_checkpoint(self.out / WEIGHTS_NAME, self.ema.module.state_dict(), averaged.info)
+            averaged.save(self.out / WEIGHTS_NAME)
         self._keep_step(averaged)
         pictures = generate(
             averaged, SAMPLE_SEEDS[: len(self.sample_labels)], class_labels=self.sample_labels
@@ -414,7 +413,8 @@ class Trainer:
             images_seen=self.info.images_seen + images,
             history=(*self.info.history, line) if images else self.info.history,
         )
-        return Denoiser(self.ema.module, self.denoiser.parameterization, info=info)
+        parameterization, guide = self.denoiser.parameterization, self.denoiser.guide
+        return Denoiser(self.ema.module, parameterization, info=info, guide=guide)
 
     def _write_run(self) -> None:
         if self.accelerator.is_main_process:

@@ -30,6 +30,7 @@ from .recipe import Recipe, consecutive, embed_mask, embed_picture, variations
 
 STEPS = SampleConfig.num_steps
 SAMPLER = SampleConfig.sampler
+GUIDANCE = SampleConfig.guidance
 
 
 class Endpoints:
@@ -40,7 +41,7 @@ class Endpoints:
 
     def generate(
         self, seed: int = 0, count: int = 1, coat: str = "", steps: int = STEPS,
-        sampler: str = SAMPLER, guidance: float = 1.0, model: str = "",
+        sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """Draw ``count`` cats (1 to 16) from consecutive seeds."""
         first = read_recipe_form(seed, coat, steps, sampler, guidance, model)
@@ -48,7 +49,7 @@ class Endpoints:
 
     def variations(
         self, seed: int = 0, count: int = 9, strength: float = 0.25, first_seed: int = 0,
-        coat: str = "", steps: int = STEPS, sampler: str = SAMPLER, guidance: float = 1.0,
+        coat: str = "", steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE,
         model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """Draw ``count`` cats near the one of ``seed``: strength 0 is that cat, 1 another one."""
@@ -62,7 +63,7 @@ class Endpoints:
 
     def from_picture(
         self, picture: dict, strength: float = 0.6, seed: int = 0, coat: str = "",
-        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = 1.0, model: str = "",
+        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """Lay noise over an uploaded picture and draw a cat out of it (SDEdit)."""
         recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
@@ -72,7 +73,7 @@ class Endpoints:
 
     def repaint(
         self, picture: dict, mask: dict, seed: int = 0, coat: str = "", steps: int = STEPS,
-        sampler: str = SAMPLER, guidance: float = 1.0, model: str = "",
+        sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """Draw the white part of ``mask`` anew; the rest of the picture stays pixel for pixel."""
         recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
@@ -96,7 +97,7 @@ class Endpoints:
 
     def animate(
         self, seed: int = 0, coat: str = "", steps: int = STEPS, sampler: str = SAMPLER,
-        guidance: float = 1.0, model: str = "", noisy: bool = False,
+        guidance: float = GUIDANCE, model: str = "", noisy: bool = False,
         seconds: float = Pace.seconds,
         speed: float = Pace.speed, hold: float = Pace.hold,
     ) -> Iterator[dict]:  # fmt: skip
@@ -109,7 +110,7 @@ class Endpoints:
 
     def morph(
         self, seeds: list[int], coats: list[str] | None = None, frames: int = 12,
-        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = 1.0, model: str = "",
+        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """A loop from cat to cat, as GIF and MP4; the coats take turns."""
         if coats is not None and not isinstance(coats, list):

@@ -81,7 +81,7 @@ def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
         coat="" if coat == ANY_COAT else coat,
         steps=int(query.get("steps", Recipe.steps)),
         sampler=query.get("sampler", Recipe.sampler),
-        guidance=float(query.get("guidance", 1)),
+        guidance=float(query.get("guidance", Recipe.guidance)),
         model=model if here else "",
         model_hash=query.get("model_hash", "") if here else "",
         towards_seed=int(query.get("towards_seed", 0)),

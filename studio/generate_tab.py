@@ -391,8 +391,8 @@ class GenerateTab:
             )
             self.hint = gr.Markdown(SAMPLER_HINTS[SampleConfig.sampler])
             self.guidance = gr.Slider(
-                0, 10, value=1, step=0.1, label="Guidance towards the coat (1 is off)",
-                elem_id="guidance",
+                0, 10, value=SampleConfig.guidance, step=0.1, elem_id="guidance",
+                label="Guidance: clearer cats and coats, less variety (1 is off)",
             )  # fmt: skip
             self.model = gr.Dropdown([], label="Model", elem_id="model", allow_custom_value=False)
             self.pixels = gr.Checkbox(False, label="Show the pixels", elem_id="pixels")

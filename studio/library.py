@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakValueDictionary
 
-import torch
-
 from diffusion import Denoiser
 from diffusion.checkpoint import CheckpointInfo, checkpoints_in
 from diffusion.device import choose_device
@@ -124,7 +122,6 @@ class ModelLibrary:
 
 def _load(name: str, path: Path) -> LoadedModel:
     denoiser = Denoiser.load(path, device=choose_device())
-    denoiser.model.to(memory_format=torch.channels_last)
     return LoadedModel(name, file_hash(path), denoiser)
 
 

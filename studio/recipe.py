@@ -38,7 +38,7 @@ class Recipe:
     coat: str = ""  # a label of the model; empty is any
     steps: int = SampleConfig.num_steps
     sampler: str = SampleConfig.sampler
-    guidance: float = 1.0
+    guidance: float = SampleConfig.guidance
     model: str = ""  # name in the model library; empty is the default
     model_hash: str = ""  # start of the SHA-256 of its weights; empty if not yet known
     version: str = __version__  # of the program
@@ -130,7 +130,7 @@ class Recipe:
             )
             parts.append(kind)
         parts += [f"{self.steps} steps", self.sampler]
-        if self.guidance != 1:
+        if self.guidance != SampleConfig.guidance:
             parts.append(f"guidance {self.guidance:g}")
         return " · ".join([*parts, self.model])
 

@@ -91,9 +91,10 @@ def randomize_(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
-def small_denoiser(config: ModelConfig = SMALL) -> Denoiser:
+def small_denoiser(config: ModelConfig = SMALL, *, guide: ModelConfig | None = None) -> Denoiser:
     """A small network with random weights everywhere, ready for ``generate``."""
     labels = tuple(f"label {i}" for i in range(config.num_classes))
     torch.manual_seed(1)
-    denoiser = Denoiser.from_config(config, info=CheckpointInfo(config, labels=labels))
+    info = CheckpointInfo(config, labels=labels, guide=guide)
+    denoiser = Denoiser.from_config(config, info=info)
     return randomize_(denoiser).eval().requires_grad_(False)

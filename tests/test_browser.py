@@ -262,6 +262,8 @@ def test_repaint_keeps_what_was_not_painted_of_an_upload(visit, tmp_path):
         seen = np.array(fit_square(photo.convert("RGB"), size))
     page = visit()
     open_tab(page, "Repaint")
+    # Gradio's editor loses a picture that comes before its canvas is there.
+    page.locator("#canvas canvas").first.wait_for(state="attached")
     page.locator("#canvas input[type=file]").first.set_input_files(path)
     sync_api.expect(page.locator("#canvas")).not_to_contain_text("Upload an image")
     repaint_the_middle(page)

@@ -86,6 +86,38 @@ def test_a_denoiser_comes_back_and_draws_the_same(tmp_path):
     assert_close(loaded(x, 0.7, labels), denoiser(x, 0.7, labels), rtol=0, atol=0)
 
 
+GUIDE = ModelConfig(**{**SMALL.to_dict(), "channels": 8})
+
+
+def test_a_guide_comes_back_with_its_model(tmp_path):
+    denoiser = small_denoiser(INFO.model, guide=GUIDE)
+    path = tmp_path / "cats.safetensors"
+    denoiser.save(path)
+    loaded = Denoiser.load(path)
+    assert loaded.info == denoiser.info
+    assert loaded.info.guide == GUIDE
+    assert not loaded.guide.training
+    for ours, theirs in ((loaded, denoiser), (loaded.guide, denoiser.guide)):
+        weights = theirs.model.state_dict()
+        assert all(torch.equal(v, weights[k].half()) for k, v in ours.model.state_dict().items())
+    tensors, values = read_tensors(path)
+    assert all(not parameter.requires_grad for parameter in loaded.parameters())
+    for broken in (
+        (tensors, {**values, "guide": None}),  # weights of a guide that nothing speaks of
+        ({k: v for k, v in tensors.items() if not k.startswith("guide.")}, values),
+        ({k: v for k, v in tensors.items() if k != "guide.conv_in.bias"}, values),
+        (tensors, {**values, "guide": {**values["guide"], "channels": 2**40}}),
+    ):
+        write_tensors(path, *broken)
+        with pytest.raises(ValueError, match="do not fit its own config"):
+            Denoiser.load(path)
+    for guide in ({"num_classes": 1}, {"image_size": 16}, {"nose": 1}, 7):
+        claim = {**values["guide"], **guide} if isinstance(guide, dict) else guide
+        write_tensors(path, tensors, {**values, "guide": claim})
+        with pytest.raises(ValueError, match=r"guide must|does not know|is damaged"):
+            Denoiser.load(path)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
 def test_a_cut_file_is_a_sentence(checkpoint, share):
     raw = checkpoint.read_bytes()

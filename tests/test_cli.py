@@ -252,6 +252,17 @@ def test_init_brings_its_labels_and_its_presets_settings(pictures, tmp_path, cap
     assert refused(capsys, *arguments) == "The labels pink are unknown to this model."
 
 
+def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
+    weak = str(save_tiny(tmp_path / "weak.safetensors", labels=()))
+    out = str(tmp_path / "guided.safetensors")
+    assert main(["guide", "--checkpoint", model, "--by", weak, "--out", out]) == 0
+    assert main(["inspect", out]) == 0
+    assert "guide         a weaker network inside" in capsys.readouterr().out
+    guide = ["guide", "--checkpoint", model, "--by"]
+    assert "no labels" in refused(capsys, *guide, model, "--out", out)
+    assert ".safetensors" in refused(capsys, *guide, weak, "--out", str(tmp_path / "guided.pt"))
+
+
 def test_an_error_in_a_data_worker_is_one_line(capsys, monkeypatch, tmp_path):
     def fail(*_, **__):
         raise ValueError("Caught ValueError in worker 0.\nTraceback:\n  ...\nValueError: a.png\n")

@@ -1,9 +1,11 @@
 """The boundary D(x; sigma) -> x0: preconditioning, loss, parameterizations, guidance."""
 
+import dataclasses
+
 import pytest
 import torch
 from diffusers import DDIMScheduler
-from helpers import SMALL, Nonlinear, randomize_
+from helpers import SMALL, Nonlinear, randomize_, small_denoiser
 from torch import nn
 from torch.testing import assert_close
 
@@ -301,6 +303,35 @@ def test_guidance_towards_the_null_label_changes_nothing_in_a_network():
     assert_close(Guided(denoiser, 3.0, null_label=2)(x, 0.8, null), expected)
     labelled = Guided(denoiser, 3.0, null_label=2)(x, 0.8, torch.tensor([0, 1]))
     assert (labelled - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("labels", [None, torch.tensor([0, 1, 0])])
+def test_a_guide_is_what_guidance_leads_away_from(labels):
+    denoiser, guide = Labelled(), Labelled()
+    x = torch.randn(3, 1, 2, 2, dtype=F64)
+    strong, weak = denoiser(x, 1.5, labels), torch.cos(x)
+    guide.forward = lambda x, sigma, class_labels=None: torch.cos(x)
+    for guidance in (0.0, 0.5, 2.5):
+        guided = Guided(denoiser, guidance, null_label=2, guide=guide)
+        assert_close(guided(x, 1.5, labels), weak + guidance * (strong - weak))
+    denoiser.calls.clear()
+    guide.forward = None  # at 1 it is not asked
+    assert torch.equal(Guided(denoiser, 1, null_label=2, guide=guide)(x, 1.5, labels), strong)
+    assert len(denoiser.calls) == 1
+
+
+def test_another_guide_takes_its_place():
+    weak = small_denoiser(dataclasses.replace(SMALL, channels=8))
+    first = small_denoiser(dataclasses.replace(SMALL, num_classes=2))
+    guided = first.guided_by(weak)
+    assert guided.info.guide == weak.info.model
+    assert guided.info.history == ("guide: 0 images of unnamed data",)
+    assert guided.guide is weak
+    assert guided.model is first.model
+    assert first.guide is None
+    for misfit, sentence in (({"num_classes": 1}, "no labels"), ({"image_size": 16}, "own size")):
+        with pytest.raises(ValueError, match=sentence):
+            first.guided_by(small_denoiser(dataclasses.replace(SMALL, **misfit)))
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])

@@ -101,6 +101,17 @@ def test_an_unlabelled_network_gets_its_first_label():
     assert torch.equal(after(x, noise, torch.tensor([0, 1])), unet(x, noise))
 
 
+def test_a_guide_goes_along(pictures, tmp_path):
+    base = save_tiny(tmp_path / "base.safetensors")
+    weak = save_tiny(tmp_path / "weak.safetensors", labels=(), config=replace(TINY, channels=8))
+    Denoiser.load(base).guided_by(Denoiser.load(weak)).save(base)
+    assert finetune.finetune(base, pictures, tmp_path / "run", config(images=16))
+    tuned = Denoiser.load(tmp_path / "run" / WEIGHTS_NAME)
+    theirs = Denoiser.load(weak).model.state_dict()
+    for name, tensor in tuned.guide.model.state_dict().items():
+        assert torch.equal(tensor, theirs[name])
+
+
 def test_a_known_label_is_refused(base):
     with pytest.raises(ValueError, match="knows the label 'tabby' already"):
         finetune.add_label(*read_checkpoint(base), "tabby")

@@ -75,7 +75,7 @@ def test_jobs_with_other_settings_are_not_merged(studio):
     wait_until(lambda: gate.batches == [1])
     jobs = [
         studio.submit([dataclasses.replace(PLAIN, seed=1, **changes)])
-        for changes in ({}, {"steps": 4}, {"sampler": "euler"}, {"guidance": 2.0})
+        for changes in ({}, {"steps": 4}, {"sampler": "euler"}, {"guidance": 1.0})
     ]
     recorded = studio.submit([dataclasses.replace(PLAIN, seed=1)], record="noisy")
     mate = studio.submit([dataclasses.replace(PLAIN, seed=2, coat="black")])  # coats can be mixed

@@ -104,7 +104,7 @@ def test_what_can_be_drawn_together():
     base = Recipe(model="m")
     for same in ({"seed": 9}, {"coat": "tabby"}, {"towards": 0.5}, {"version": "0"}):
         assert dataclasses.replace(base, **same).batch_key == base.batch_key
-    for other in ({"steps": 3}, {"sampler": "heun"}, {"guidance": 2.0}, {"model": "n"},
+    for other in ({"steps": 3}, {"sampler": "heun"}, {"guidance": 1.0}, {"model": "n"},
                   {"picture": "x"}, {"picture": "x", "strength": 0.5}):  # fmt: skip
         assert dataclasses.replace(base, **other).batch_key != base.batch_key
     painted = dataclasses.replace(base, picture="x", mask="y")
@@ -123,9 +123,9 @@ def test_steps_to_take():
 def test_the_description_names_what_matters():
     text = Recipe(seed=42, coat="tabby", model="cats").describe()
     assert text == "seed 42 · tabby · 12 steps · dpmpp_2m · cats"
-    text = Recipe(seed=1, towards_seed=2, towards=0.25, guidance=2, model="cats").describe()
+    text = Recipe(seed=1, towards_seed=2, towards=0.25, guidance=3, model="cats").describe()
     assert "25% towards seed 2" in text
-    assert "guidance 2" in text
+    assert "guidance 3" in text
     assert "any coat" in text
     assert "from a picture, strength 0.5" in Recipe(picture="x", strength=0.5).describe()
     assert "a part repainted" in Recipe(picture="x", mask="y").describe()

@@ -110,6 +110,20 @@ def test_guidance_is_applied_with_the_null_class_of_the_model(labelled):
     assert torch.equal(generate(labelled, [8], config, class_labels=[1]), to_uint8(x0))
 
 
+def test_guidance_leads_away_from_the_guide_that_a_model_has():
+    guided = small_denoiser(LABELLED, guide=dataclasses.replace(SMALL, channels=8))
+    config = SampleConfig(sampler="euler", num_steps=3, guidance=2.5)
+    sigmas = karras_sigmas(3)
+    x = sigmas[0].float() * torch.randn((3, 8, 8), generator=torch.Generator().manual_seed(8))[None]
+
+    def lead(x, sigma, labels):
+        weak = guided.guide(x, sigma)
+        return weak + 2.5 * (guided(x, sigma, labels) - weak)
+
+    x0 = SAMPLERS["euler"](lead, x, sigmas, class_labels=torch.tensor([1]))
+    assert_same_pictures(generate(guided, [8], config, class_labels=[1]), to_uint8(x0))
+
+
 def test_the_grid_is_that_of_the_sampler():
     assert_close(sampling_sigmas(SampleConfig(sampler="ddpm", num_steps=30)), ddpm_sigmas(30))
     config = SampleConfig(sampler="heun", num_steps=5, sigma_min=0.1, sigma_max=9.0, rho=3.0)

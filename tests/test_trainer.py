@@ -261,6 +261,20 @@ def test_a_run_starts_from_a_checkpoint(pictures, tmp_path):
         Trainer(config(), started, images, tmp_path / "third", init=init)
 
 
+def test_the_guide_of_a_checkpoint_stays_as_it_is(pictures, tmp_path):
+    guide = replace(TINY.model, channels=8)
+    start = replace(info(), guide=guide)
+    Denoiser.from_config(start.model, info=start).save(tmp_path / "start.safetensors")
+    init, start = read_checkpoint(tmp_path / "start.safetensors")
+    run = Trainer(config(images=8), start, load(pictures), tmp_path / "run", init=init)
+    run.train()
+    weights, told = read_checkpoint(tmp_path / "run" / WEIGHTS_NAME)
+    assert told.guide == guide
+    changed = {k for k, v in weights.items() if not torch.equal(v, init[k])}
+    assert changed
+    assert not any(name.startswith("guide.") for name in changed)
+
+
 # -- when it goes wrong -----------------------------------------------------------------------
 
 
