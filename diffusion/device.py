@@ -18,6 +18,11 @@ def native_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and supported is not None and supported()
 
 
+def autocast(device: torch.device) -> torch.autocast:
+    """A context in which networks compute in bfloat16, where the hardware does."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device))
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` means that memory ran out; on the CPU torch only says so in words."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):

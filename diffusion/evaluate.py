@@ -19,7 +19,7 @@ from tqdm import tqdm
 from .config import SampleConfig, TrainConfig
 from .data import ImageSet, to_float
 from .denoiser import Denoiser
-from .device import native_bf16
+from .device import autocast, native_bf16
 from .features import BATCH_SIZE, FeatureNetwork, extract_features
 from .metrics import Nearest, frechet_distance, kernel_distance, nearest, precision_recall
 from .sampling import generate
@@ -144,7 +144,7 @@ def draw_samples(denoiser: Denoiser, config: SampleConfig, classes: Tensor) -> T
     labels = torch.where(classes < 0, denoiser.info.model.num_classes, classes)
     pictures = []
     with (
-        torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device)),
+        autocast(device),
         tqdm(total=len(classes), unit="picture", desc="drawing") as bar,
     ):
         for seeds in torch.arange(len(classes)).split(256 if device.type == "cuda" else 16):

@@ -22,7 +22,7 @@ from .checkpoint import CheckpointInfo, atomic_path, read_checkpoint
 from .config import FINETUNE_CHECKPOINTS, LENGTHS, FinetuneConfig, ModelConfig
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
-from .device import choose_device, native_bf16
+from .device import autocast, choose_device
 from .pictures import save_grid
 from .sampling import generate
 from .trainer import SAMPLE_COLUMNS, SAMPLE_SEEDS, Trainer
@@ -241,7 +241,7 @@ def estimate(base: str | Path) -> dict[str, float]:
     seconds = []
     for _ in range(ESTIMATE_STEPS):
         started = time.monotonic()
-        with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device)):
+        with autocast(device):
             denoiser.loss(0.5 * noise, torch.ones(batch, device=device), noise).mean().backward()
         optimizer.step()
         optimizer.zero_grad()

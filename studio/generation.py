@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffusion.animate import noisy_picture
 from diffusion.data import to_uint8
-from diffusion.device import is_out_of_memory, native_bf16
+from diffusion.device import autocast, is_out_of_memory
 from diffusion.samplers import Step
 from diffusion.sampling import Start, draw
 
@@ -273,7 +273,7 @@ class Studio:
         """What ZeroGPU gives a GPU to: its arguments and result can cross a process border."""
         denoiser = self.library.recall(model_name, model_hash).denoiser
         device = next(denoiser.parameters()).device
-        with torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device)):
+        with autocast(device):
             return draw(denoiser, start, recipe.config, callback=callback)
 
     def _fail(self, turn: list[tuple[Job, int]], error: Exception) -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 from studio_fixtures import TINY, Gate, save_tiny, wait_until
 
 import studio.generation as generation
-from diffusion import SAMPLERS
+from diffusion import SAMPLERS, device
+from diffusion.device import autocast
 from diffusion.sampling import draw
 from studio.generation import Busy, Studio
 from studio.library import ModelLibrary
@@ -25,7 +26,7 @@ PLAIN = Recipe(steps=3)
 def alone(studio: Studio, recipe: Recipe) -> torch.Tensor:
     """The picture of a recipe by itself, without the worker."""
     denoiser = studio.library.get().denoiser
-    with torch.autocast("cpu", torch.bfloat16, enabled=generation.native_bf16(torch.device("cpu"))):
+    with autocast(torch.device("cpu")):
         return draw(denoiser, build_start(denoiser, [recipe]), recipe.config)[0]
 
 
@@ -89,7 +90,7 @@ def test_jobs_with_other_settings_are_not_merged(studio):
 def test_bf16_stays_near_fp32(tiny_folder, monkeypatch):
     pictures = []
     for bf16 in (False, True):
-        monkeypatch.setattr(generation, "native_bf16", lambda device, on=bf16: on)
+        monkeypatch.setattr(device, "native_bf16", lambda device, on=bf16: on)
         studio = Studio(ModelLibrary([tiny_folder]))
         pictures.append(
             studio.draw([dataclasses.replace(PLAIN, seed=s) for s in range(4)]).pictures
