@@ -55,9 +55,10 @@ def diffusers_loop(unet: nn.Module, scheduler: object, steps: int, num: int) -> 
 def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int], object]]]:
     """Name to GMAC and a function that draws so many pictures."""
     denoiser = peers.ours(preset)
+    guided = denoiser.guided_by(peers.ours("cat-64-guide"))
     work = peers.gmac(denoiser)
 
-    def ours(sampler: str, dtype: str) -> Callable[[int], object]:
+    def ours(sampler: str, dtype: str, denoiser: Denoiser = denoiser) -> Callable[[int], object]:
         config = SampleConfig(sampler=sampler, num_steps=steps)
 
         def draw(num: int) -> Tensor:
@@ -74,6 +75,10 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
     tqdm_of_theirs.tqdm = lambda iterable, **_: iterable  # a bar for every call
     ddim, dpm = DDIMScheduler(), DPMSolverMultistepScheduler()
     return {
+        "ours, dpmpp_2m, bf16, guided": (
+            work + peers.gmac(guided.guide),
+            ours("dpmpp_2m", "bf16", guided),
+        ),
         "ours, dpmpp_2m, bf16": (work, ours("dpmpp_2m", "bf16")),
         "ours, dpmpp_2m, fp32": (work, ours("dpmpp_2m", "fp32")),
         "ours, ddim, fp32": (work, ours("ddim", "fp32")),

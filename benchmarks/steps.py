@@ -1,4 +1,6 @@
-"""What do more steps buy? Quality and time of every sampler at many numbers of evaluations.
+"""What do more steps buy, and what does guidance? Quality and time of every sampler at many numbers
+of evaluations (of the model itself; its guide makes as many), and of the default at more or less
+guidance.
 
     python benchmarks/steps.py --checkpoint cat-heads-64 --data cat-heads-128.zip \
            --labels cat-heads.labels.csv [--samples 1000] [--plot steps.png]
@@ -30,6 +32,7 @@ from diffusion.features import BATCH_SIZE, FEATURES, extract_features  # noqa: E
 from diffusion.metrics import frechet_distance, kernel_distance  # noqa: E402
 
 EVALUATIONS = (1, 2, 4, 6, 8, 12, 18, 36, 100)
+GUIDANCE = (1.0, 1.5, 2.0, 2.5, 3.0)
 FEW = 10  # one sample in so many is drawn with a thousand steps
 
 
@@ -37,7 +40,8 @@ def plan() -> list[SampleConfig]:
     """Each sampler at each number of evaluations; Heun takes two a step, but one in the last."""
     heun = sorted({(n + 1) // 2 for n in EVALUATIONS})
     steps = {"dpmpp_2m": EVALUATIONS, "euler": EVALUATIONS, "heun": heun, "ddpm": [1000]}
-    return [SampleConfig(sampler=s, num_steps=n) for s, numbers in steps.items() for n in numbers]
+    more = [SampleConfig(sampler=s, num_steps=n) for s, numbers in steps.items() for n in numbers]
+    return [SampleConfig(guidance=w) for w in GUIDANCE if w != SampleConfig.guidance] + more
 
 
 def evaluations(config: SampleConfig) -> int:
@@ -83,8 +87,10 @@ def main() -> None:
 
     real = features_of(images.get(torch.arange(len(images)))[0])
     classes = proportional_classes(images.classes, options.samples)
-    print(f"| sampler | evaluations | samples | FD | FD of 1 in {FEW} | KID×1000 | s/picture |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    print(
+        f"| sampler | guidance | evaluations | samples | FD | 1 in {FEW} | KID×1000 | s/picture |"
+    )
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
     curves: dict[str, list[tuple[int, float]]] = {}
     for config in plan():
         wanted = classes[::FEW] if config.sampler == "ddpm" else classes
@@ -96,12 +102,14 @@ def main() -> None:
         fd = "–" if few is generated else f"{frechet_distance(real, generated):.1f}"
         kid = kernel_distance(generated, real)
         print(
-            f"| {config.sampler} | {evaluations(config)} | {len(wanted):,} | {fd} "
+            f"| {config.sampler} | {config.guidance:g} | {evaluations(config)} "
+            f"| {len(wanted):,} | {fd} "
             f"| {frechet_distance(real, few):.1f} | {kid.value:.1f} ± {kid.spread:.1f} "
             f"| {took:.3f} |",
             flush=True,
         )
-        curves.setdefault(config.sampler, []).append((evaluations(config), kid.value))
+        if config.guidance == SampleConfig.guidance:
+            curves.setdefault(config.sampler, []).append((evaluations(config), kid.value))
     if options.plot:
         save_plot(curves, options.plot)
 
