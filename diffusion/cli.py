@@ -34,6 +34,7 @@ from .device import choose_device
 from .evaluate import DISTANCES, evaluate
 from .features import FEATURES
 from .pictures import save_grid, save_picture
+from .run_folder import STATE_NAME
 from .samplers import SAMPLERS
 from .sampling import generate
 
@@ -182,7 +183,7 @@ def parse_seeds(text: str) -> list[int]:
 
 def run_train(args: argparse.Namespace) -> None:
     """Train, or go on where the run in ``--out`` stopped."""
-    from .trainer import STATE_NAME, Trainer, stop_on_signal  # accelerate is slow to import
+    from .trainer import Trainer, stop_on_signal  # accelerate is slow to import
 
     out = _folder(args.out)
     init, start = read_checkpoint(find_checkpoint(args.init)) if args.init else (None, None)

@@ -17,6 +17,7 @@ LENGTHS = {"quick": 3_000, "balanced": 8_000, "thorough": 20_000}
 LAYERS = {"all": 2e-4, "deep": 3e-4, "label": 1e-2}
 FINETUNE_CHECKPOINTS = 10  # in the course of it
 MAX_LABEL = 40  # characters
+MAX_PICTURES = 2_000  # of one cat
 
 
 @dataclass(frozen=True)

@@ -19,21 +19,19 @@ import torch
 from torch import Tensor
 
 from .checkpoint import CheckpointInfo, atomic_path, read_checkpoint
-from .config import FINETUNE_CHECKPOINTS, LENGTHS, FinetuneConfig, ModelConfig
+from .config import FINETUNE_CHECKPOINTS, LENGTHS, MAX_PICTURES, FinetuneConfig, ModelConfig
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import autocast, choose_device
 from .pictures import save_grid
+from .run_folder import BASE_GRID, PROGRESS_NAME, SAMPLES_NAME
 from .sampling import generate
 from .trainer import SAMPLE_COLUMNS, SAMPLE_SEEDS, Trainer
 
-PROGRESS_NAME = "progress.json"
-MAX_IMAGES = 2_000  # pictures
 REPLAYS_PER_LABEL = 12
 REPLAY_SEED = 1_000_000  # its pictures are of seeds that nobody looks at
 DRAW_BATCH = 16
 SAMPLES = 8
-BASE_GRID = "base.png"  # what the base model draws from the same seeds
 ESTIMATE_STEPS = 6
 HELDOUT_REPEATS = 16  # noise levels at which each held-out picture is looked at
 REPORT_SECONDS = 1.0
@@ -65,8 +63,8 @@ def load_pictures(path: str | Path, info: CheckpointInfo) -> ImageSet:
     Raises ValueError for fewer than 8 or more than 2,000 usable ones.
     """
     images = load_images(path, image_size=info.model.image_size, labels=info.labels, photos=False)
-    if len(images) > MAX_IMAGES:
-        raise ValueError(f"At most {MAX_IMAGES:,} pictures; here are {len(images):,}.")
+    if len(images) > MAX_PICTURES:
+        raise ValueError(f"At most {MAX_PICTURES:,} pictures; here are {len(images):,}.")
     return replace(images, classes=torch.full((len(images),), len(info.labels) - 1))
 
 
@@ -183,9 +181,9 @@ def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConf
     grown, info = add_label(state, known, config.label)
     training, heldout = hold_out(load_pictures(data, info))
     denoiser = Denoiser.load(base, device=choose_device())
-    if not (out / "samples" / BASE_GRID).exists():
+    if not (out / SAMPLES_NAME / BASE_GRID).exists():
         pictures = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
-        save_grid(pictures, out / "samples" / BASE_GRID, columns=SAMPLE_COLUMNS)
+        save_grid(pictures, out / SAMPLES_NAME / BASE_GRID, columns=SAMPLE_COLUMNS)
     if config.keep:
         training = mix(training, draw_replays(denoiser, training), config.keep)
     new = len(info.labels) - 1

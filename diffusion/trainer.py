@@ -39,6 +39,7 @@ from .device import is_out_of_memory, native_bf16
 from .ema import ExponentialMovingAverage
 from .optim import build_optimizers
 from .pictures import save_grid
+from .run_folder import METRICS_NAME, RUN_NAME, SAMPLES_NAME, STATE_NAME, STEPS_NAME
 from .sampling import generate
 
 try:
@@ -46,10 +47,6 @@ try:
 except ImportError:  # an optional extra
     SummaryWriter = None
 
-STATE_NAME = "state.safetensors"
-METRICS_NAME = "metrics.jsonl"
-RUN_NAME = "run.json"
-STEPS_NAME = "steps"  # folder of earlier weights
 SAMPLE_SEEDS = tuple(range(16))
 SAMPLE_COLUMNS = 4
 LOG_SECONDS = 5  # between lines of metrics that tell the training loss only
@@ -367,7 +364,7 @@ class Trainer:
         pictures = generate(
             averaged, SAMPLE_SEEDS[: len(self.sample_labels)], class_labels=self.sample_labels
         )
-        grid = self.out / "samples" / f"{progress.images:09d}.png"
+        grid = self.out / SAMPLES_NAME / f"{progress.images:09d}.png"
         save_grid(pictures, grid, columns=SAMPLE_COLUMNS)
         self._log(window, heldout=heldout)
 

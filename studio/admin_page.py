@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from diffusion.config import MAX_PICTURES
 from diffusion.data import MIN_IMAGES
 
 from .auth import OFF
 from .finetune import JobView
-from .uploads import MAX_PICTURES, Picture, SetView
+from .uploads import Picture, SetView
 
 _HERE = Path(__file__).parent
 CSS = (_HERE / "admin.css").read_text(encoding="utf-8")

@@ -23,12 +23,12 @@ from .admin import Admin
 from .admin_page import photos_html
 from .auth import COOKIE, SESSION_SECONDS, NotOwner, TooEarly
 from .disk import errors_as_sentences
+from .guard import ELSEWHERE
 from .uploads import NoSuchSet, PictureSet
 
 PREFIX = "/admin"
 THUMBNAIL = 64  # pixels, as the shipped network sees
 MAX_THUMBNAIL = 512
-ELSEWHERE = "This request comes from the page of another site."
 HEADERS = {
     "cache-control": "private, max-age=3600",  # dropped at sign-out
     "cross-origin-resource-policy": "same-origin",

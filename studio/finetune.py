@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from diffusion.checkpoint import read_checkpoint
+from diffusion.config import MAX_PICTURES
+from diffusion.data import MIN_IMAGES
+from diffusion.run_folder import METRICS_NAME, PROGRESS_NAME
 
 from . import job_process, space
 from .disk import CAN_LOCK, errors_as_sentences, hold, require_room, try_hold
@@ -34,10 +37,8 @@ from .job_folder import (
     LOG_BYTES,
     LOG_NAME,
     METRICS_BYTES,
-    METRICS_NAME,
     PAUSE,
     PAUSED,
-    PROGRESS_NAME,
     QUEUED,
     RUNNING,
     STOP,
@@ -63,7 +64,6 @@ from .tuned import TunedModels
 
 JOBS = "jobs"  # folder in the data folder
 COMMAND = (sys.executable, "-m", "diffusion", "finetune")
-MIN_PICTURES, MAX_PICTURES = 8, 2_000
 ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{6}")
 QUIET_SECONDS = 120.0  # without news of a running job until the page says so
 DAMAGED = "The record of this job is damaged; it can only be deleted."
@@ -123,9 +123,9 @@ class FinetuneJobs:
     def create(self, spec: JobSpec, pictures: Sequence[Path]) -> str:
         """Queue a job that learns from ``pictures`` (squares), which are copied; returns its id."""
         _require_background()
-        if not MIN_PICTURES <= len(pictures) <= MAX_PICTURES:
+        if not MIN_IMAGES <= len(pictures) <= MAX_PICTURES:
             raise ValueError(
-                f"Between {MIN_PICTURES} and {MAX_PICTURES:,} pictures, not {len(pictures):,}."
+                f"Between {MIN_IMAGES} and {MAX_PICTURES:,} pictures, not {len(pictures):,}."
             )
         base = self.library.paths().get(spec.base or self.library.default)
         if base is None:

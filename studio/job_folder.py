@@ -16,14 +16,13 @@ from typing import Any, TypeVar
 
 from diffusion.checkpoint import WEIGHTS_NAME, atomic_path
 from diffusion.config import LAYERS, LENGTHS, MAX_LABEL, Config
+from diffusion.run_folder import SAMPLES_NAME, STEPS_NAME
 
 from .tuned import slug
 
 T = TypeVar("T")
 
 JOB_NAME = "job.json"
-PROGRESS_NAME = "progress.json"
-METRICS_NAME = "metrics.jsonl"
 LOG_NAME = "log.txt"
 QUEUED, RUNNING, PAUSED, STOPPED, FAILED, DONE = STATES = (
     "queued", "running", "paused", "stopped", "failed", "done",
@@ -182,14 +181,14 @@ class FileCache:
 
 def samples(folder: Path) -> list[Path]:
     """The grids of the fixed seeds: the base model's first, then by images seen."""
-    stems = _stems(folder / "samples", r"(base|\d{9})\.png")
+    stems = _stems(folder / SAMPLES_NAME, r"(base|\d{9})\.png")
     stems.sort(key=lambda stem: (stem != "base", stem))
-    return [folder / "samples" / f"{stem}.png" for stem in stems]
+    return [folder / SAMPLES_NAME / f"{stem}.png" for stem in stems]
 
 
 def steps(folder: Path) -> list[int]:
     """Images seen by the earlier weights that are kept."""
-    return sorted(int(stem) for stem in _stems(folder / "steps", r"(\d{9})\.safetensors"))
+    return sorted(int(stem) for stem in _stems(folder / STEPS_NAME, r"(\d{9})\.safetensors"))
 
 
 def _stems(folder: Path, pattern: str) -> list[str]:
@@ -202,7 +201,7 @@ def _stems(folder: Path, pattern: str) -> list[str]:
 
 def step_path(folder: Path, images: int) -> Path:
     """The weights of one of ``steps``."""
-    return folder / "steps" / f"{images:09d}.safetensors"
+    return folder / STEPS_NAME / f"{images:09d}.safetensors"
 
 
 def weights_path(folder: Path) -> Path:

@@ -28,12 +28,12 @@ from queue import SimpleQueue
 import numpy as np
 from PIL import Image, ImageOps
 
+from diffusion.config import MAX_PICTURES
 from diffusion.data import MAX_FILE_BYTES, MIN_IMAGES, Skipped, Zip
 from diffusion.images import decode_image, difference_hash, find_copies, fit_square
 
 from .disk import errors_as_sentences, require_room
 
-MAX_PICTURES = 2000  # of one set
 MAX_ARCHIVE_BYTES = 1_000_000_000  # of one zip
 MAX_UNPACKED_BYTES = 4_000_000_000  # read out of one zip, all entries together
 MAX_ENTRIES = 10_000  # of one zip
