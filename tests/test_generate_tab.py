@@ -41,7 +41,7 @@ def settings(opened: tuple) -> list:
 
 def test_a_plain_visit(tab):
     opened = tab.open_page(request())
-    assert settings(opened) == [1, FIRST_SEED, "any", 12, "dpmpp_2m", 1.0, "tiny"]
+    assert settings(opened) == [1, FIRST_SEED, "any", 12, "dpmpp_2m", Recipe.guidance, "tiny"]
     assert opened[-1] == []
     assert [read_recipe(path).seed for path in opened[9]] == list(range(FIRST_SEED, FIRST_SEED + 8))
 
