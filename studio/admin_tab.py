@@ -30,6 +30,7 @@ from .admin_page import (
 )
 from .auth import NotOwner
 from .disk import errors_as_sentences
+from .examples import FIRST_SEED
 from .finetune import JobSpec, JobView
 from .forms import number, text, whole_number
 from .recipe import Recipe, consecutive
@@ -37,7 +38,6 @@ from .stage import stage_html
 
 LOOK_SECONDS = 2.0  # between two looks at the trainings while somebody is signed in
 COMPARED = 4  # cats of each model
-FIRST_SEED = 18
 LENGTHS = {"quick": "Quick", "balanced": "Balanced", "thorough": "Thorough"}
 LAYERS = [("All of the network", "all"), ("Its deep half", "deep"), ("The new label only", "label")]
 ACTIVE = ("queued", "running", "paused")
