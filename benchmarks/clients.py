@@ -34,6 +34,9 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from diffusion import SampleConfig  # noqa: E402
+
 FIRST_SEED = 1000
 ONE_BY_ONE = 7  # cats that are asked for in turn
 PATIENCE = 600  # seconds
@@ -45,7 +48,9 @@ class Busy(Exception):
 
 def ask(http: httpx.Client, seed: int, model: str) -> tuple[np.ndarray, float]:
     """The picture [H, W, 3] of one request to ``/generate``, and its sampler's seconds."""
-    body = {"data": [seed, 1, "", 12, "dpmpp_2m", 1.0, model]}
+    defaults = SampleConfig()
+    settings = [defaults.num_steps, defaults.sampler, defaults.guidance]
+    body = {"data": [seed, 1, "", *settings, model]}
     answer = http.post("/gradio_api/call/generate", json=body)
     if answer.status_code == 503:
         raise Busy(answer.text)

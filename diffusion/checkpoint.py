@@ -34,7 +34,7 @@ class CheckpointInfo(Config):
     preset: str = ""
     images_seen: int = 0  # training images shown, over all runs
     data: str = ""  # name of the training set
-    history: tuple[str, ...] = field(default_factory=tuple)  # one line per training run
+    history: tuple[str, ...] = field(default_factory=tuple)  # a line for each training run
     guide: ModelConfig | None = None  # the weaker network inside (see ``denoiser.Guided``)
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ from .checkpoint import (
 )
 from .config import LAYERS, LENGTHS, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
-from .denoiser import Denoiser
+from .denoiser import GUIDE, Denoiser
 from .device import choose_device
 from .evaluate import DISTANCES, evaluate
 from .features import FEATURES
@@ -367,14 +367,17 @@ def run_inspect(args: argparse.Namespace) -> None:
 
 def _print_checkpoint(path: Path) -> None:
     state, info = read_checkpoint(path)
-    parameters = sum(tensor.numel() for tensor in state.values())
+    parts = {"guide": 0, "model": 0}
+    for name, tensor in state.items():
+        parts["guide" if name.startswith(GUIDE) else "model"] += tensor.numel()
+    own, guide = parts["model"] / 1e6, parts["guide"] / 1e6
     model = info.model
-    print(f"{path.name}: {parameters / 1e6:.1f} M parameters, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{path.name}: {own:.1f} M parameters, {path.stat().st_size / 1e6:.1f} MB")
     print(f"  pictures      {model.image_size}x{model.image_size}, {model.parameterization}")
     print(f"  preset        {info.preset or 'none'}")
     print(f"  trained on    {info.data or 'unknown'}, {info.images_seen:,} images seen")
     print(f"  labels        {', '.join(info.labels) or 'none'}")
-    print(f"  guide         {'a weaker network inside' if info.guide else 'the null label'}")
+    print(f"  guide         {f'a network of {guide:.1f} M parameters' if info.guide else 'none'}")
 
 
 def _print_images(images: ImageSet, *, every_file: bool, to: TextIO) -> None:

@@ -227,8 +227,11 @@ class Denoiser(
 
     def guided_by(self, guide: Denoiser) -> Denoiser:
         """The same network with another guide. Raises ValueError for one that does not fit."""
+        if self.info is None or guide.info is None:
+            raise ValueError("A denoiser without CheckpointInfo can neither guide nor be guided.")
         line = f"guide: {guide.info.images_seen:,} images of {guide.info.data or 'unnamed data'}"
-        info = replace(self.info, guide=guide.info.model, history=(*self.info.history, line))
+        runs = [run for run in self.info.history if not run.startswith("guide: ")]
+        info = replace(self.info, guide=guide.info.model, history=(*runs, line))
         return Denoiser(self.model, self.parameterization, info=info, guide=guide)
 
     def save(self, path: str | Path) -> None:

@@ -75,7 +75,11 @@ def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
 
 
 def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
-    """Pictures that the base model draws, with their labels (-1 where it was given none)."""
+    """Pictures that the base model draws, with their labels (-1 where it was given none).
+
+    Drawn with guidance, as on the page. It comes on top once more when the tuned model draws, and
+    the other coats bear it: ``benchmarks/finetuning.py`` reads as many of them off as before.
+    """
     known = base.info.model.num_classes
     labels = list(range(known + 1)) * REPLAYS_PER_LABEL
     drawn = []
@@ -230,7 +234,8 @@ def estimate(base: str | Path) -> dict[str, float]:
     device = choose_device()
     denoiser = Denoiser.load(base, device=device)
     started = time.monotonic()
-    generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
+    labels = [0] * SAMPLES if denoiser.info.model.num_classes else None  # guidance by a label costs
+    generate(denoiser, SAMPLE_SEEDS[:SAMPLES], class_labels=labels)
     drawing = time.monotonic() - started
     network = denoiser.model.train().requires_grad_(True)
     batch, model = FinetuneConfig.batch_size, denoiser.info.model

@@ -3,7 +3,7 @@
 A module of its own, because who only reads such a folder need not wait for the trainer's imports.
 """
 
-STATE_NAME = "state.safetensors"  # all it takes to go on
+STATE_NAME = "state.safetensors"  # all it takes to go on, but for a guide
 METRICS_NAME = "metrics.jsonl"
 RUN_NAME = "run.json"  # settings
 PROGRESS_NAME = "progress.json"  # how far a fine-tuning is

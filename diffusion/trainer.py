@@ -162,6 +162,8 @@ class Trainer:
         self.augment = Augment(config.augment)
         self.progress = Progress()
 
+        if info.guide and init is None:
+            raise ValueError("The weights of a guide come with those to start from.")
         torch.manual_seed(config.seed)
         self.denoiser = Denoiser.from_config(info.model, info=info).to(self.device)
         if isinstance(self.denoiser.parameterization, EDM):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from drawing import cat, write_labels, write_zip
@@ -16,7 +17,7 @@ from PIL import Image
 from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
-from diffusion import cli
+from diffusion import Denoiser, SampleConfig, cli, generate
 from diffusion.cli import main, parse_seeds
 from diffusion.config import PRESETS
 from diffusion.features import FEATURES
@@ -67,10 +68,13 @@ def test_sample_writes_pictures_a_grid_and_animations(model, tmp_path, capsys):
     out = tmp_path / "out"
     paths = [str(tmp_path / name) for name in ("grid.png", "a.gif")]
     arguments = ["sample", "--checkpoint", model, "--seeds", "0-4", "--steps", "3"]
-    arguments += ["--label", "tabby", "--guidance", "1.5"]
+    arguments += ["--label", "tabby", "--guidance", "2.5"]
     assert main([*arguments, "--out", str(out), "--grid", paths[0], "--animation", paths[1]]) == 0
     assert sorted(p.name for p in out.iterdir()) == [f"{seed:06d}.png" for seed in range(5)]
-    assert Image.open(out / "000003.png").size == (16, 16)
+    denoiser, config = Denoiser.load(model), SampleConfig(num_steps=3, guidance=2.5)
+    tabby = generate(denoiser, [3], config, class_labels=[denoiser.info.label_index("tabby")])
+    drawn = np.asarray(Image.open(out / "000003.png")).astype(int)
+    assert abs(drawn - tabby[0].permute(1, 2, 0).numpy()).max() <= 1  # another batch size
     with Image.open(paths[1]) as film:
         assert film.n_frames >= 3
     assert Image.open(paths[0]).size[0] > 32
@@ -257,7 +261,12 @@ def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
     out = str(tmp_path / "guided.safetensors")
     assert main(["guide", "--checkpoint", model, "--by", weak, "--out", out]) == 0
     assert main(["inspect", out]) == 0
-    assert "guide         a weaker network inside" in capsys.readouterr().out
+    guided = capsys.readouterr().out
+    assert main(["inspect", model]) == 0
+    told = capsys.readouterr().out
+    assert "guide         a network of 0.1 M parameters" in guided
+    assert "guide         none" in told
+    assert guided.split(" MB")[0].split(": ")[1].split(",")[0] in told  # its own parameters alone
     guide = ["guide", "--checkpoint", model, "--by"]
     assert "no labels" in refused(capsys, *guide, model, "--out", out)
     assert ".safetensors" in refused(capsys, *guide, weak, "--out", str(tmp_path / "guided.pt"))

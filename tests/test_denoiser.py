@@ -329,6 +329,12 @@ def test_another_guide_takes_its_place():
     assert guided.guide is weak
     assert guided.model is first.model
     assert first.guide is None
+    weaker = small_denoiser(dataclasses.replace(SMALL, channels=4))
+    again = guided.guided_by(weaker)
+    assert again.info.guide == weaker.info.model
+    assert len(again.info.history) == 1
+    with pytest.raises(ValueError, match="without CheckpointInfo"):
+        Denoiser(first.model).guided_by(weak)
     for misfit, sentence in (({"num_classes": 1}, "no labels"), ({"image_size": 16}, "own size")):
         with pytest.raises(ValueError, match=sentence):
             first.guided_by(small_denoiser(dataclasses.replace(SMALL, **misfit)))

@@ -110,18 +110,35 @@ def test_guidance_is_applied_with_the_null_class_of_the_model(labelled):
     assert torch.equal(generate(labelled, [8], config, class_labels=[1]), to_uint8(x0))
 
 
-def test_guidance_leads_away_from_the_guide_that_a_model_has():
+@pytest.mark.parametrize("label", [None, 1])
+@pytest.mark.parametrize("from_picture", [False, True])
+def test_guidance_leads_away_from_the_guide_that_a_model_has(label, from_picture):
     guided = small_denoiser(LABELLED, guide=dataclasses.replace(SMALL, channels=8))
     config = SampleConfig(sampler="euler", num_steps=3, guidance=2.5)
     sigmas = karras_sigmas(3)
     x = sigmas[0].float() * torch.randn((3, 8, 8), generator=torch.Generator().manual_seed(8))[None]
+    start = from_seeds(guided, [8], None if label is None else [label])
+    if from_picture:
+        start = dataclasses.replace(start, picture=torch.rand(1, 3, 8, 8) - 0.5)
+        x = x + start.picture
 
     def lead(x, sigma, labels):
         weak = guided.guide(x, sigma)
         return weak + 2.5 * (guided(x, sigma, labels) - weak)
 
-    x0 = SAMPLERS["euler"](lead, x, sigmas, class_labels=torch.tensor([1]))
-    assert_same_pictures(generate(guided, [8], config, class_labels=[1]), to_uint8(x0))
+    labels = None if label is None else torch.tensor([label])
+    x0 = SAMPLERS["euler"](lead, x, sigmas, class_labels=labels)
+    assert_same_pictures(draw(guided, start, config), to_uint8(x0))
+
+
+@pytest.mark.parametrize(
+    ("labels", "pictures"), [(None, 12), ([2, 2, 2, 2], 12), ([2, 0, 2, 1], 24), ([0, 0, 0, 0], 24)]
+)
+def test_guidance_from_the_null_label_to_itself_costs_nothing(labels, pictures):
+    denoiser, seen = small_denoiser(LABELLED), []
+    denoiser.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    generate(denoiser, range(4), SampleConfig(num_steps=3, guidance=2.5), class_labels=labels)
+    assert sum(seen) == pictures
 
 
 def test_the_grid_is_that_of_the_sampler():

@@ -268,6 +268,8 @@ def test_the_guide_of_a_checkpoint_stays_as_it_is(pictures, tmp_path):
     init, start = read_checkpoint(tmp_path / "start.safetensors")
     run = Trainer(config(images=8), start, load(pictures), tmp_path / "run", init=init)
     run.train()
+    with pytest.raises(ValueError, match="come with those to start from"):
+        Trainer(config(images=16), start, load(pictures), tmp_path / "run")
     weights, told = read_checkpoint(tmp_path / "run" / WEIGHTS_NAME)
     assert told.guide == guide
     changed = {k for k, v in weights.items() if not torch.equal(v, init[k])}
