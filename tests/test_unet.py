@@ -206,6 +206,7 @@ def test_small_config_builds_the_same_network_as_its_arguments():
 BUDGETS = {
     "cat-64": (30e6, 2.5e9, 6e9),
     "cat-64-lite": (10e6, 1e9, 1.5e9),
+    "cat-64-guide": (2.5e6, 0.2e9, 0.4e9),
     "ddpm-2020": (30e6, 2e9, 8e9),
 }
 
