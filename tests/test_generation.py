@@ -13,7 +13,7 @@ from PIL import Image
 from studio_fixtures import TINY, Gate, save_tiny, wait_until
 
 import studio.generation as generation
-from diffusion import SAMPLERS, device
+from diffusion import SAMPLERS, Denoiser, device
 from diffusion.device import autocast
 from diffusion.sampling import draw
 from studio.generation import Busy, Studio
@@ -98,6 +98,25 @@ def test_bf16_stays_near_fp32(tiny_folder, monkeypatch):
     difference = (pictures[0].float() - pictures[1].float()).abs()
     assert difference.max() > 0  # it was really another precision
     assert difference.mean() <= 2
+
+
+def test_a_model_with_a_guide_draws_every_kind_of_picture_in_company_as_alone(tmp_path):
+    base = Denoiser.load(save_tiny(tmp_path / "base.safetensors"))
+    config = dataclasses.replace(TINY, channels=8)
+    weak = Denoiser.load(save_tiny(tmp_path / "weak.safetensors", labels=(), config=config))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    base.guided_by(weak).save(folder / "guided.safetensors")
+    studio = Studio(ModelLibrary([folder]))
+    picture = embed_picture(Image.new("RGB", (16, 16), "orange"), TINY.image_size)
+    for kind in ({}, {"towards_seed": 9, "towards": 0.3}, {"picture": picture, "strength": 0.7}):
+        recipes = [dataclasses.replace(PLAIN, coat=coat, **kind) for coat in ("", "tabby", "black")]
+        drawn = studio.draw(recipes).pictures
+        for actual, recipe in zip(drawn, recipes, strict=True):
+            assert_same_pixels(actual, alone(studio, recipe))
+        unguided = studio.draw([dataclasses.replace(r, guidance=1.0) for r in recipes]).pictures
+        for one, other in zip(drawn, unguided, strict=True):
+            assert not torch.equal(one, other)
 
 
 def test_repaint_keeps_the_rest_exactly(studio):
