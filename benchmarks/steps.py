@@ -17,18 +17,15 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+import yardstick  # noqa: E402
+
 from diffusion import Denoiser, SampleConfig  # noqa: E402
-from diffusion.checkpoint import atomic_path, find_checkpoint  # noqa: E402
-from diffusion.data import load_images  # noqa: E402
+from diffusion.checkpoint import find_checkpoint  # noqa: E402
 from diffusion.device import choose_device  # noqa: E402
-from diffusion.evaluate import draw_samples, proportional_classes  # noqa: E402
-from diffusion.features import BATCH_SIZE, FEATURES, extract_features  # noqa: E402
+from diffusion.evaluate import draw_samples  # noqa: E402
 from diffusion.metrics import frechet_distance, kernel_distance  # noqa: E402
 
 EVALUATIONS = (1, 2, 4, 6, 8, 12, 18, 36, 100)
@@ -48,45 +45,14 @@ def evaluations(config: SampleConfig) -> int:
     return 2 * config.num_steps - 1 if config.sampler == "heun" else config.num_steps
 
 
-def save_plot(curves: dict[str, list[tuple[int, float]]], path: str) -> None:
-    """KID over evaluations: unbiased, so that the thousand steps can stand beside the others."""
-    from matplotlib.figure import Figure
-
-    axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).add_subplot()
-    for sampler, points in curves.items():
-        axes.plot(*zip(*points, strict=True), marker="o", label=sampler)
-    axes.set(xscale="log", yscale="log", xlabel="network evaluations", ylabel="KID × 1000")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoint", default="cat-heads-64")
-    parser.add_argument("--data", required=True, help="folder or zip of pictures")
-    parser.add_argument("--labels", help="CSV file with the columns file and label")
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--plot", metavar="FILE.png")
+    yardstick.add_options(parser, samples=1000)
     options = parser.parse_args()
-    device = choose_device()
-    denoiser = Denoiser.load(find_checkpoint(options.checkpoint), device=device)
-    info = denoiser.info
-    images = load_images(
-        options.data,
-        image_size=info.model.image_size,
-        labels_csv=options.labels,
-        labels=info.labels,
-        photos=False,
-    )
-    network = FEATURES["effnet-lite0"]().to(device)
-
-    def features_of(pictures: Tensor) -> Tensor:
-        return extract_features(network, pictures.split(BATCH_SIZE), device=device)
-
-    real = features_of(images.get(torch.arange(len(images)))[0])
-    classes = proportional_classes(images.classes, options.samples)
+    denoiser = Denoiser.load(find_checkpoint(options.checkpoint), device=choose_device())
+    measure = yardstick.Yardstick(options, denoiser.info)
+    real, classes = measure.real, measure.classes
     print(
         f"| sampler | guidance | evaluations | samples | FD | 1 in {FEW} | KID×1000 | s/picture |"
     )
@@ -97,7 +63,7 @@ def main() -> None:
         start = time.perf_counter()
         drawn = draw_samples(denoiser, config, wanted)
         took = (time.perf_counter() - start) / len(wanted)
-        generated = features_of(drawn)
+        generated = measure.features(drawn)
         few = generated if len(wanted) < len(classes) else generated[::FEW]
         fd = "–" if few is generated else f"{frechet_distance(real, generated):.1f}"
         kid = kernel_distance(generated, real)
@@ -111,7 +77,9 @@ def main() -> None:
         if config.guidance == SampleConfig.guidance:
             curves.setdefault(config.sampler, []).append((evaluations(config), kid.value))
     if options.plot:
-        save_plot(curves, options.plot)
+        # KID is unbiased, so that the thousand steps can stand beside the others.
+        labels = {"xlabel": "network evaluations", "ylabel": "KID × 1000"}
+        yardstick.save_plot(curves, options.plot, **labels)
 
 
 if __name__ == "__main__":
