@@ -130,6 +130,11 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, values
 
 
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names begin with ``prefix``, without it."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
 def write_checkpoint(path: str | Path, state: Mapping[str, Tensor], info: CheckpointInfo) -> None:
     """Write a network's weights in half precision with ``info`` in the metadata, atomically."""
     half = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}

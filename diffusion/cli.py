@@ -23,6 +23,7 @@ from .animate import Recorder, write_animation
 from .checkpoint import (
     CheckpointInfo,
     atomic_path,
+    below,
     find_checkpoint,
     read_checkpoint,
     shipped_checkpoints,
@@ -367,12 +368,12 @@ def run_inspect(args: argparse.Namespace) -> None:
 
 def _print_checkpoint(path: Path) -> None:
     state, info = read_checkpoint(path)
-    parts = {"guide": 0, "model": 0}
-    for name, tensor in state.items():
-        parts["guide" if name.startswith(GUIDE) else "model"] += tensor.numel()
-    own, guide = parts["model"] / 1e6, parts["guide"] / 1e6
+    every, guide = (
+        sum(tensor.numel() for tensor in tensors.values()) / 1e6
+        for tensors in (state, below(state, GUIDE))
+    )
     model = info.model
-    print(f"{path.name}: {own:.1f} M parameters, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"{path.name}: {every - guide:.1f} M parameters, {path.stat().st_size / 1e6:.1f} MB")
     print(f"  pictures      {model.image_size}x{model.image_size}, {model.parameterization}")
     print(f"  preset        {info.preset or 'none'}")
     print(f"  trained on    {info.data or 'unknown'}, {info.images_seen:,} images seen")

@@ -20,7 +20,7 @@ import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
-from .checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint, write_checkpoint
+from .checkpoint import WEIGHTS_NAME, CheckpointInfo, below, read_checkpoint, write_checkpoint
 from .config import ModelConfig
 from .schedules import (
     cosine_alpha_bar,
@@ -219,7 +219,7 @@ class Denoiser(
         """Take over the weights of a checkpoint, the guide's too. Raises RuntimeError if they are
         of another shape."""
         self.model.load_state_dict({k: v for k, v in state.items() if not k.startswith(GUIDE)})
-        guide = {k.removeprefix(GUIDE): v for k, v in state.items() if k.startswith(GUIDE)}
+        guide = below(state, GUIDE)
         if bool(guide) != bool(self.guide):
             raise RuntimeError("The weights are with a guide, or the config is; not both.")
         if self.guide:

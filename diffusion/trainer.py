@@ -28,6 +28,7 @@ from .checkpoint import (
     WEIGHTS_NAME,
     CheckpointInfo,
     atomic_path,
+    below,
     clear_temporary,
     read_tensors,
     write_tensors,
@@ -451,11 +452,11 @@ class Trainer:
                 "give the same settings, or choose another --out."
             )
         self.progress = Progress(**metadata["progress"])
-        self.unet.load_state_dict(_below(tensors, "model."))
-        self.ema.module.load_state_dict(_below(tensors, "ema."))
+        self.unet.load_state_dict(below(tensors, "model."))
+        self.ema.module.load_state_dict(below(tensors, "ema."))
         for i, optimizer in enumerate(optimizers):
             state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in _below(tensors, f"optimizer.{i}.").items():
+            for key, tensor in below(tensors, f"optimizer.{i}.").items():
                 index, name = key.split(".")
                 state.setdefault(int(index), {})[name] = tensor
             groups = optimizer.state_dict()["param_groups"]
@@ -564,7 +565,3 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
