@@ -31,6 +31,7 @@ from .schedules import (
 from .unet import UNet
 
 GUIDE = "guide."  # what the guide's weights are called in a checkpoint, before their own names
+GUIDED_BELOW = 8.0  # noise std above which guidance takes its time and betters nothing
 
 
 class Coefficients(NamedTuple):
@@ -296,7 +297,8 @@ class Guided(nn.Module):
     is that of the ``guide``, a smaller network trained for less long on the same pictures without
     their labels (Karras et al. 2024, "Guiding a diffusion model with a bad version of itself");
     without one, it is the denoiser's own for the null label, both evaluated as one batch
-    (classifier-free guidance: Ho & Salimans 2022).
+    (classifier-free guidance: Ho & Salimans 2022). Where every ``sigma`` is above GUIDED_BELOW, the
+    denoiser answers alone (Kynkäänniemi et al. 2024: guidance in a limited interval).
     """
 
     def __init__(
@@ -314,10 +316,12 @@ class Guided(nn.Module):
     def forward(
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
     ) -> Tensor:
-        if self.guidance != 1 and self.guide is not None:
+        if self.guidance == 1 or torch.as_tensor(sigma).min() > GUIDED_BELOW:
+            return self.denoiser(x, sigma, class_labels)
+        if self.guide is not None:
             weak = self.guide(x, sigma)
             return torch.lerp(weak, self.denoiser(x, sigma, class_labels), self.guidance)
-        if self.guidance == 1 or class_labels is None:
+        if class_labels is None:
             return self.denoiser(x, sigma, class_labels)
         sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
         if class_labels.is_floating_point():  # weights [N, num_classes + 1]

@@ -10,6 +10,7 @@ import gradio as gr
 from PIL import Image
 
 from diffusion import SAMPLERS, SampleConfig
+from diffusion.checkpoint import CheckpointInfo
 from diffusion.pictures import from_image
 
 from .editor import PictureEditor
@@ -42,6 +43,15 @@ SAMPLER_HINTS = {
     "ddim": "DDIM: deterministic, along the same path as Euler.",
     "ddpm": "DDPM: the original, adds noise at each step; wants hundreds of steps, up to 1,000.",
 }
+
+
+def guidance_label(info: CheckpointInfo) -> str:
+    """What guidance does to the cats of a model."""
+    if info.guide:
+        return "Guidance: clearer cats and coats, less variety (1 is off)"
+    if info.labels:
+        return "Guidance: a clearer coat, at twice the time; nothing for any coat (1 is off)"
+    return "Guidance: this model has nothing to be guided by"
 
 
 class GenerateTab:
@@ -231,12 +241,14 @@ class GenerateTab:
         """The models that are there by now: one can appear while the page is open."""
         return gr.update(choices=self.studio.library.names)
 
-    def choose_model(self, model: str, coat: str) -> tuple[Any, Any]:
-        """The coats that a model knows; one that is its own is what it was chosen for."""
+    def choose_model(self, model: str, coat: str) -> tuple[Any, Any, Any]:
+        """The coats that a model knows, one that is its own being what it was chosen for; and what
+        guidance does there."""
         coats = self._coats(model)
         own = [name for name in coats if name not in self._coats("")]
         coat = own[-1] if own else coat if coat in coats else ANY_COAT
-        return gr.update(choices=coats, value=coat), gr.update(choices=coats, value=[])
+        guidance = gr.update(label=guidance_label(self.studio.library.get(model).info))
+        return gr.update(choices=coats, value=coat), gr.update(choices=coats, value=[]), guidance
 
     # -- what the handlers share --------------------------------------------------------------
 
@@ -320,7 +332,8 @@ class GenerateTab:
             1, recipe.seed,
             gr.update(choices=coats, value=recipe.coat or ANY_COAT),
             gr.update(maximum=max_steps(recipe.sampler), value=recipe.steps),
-            recipe.sampler, recipe.guidance,
+            recipe.sampler,
+            gr.update(value=recipe.guidance, label=guidance_label(model.info)),
             gr.update(choices=self.studio.library.names, value=model.name),
             SAMPLER_HINTS[recipe.sampler],
             gr.update(choices=coats),
@@ -392,7 +405,7 @@ class GenerateTab:
             self.hint = gr.Markdown(SAMPLER_HINTS[SampleConfig.sampler])
             self.guidance = gr.Slider(
                 0, 10, value=SampleConfig.guidance, step=0.1, elem_id="guidance",
-                label="Guidance: clearer cats and coats, less variety (1 is off)",
+                label="Guidance (1 is off)",
             )  # fmt: skip
             self.model = gr.Dropdown([], label="Model", elem_id="model", allow_custom_value=False)
             self.pixels = gr.Checkbox(False, label="Show the pixels", elem_id="pixels")
@@ -504,8 +517,9 @@ class GenerateTab:
         self.sampler.input(self.choose_sampler, self.sampler, [self.steps, self.hint], **at_once)
         self.model.focus(self.list_models, None, self.model, **at_once)
         self.model.input(
-            self.choose_model, [self.model, self.coat], [self.coat, self.morph_coats], **at_once
-        )
+            self.choose_model, [self.model, self.coat],
+            [self.coat, self.morph_coats, self.guidance], **at_once,
+        )  # fmt: skip
         self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **private)
         self.pixels.change(None, self.pixels, None, js="(on) => { catPixels(on) }", **private)
         self.copy.click(None, None, None, js="() => { catLink() }", **private)

@@ -320,6 +320,19 @@ def test_a_guide_is_what_guidance_leads_away_from(labels):
     assert len(denoiser.calls) == 1
 
 
+@pytest.mark.parametrize("guide", [None, Labelled()], ids=["label", "guide"])
+def test_in_much_noise_the_denoiser_answers_alone(guide):
+    denoiser, labels = Labelled(), torch.tensor([0, 1])
+    x = torch.randn(2, 1, 2, 2, dtype=F64)
+    guided = Guided(denoiser, 2.5, null_label=2, guide=guide)
+    for sigma, alone in ((8.1, True), (8.0, False), (torch.tensor([8.1, 80.0]), True),
+                         (torch.tensor([7.9, 80.0]), False)):  # fmt: skip
+        expected = denoiser(x, sigma, labels)
+        denoiser.calls.clear()
+        assert torch.equal(guided(x, sigma, labels), expected) == alone
+        assert len(denoiser.calls[0][0]) == (2 if alone or guide else 4)
+
+
 def test_another_guide_takes_its_place():
     weak = small_denoiser(dataclasses.replace(SMALL, channels=8))
     first = small_denoiser(dataclasses.replace(SMALL, num_classes=2))

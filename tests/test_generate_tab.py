@@ -14,6 +14,7 @@ from gradio.data_classes import FileData
 from PIL import Image
 from studio_fixtures import LABELS, pixels, save_tiny
 
+from diffusion import Denoiser
 from studio.editor import PictureEditor
 from studio.examples import FIRST_SEED, Examples
 from studio.generate_tab import GenerateTab
@@ -102,12 +103,28 @@ def test_a_models_own_coat_is_chosen_with_it(tmp_path):
     save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
     save_tiny(tmp_path / "plain.safetensors", labels=())
     tab = GenerateTab(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    coat, coats = tab.choose_model("mia", "tabby")
+    coat, coats, _ = tab.choose_model("mia", "tabby")
     assert coat["value"] == "Mia"
     assert coat["choices"] == coats["choices"] == ["any", "black", "tabby", "Mia"]
     assert tab.choose_model("a", "Mia")[0]["value"] == "any"
     assert tab.choose_model("a", "tabby")[0]["value"] == "tabby"
     assert tab.choose_model("plain", "tabby")[0]["choices"] == ["any"]
+
+
+def test_guidance_says_what_it_does_for_the_model(tmp_path):
+    save_tiny(tmp_path / "a.safetensors")
+    save_tiny(tmp_path / "plain.safetensors", labels=())
+    guided = Denoiser.load(tmp_path / "a.safetensors").guided_by(
+        Denoiser.load(tmp_path / "plain.safetensors")
+    )
+    guided.save(tmp_path / "guided.safetensors")
+    tab = GenerateTab(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
+    for model, words in (("a", "clearer coat, at twice the time"), ("plain", "nothing to be"),
+                         ("guided", "clearer cats and coats")):  # fmt: skip
+        assert words in tab.choose_model(model, "any")[2]["label"]
+        opened = tab.open_page(request(seed="1", model=model, guidance="2"))
+        assert words in opened[5]["label"]
+        assert opened[5]["value"] == 2
 
 
 def test_lost_files_of_a_long_visit_hurt_nobody(tab):
