@@ -19,7 +19,6 @@ import yardstick  # noqa: E402
 
 from diffusion import Denoiser, SampleConfig  # noqa: E402
 from diffusion.checkpoint import find_checkpoint  # noqa: E402
-from diffusion.device import choose_device  # noqa: E402
 from diffusion.evaluate import draw_samples  # noqa: E402
 from diffusion.metrics import frechet_distance, kernel_distance  # noqa: E402
 
@@ -29,10 +28,7 @@ def main() -> None:
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT")
     yardstick.add_options(parser, samples=500)
     options = parser.parse_args()
-    device = choose_device()
-    denoisers = [
-        Denoiser.load(find_checkpoint(name), device=device) for name in options.checkpoints
-    ]
+    denoisers = [Denoiser.load_for_sampling(find_checkpoint(name)) for name in options.checkpoints]
     denoisers.sort(key=lambda denoiser: denoiser.info.images_seen)
     measure = yardstick.Yardstick(options, denoisers[0].info)
     curves: dict[str, list[tuple[int, float]]] = {"FD": [], "KID × 1000": []}

@@ -97,14 +97,14 @@ def main() -> None:
     parser.add_argument("--pairs", help="write the samples nearest to those pictures here")
     options = parser.parse_args()
 
-    base = Denoiser.load(find_checkpoint(options.base))
+    base = Denoiser.load_for_sampling(find_checkpoint(options.base))
     size, known = base.info.model.image_size, base.info.labels
     heads = load_images(options.data, image_size=size, labels_csv=options.labels, labels=known)
     like = heads.pixels[heads.classes == known.index(options.like)]
     own = load_images(options.pictures, image_size=size, photos=False).pixels
     with tempfile.TemporaryDirectory() as folder:
         minutes = tune(options, Path(folder))
-        tuned = Denoiser.load(Path(folder, WEIGHTS_NAME))
+        tuned = Denoiser.load_for_sampling(Path(folder, WEIGHTS_NAME))
 
     labelled = heads.classes >= 0
     probe = fit_probe(features(heads.pixels[labelled]), heads.classes[labelled])

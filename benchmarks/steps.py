@@ -24,7 +24,6 @@ import yardstick  # noqa: E402
 
 from diffusion import Denoiser, SampleConfig  # noqa: E402
 from diffusion.checkpoint import find_checkpoint  # noqa: E402
-from diffusion.device import choose_device  # noqa: E402
 from diffusion.evaluate import draw_samples  # noqa: E402
 from diffusion.metrics import frechet_distance, kernel_distance  # noqa: E402
 
@@ -50,7 +49,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", default="cat-heads-64")
     yardstick.add_options(parser, samples=1000)
     options = parser.parse_args()
-    denoiser = Denoiser.load(find_checkpoint(options.checkpoint), device=choose_device())
+    denoiser = Denoiser.load_for_sampling(find_checkpoint(options.checkpoint))
     measure = yardstick.Yardstick(options, denoiser.info)
     real, classes = measure.real, measure.classes
     print(

@@ -270,7 +270,7 @@ def run_sample(args: argparse.Namespace) -> None:
     _check_ending(args.animation, ANIMATION_FORMATS)
     seeds = parse_seeds(args.seeds)
     config = _sampling(args)
-    denoiser = Denoiser.load(find_checkpoint(args.checkpoint), device=choose_device())
+    denoiser = Denoiser.load_for_sampling(find_checkpoint(args.checkpoint))
     label = denoiser.info.label_index(args.label)
     drawn, steps = [], []
     with tqdm(total=len(seeds), unit="picture") as bar:
@@ -312,7 +312,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     config, device = _sampling(args), choose_device()
     path = find_checkpoint(args.checkpoint)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a run in progress may replace it
-    denoiser = Denoiser.load(path, device=device)
+    denoiser = Denoiser.load_for_sampling(path)
     info = denoiser.info
     images = load_images(
         args.data,

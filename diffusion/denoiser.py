@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .checkpoint import WEIGHTS_NAME, CheckpointInfo, below, read_checkpoint, write_checkpoint
 from .config import ModelConfig
+from .device import choose_device, sampling_dtype
 from .schedules import (
     cosine_alpha_bar,
     linear_alpha_bar,
@@ -257,6 +258,12 @@ class Denoiser(
         except (RuntimeError, TypeError):
             raise misfit from None
         return denoiser.to(device).eval().requires_grad_(False)
+
+    @classmethod
+    def load_for_sampling(cls, path: str | Path) -> Denoiser:
+        """As ``load``, on the device at hand and in the type that it draws fastest in."""
+        device = choose_device()
+        return cls.load(path, device=device).to(sampling_dtype(device))
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.save(save_directory / WEIGHTS_NAME)

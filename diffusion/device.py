@@ -18,8 +18,13 @@ def native_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and supported is not None and supported()
 
 
+def sampling_dtype(device: torch.device) -> torch.dtype:
+    """What weights are best kept in for drawing: cast once, not at every evaluation."""
+    return torch.bfloat16 if native_bf16(device) else torch.float32
+
+
 def autocast(device: torch.device) -> torch.autocast:
-    """A context in which networks compute in bfloat16, where the hardware does."""
+    """A context in which float32 networks compute in bfloat16, where the hardware does."""
     return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device))
 
 

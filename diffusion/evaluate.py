@@ -19,7 +19,6 @@ from tqdm import tqdm
 from .config import SampleConfig, TrainConfig
 from .data import ImageSet, to_float
 from .denoiser import Denoiser
-from .device import autocast, native_bf16
 from .features import BATCH_SIZE, FeatureNetwork, extract_features
 from .metrics import Nearest, frechet_distance, kernel_distance, nearest, precision_recall
 from .sampling import generate
@@ -89,7 +88,7 @@ def evaluate(
         "pictures": len(images),
         "samples": samples,
         "sampling": config.to_dict(),
-        "dtype": "bf16" if native_bf16(device) else "fp32",
+        "dtype": str(next(denoiser.parameters()).dtype).removeprefix("torch."),
         "device": str(device),
         **distances(real, generated),
         "cat_share": {
@@ -136,17 +135,11 @@ def proportional_classes(classes: Tensor, num: int) -> Tensor:
 
 
 def draw_samples(denoiser: Denoiser, config: SampleConfig, classes: Tensor) -> Tensor:
-    """One picture for each of ``classes`` [N] (-1: unlabelled), seeds 0 to N-1: uint8 [N, 3, S, S].
-
-    In bfloat16 where the hardware multiplies in it, as the page draws.
-    """
+    """One picture for each of ``classes`` [N] (-1: unlabelled), from seed 0: uint8 [N, 3, S, S]."""
     device = next(denoiser.parameters()).device
     labels = torch.where(classes < 0, denoiser.info.model.num_classes, classes)
     pictures = []
-    with (
-        autocast(device),
-        tqdm(total=len(classes), unit="picture", desc="drawing") as bar,
-    ):
+    with tqdm(total=len(classes), unit="picture", desc="drawing") as bar:
         for seeds in torch.arange(len(classes)).split(256 if device.type == "cuda" else 16):
             batch = generate(denoiser, seeds.tolist(), config, class_labels=labels[seeds].tolist())
             pictures.append(batch)

@@ -184,7 +184,7 @@ def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConf
     state, known = read_checkpoint(base)
     grown, info = add_label(state, known, config.label)
     training, heldout = hold_out(load_pictures(data, info))
-    denoiser = Denoiser.load(base, device=choose_device())
+    denoiser = Denoiser.load_for_sampling(base)
     if not (out / SAMPLES_NAME / BASE_GRID).exists():
         pictures = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
         save_grid(pictures, out / SAMPLES_NAME / BASE_GRID, columns=SAMPLE_COLUMNS)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffusion.animate import noisy_picture
 from diffusion.data import to_uint8
-from diffusion.device import autocast, is_out_of_memory
+from diffusion.device import is_out_of_memory
 from diffusion.samplers import Step
 from diffusion.sampling import Start, draw
 
@@ -272,9 +272,7 @@ class Studio:
     ) -> Tensor:
         """What ZeroGPU gives a GPU to: its arguments and result can cross a process border."""
         denoiser = self.library.recall(model_name, model_hash).denoiser
-        device = next(denoiser.parameters()).device
-        with autocast(device):
-            return draw(denoiser, start, recipe.config, callback=callback)
+        return draw(denoiser, start, recipe.config, callback=callback)
 
     def _fail(self, turn: list[tuple[Job, int]], error: Exception) -> None:
         """Report an error to the jobs of a turn; when memory ran out, try smaller turns first."""

@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 
 from diffusion import Denoiser
 from diffusion.checkpoint import CheckpointInfo, checkpoints_in
-from diffusion.device import choose_device
 
 MAX_LOADED = 3  # models kept in memory
 HASH_LENGTH = 12  # hexadecimal digits of the SHA-256 that name a model's weights
@@ -121,8 +120,7 @@ class ModelLibrary:
 
 
 def _load(name: str, path: Path) -> LoadedModel:
-    denoiser = Denoiser.load(path, device=choose_device())
-    return LoadedModel(name, file_hash(path), denoiser)
+    return LoadedModel(name, file_hash(path), Denoiser.load_for_sampling(path))
 
 
 def file_hash(path: Path) -> str:

@@ -71,10 +71,10 @@ def test_sample_writes_pictures_a_grid_and_animations(model, tmp_path, capsys):
     arguments += ["--label", "tabby", "--guidance", "2.5"]
     assert main([*arguments, "--out", str(out), "--grid", paths[0], "--animation", paths[1]]) == 0
     assert sorted(p.name for p in out.iterdir()) == [f"{seed:06d}.png" for seed in range(5)]
-    denoiser, config = Denoiser.load(model), SampleConfig(num_steps=3, guidance=2.5)
+    denoiser, config = Denoiser.load_for_sampling(model), SampleConfig(num_steps=3, guidance=2.5)
     tabby = generate(denoiser, [3], config, class_labels=[denoiser.info.label_index("tabby")])
     drawn = np.asarray(Image.open(out / "000003.png")).astype(int)
-    assert abs(drawn - tabby[0].permute(1, 2, 0).numpy()).max() <= 1  # another batch size
+    assert abs(drawn - tabby[0].permute(1, 2, 0).numpy()).max() <= 3  # another batch size
     with Image.open(paths[1]) as film:
         assert film.n_frames >= 3
     assert Image.open(paths[0]).size[0] > 32

@@ -9,6 +9,7 @@ from helpers import SMALL, Nonlinear, randomize_, small_denoiser
 from torch import nn
 from torch.testing import assert_close
 
+from diffusion import device
 from diffusion.config import PRESETS, ModelConfig
 from diffusion.denoiser import (
     EDM,
@@ -318,6 +319,17 @@ def test_a_guide_is_what_guidance_leads_away_from(labels):
     guide.forward = None  # at 1 it is not asked
     assert torch.equal(Guided(denoiser, 1, null_label=2, guide=guide)(x, 1.5, labels), strong)
     assert len(denoiser.calls) == 1
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_what_samples_is_kept_in_the_type_that_it_draws_in(tmp_path, monkeypatch, bf16):
+    monkeypatch.setattr(device, "native_bf16", lambda device: bf16)
+    denoiser = small_denoiser(guide=dataclasses.replace(SMALL, channels=8))
+    denoiser.save(tmp_path / "small.safetensors")
+    loaded = Denoiser.load_for_sampling(tmp_path / "small.safetensors")
+    wanted = torch.bfloat16 if bf16 else torch.float32
+    assert {weight.dtype for weight in loaded.parameters()} == {wanted}
+    assert loaded(torch.randn(1, 3, 8, 8), 0.5).dtype == torch.float32
 
 
 @pytest.mark.parametrize("guide", [None, Labelled()], ids=["label", "guide"])

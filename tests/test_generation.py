@@ -14,7 +14,6 @@ from studio_fixtures import TINY, Gate, save_tiny, wait_until
 
 import studio.generation as generation
 from diffusion import SAMPLERS, Denoiser, device
-from diffusion.device import autocast
 from diffusion.sampling import draw
 from studio.generation import Busy, Studio
 from studio.library import ModelLibrary
@@ -26,8 +25,7 @@ PLAIN = Recipe(steps=3)
 def alone(studio: Studio, recipe: Recipe) -> torch.Tensor:
     """The picture of a recipe by itself, without the worker."""
     denoiser = studio.library.get().denoiser
-    with autocast(torch.device("cpu")):
-        return draw(denoiser, build_start(denoiser, [recipe]), recipe.config)[0]
+    return draw(denoiser, build_start(denoiser, [recipe]), recipe.config)[0]
 
 
 def assert_same_pixels(actual: torch.Tensor, expected: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from diffusion import SAMPLERS, SampleConfig, generate
 from diffusion.data import to_uint8
-from diffusion.denoiser import Guided
+from diffusion.denoiser import GUIDED_BELOW, Guided
 from diffusion.sampling import (
     MAX_SEED,
     Start,
@@ -114,8 +114,8 @@ def test_guidance_is_applied_with_the_null_class_of_the_model(labelled):
 @pytest.mark.parametrize("from_picture", [False, True])
 def test_guidance_leads_away_from_the_guide_that_a_model_has(label, from_picture):
     guided = small_denoiser(LABELLED, guide=dataclasses.replace(SMALL, channels=8))
-    config = SampleConfig(sampler="euler", num_steps=3, guidance=2.5)
-    sigmas = karras_sigmas(3)
+    config = SampleConfig(sampler="euler", num_steps=3, guidance=2.5, sigma_max=GUIDED_BELOW)
+    sigmas = karras_sigmas(3, sigma_max=GUIDED_BELOW)
     x = sigmas[0].float() * torch.randn((3, 8, 8), generator=torch.Generator().manual_seed(8))[None]
     start = from_seeds(guided, [8], None if label is None else [label])
     if from_picture:
@@ -137,7 +137,8 @@ def test_guidance_leads_away_from_the_guide_that_a_model_has(label, from_picture
 def test_guidance_from_the_null_label_to_itself_costs_nothing(labels, pictures):
     denoiser, seen = small_denoiser(LABELLED), []
     denoiser.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    generate(denoiser, range(4), SampleConfig(num_steps=3, guidance=2.5), class_labels=labels)
+    config = SampleConfig(num_steps=3, guidance=2.5, sigma_max=GUIDED_BELOW)
+    generate(denoiser, range(4), config, class_labels=labels)
     assert sum(seen) == pictures
 
 

@@ -2,13 +2,21 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import SMALL, randomize_
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion.config import PRESETS
 from diffusion.denoiser import build_unet
-from diffusion.unet import NoiseEmbedding, ResidualBlock, SelfAttention, UNet
+from diffusion.unet import (
+    GroupNorm,
+    NoiseEmbedding,
+    ResidualBlock,
+    SelfAttention,
+    UNet,
+    attention,
+)
 
 SHAPE = {
     "image_size": 8,
@@ -171,6 +179,35 @@ def test_attention_sits_where_the_resolution_asks_for_it():
     has = [isinstance(level.attention, SelfAttention) for level in (*net.down, *net.up)]
     assert has == [False, True, False, False, True, False, False]
     assert not isinstance(net.middle[0].attention, SelfAttention)
+
+
+@pytest.mark.parametrize("size", [2, 16, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_group_norm_is_pytorchs_at_every_size(size, dtype):
+    norm = randomize_(GroupNorm(24)).to(dtype)
+    x = (3 + 2 * torch.randn(2, 24, size, size)).to(dtype)
+    x = x.contiguous(memory_format=torch.channels_last)
+    double = norm.weight.double(), norm.bias.double()
+    expected = F.group_norm(x.double(), norm.num_groups, *double, norm.eps)
+    normed = norm(x)
+    assert normed.dtype == dtype
+    tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    assert_close(normed.double(), expected, atol=tolerance, rtol=tolerance)
+
+
+def test_attention_is_pytorchs():
+    q, k, v = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64)
+    assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
+
+
+def test_weights_in_bfloat16_leave_the_noise_level_as_it_is():
+    """Rounded frequencies would tell another noise level: up to 0.4 % of 100 radians."""
+    exact, net = network(), network().bfloat16()
+    x, c_noise = torch.randn(4, 3, 8, 8), torch.tensor([-1.5, -0.3, 0.4, 1.1])
+    output = net(x, c_noise)
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(net.noise_embedding(c_noise), exact.noise_embedding(c_noise))
+    assert (output - exact(x, c_noise)).std() < 0.02 * exact(x, c_noise).std()
 
 
 def test_noise_embedding_tells_noise_levels_apart():
