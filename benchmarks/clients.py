@@ -82,7 +82,9 @@ def free_port() -> int:
 def start_server(port: int, model: str, data_dir: str) -> subprocess.Popen:
     command = [sys.executable, "app.py", "--port", str(port), "--data-dir", data_dir]
     command += ["--checkpoint", model] if model else []
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "CAT_MAX_QUEUE": "64"})
+    return subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "CAT_MAX_QUEUE": "64"}, stdout=subprocess.DEVNULL
+    )
 
 
 def first_cat(http: httpx.Client, server: subprocess.Popen, model: str) -> None:

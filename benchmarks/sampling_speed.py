@@ -29,9 +29,12 @@ import peers  # noqa: E402
 from denoising_diffusion_pytorch import GaussianDiffusion  # noqa: E402
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # noqa: E402
 
-from diffusion import Denoiser, SampleConfig, generate  # noqa: E402
+from diffusion import SampleConfig, generate  # noqa: E402
 from diffusion.data import to_uint8  # noqa: E402
+from diffusion.denoiser import GUIDED_BELOW  # noqa: E402
+from diffusion.sampling import sampling_sigmas  # noqa: E402
 
+GUIDE = "cat-64-guide"
 BASELINE = "diffusers, DDIM"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -54,18 +57,18 @@ def diffusers_loop(unet: nn.Module, scheduler: object, steps: int, num: int) -> 
 
 def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int], object]]]:
     """Name to GMAC and a function that draws so many pictures."""
-    denoiser = peers.ours(preset)
-    guided = denoiser.guided_by(peers.ours("cat-64-guide"))
-    work = peers.gmac(denoiser)
+    work, of_guide = (peers.gmac(peers.ours(name)) for name in (preset, GUIDE))
 
-    def ours(sampler: str, dtype: str, denoiser: Denoiser = denoiser) -> Callable[[int], object]:
+    def ours(sampler: str, dtype: str, *, guided: bool = False) -> Callable[[int], object]:
+        denoiser = peers.ours(preset)
+        if guided:
+            denoiser = denoiser.guided_by(peers.ours(GUIDE))
+        denoiser = denoiser.to(DTYPES[dtype])
         config = SampleConfig(sampler=sampler, num_steps=steps)
+        return lambda num: generate(denoiser, range(num), config)
 
-        def draw(num: int) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bf16"):
-                return generate(denoiser, range(num), config)
-
-        return draw
+    sigmas = sampling_sigmas(SampleConfig(num_steps=steps))[:-1]
+    guided_steps = (sigmas <= GUIDED_BELOW).double().mean().item()
 
     unet = peers.equal_work(peers.diffusers_unet, work)
     other = peers.equal_work(peers.ddpm_pytorch_unet, work)
@@ -76,8 +79,8 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
     ddim, dpm = DDIMScheduler(), DPMSolverMultistepScheduler()
     return {
         "ours, dpmpp_2m, bf16, guided": (
-            work + peers.gmac(guided.guide),
-            ours("dpmpp_2m", "bf16", guided),
+            work + guided_steps * of_guide,
+            ours("dpmpp_2m", "bf16", guided=True),
         ),
         "ours, dpmpp_2m, bf16": (work, ours("dpmpp_2m", "bf16")),
         "ours, dpmpp_2m, fp32": (work, ours("dpmpp_2m", "fp32")),
@@ -127,24 +130,20 @@ def convolution_peak(dtype: torch.dtype, repeats: int) -> float:
 
 
 @torch.no_grad()
-def evaluation_seconds(
-    denoiser: Denoiser, num: int, size: int, dtype: torch.dtype, repeats: int
-) -> float:
+def evaluation_seconds(preset: str, num: int, size: int, dtype: torch.dtype, repeats: int) -> float:
     """The best of some evaluations of ``num`` pictures."""
-    x = torch.randn(num, 3, size, size)
-    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-        return min(seconds(lambda: denoiser(x, torch.ones(num))) for _ in range(repeats + 1))
+    denoiser, x = peers.ours(preset).to(dtype), torch.randn(num, 3, size, size)
+    return min(seconds(lambda: denoiser(x, torch.ones(num))) for _ in range(repeats + 1))
 
 
 def share_of_peak(preset: str, repeats: int) -> None:
-    denoiser = peers.ours(preset)
-    work = 2 * peers.gmac(denoiser)
+    work = 2 * peers.gmac(peers.ours(preset))
     print("\n| one evaluation | batch | GFLOP/s | convolution peak | share |")
     print("|---|---:|---:|---:|---:|")
     for name, dtype in DTYPES.items():
         peak = convolution_peak(dtype, repeats)
         for num in (1, 16):
-            reached = num * work / evaluation_seconds(denoiser, num, peers.SIZE, dtype, repeats)
+            reached = num * work / evaluation_seconds(preset, num, peers.SIZE, dtype, repeats)
             print(f"| {name} | {num} | {reached:.0f} | {peak:.0f} | {reached / peak:.0%} |")
 
 
@@ -154,7 +153,7 @@ def growth(preset: str, repeats: int) -> None:
     print("|---:|---:|---:|---:|---:|")
     batches = [(num, peers.SIZE) for num in (1, 2, 4, 8, 16, 32, 64)]
     for num, size in [*batches, (4, 32), (4, 64), (4, 96), (4, 128)]:
-        took = [evaluation_seconds(denoiser, num, size, d, repeats) for d in DTYPES.values()]
+        took = [evaluation_seconds(preset, num, size, d, repeats) for d in DTYPES.values()]
         fp32, bf16 = (1000 * t / num for t in took)
         print(f"| {num} | {size} | {peers.gmac(denoiser, size):.2f} | {fp32:.1f} | {bf16:.1f} |")
 

@@ -2,7 +2,7 @@
 
 from diffusion import Denoiser, SampleConfig, generate
 
-denoiser = Denoiser.load("checkpoints/cat-heads-64.safetensors")
+denoiser = Denoiser.load_for_sampling("checkpoints/cat-heads-64.safetensors")
 pictures = generate(denoiser, seeds=[42], config=SampleConfig(num_steps=12))  # uint8 [1, 3, 64, 64]
 """
 
@@ -12,7 +12,7 @@ from .samplers import SAMPLERS, SeededNoise, Step
 from .sampling import generate
 from .schedules import karras_sigmas
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 __all__ = [
     "PRESETS",
