@@ -22,7 +22,7 @@ def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
         x = x.T
     for _ in range(steps):
         gram = x @ x.T
-        x = a * x + torch.addmm(gram, gram, gram, beta=b, alpha=c) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.T if transposed else x
 
 
