@@ -46,11 +46,16 @@ def save_plot(
 ) -> None:
     """Points of each curve by its name, on logarithmic axes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     axes = (figure := Figure(figsize=(7, 4.5), layout="constrained")).add_subplot()
     for name, points in curves.items():
         axes.plot(*zip(*points, strict=True), marker="o", label=name)
     axes.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 4, 6)))
+        axis.set_major_formatter("{x:,.0f}")
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     axes.legend()
     with atomic_path(path) as temporary:
