@@ -24,7 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 import yardstick  # noqa: E402
 
-from diffusion import Denoiser, SampleConfig  # noqa: E402
+from diffusion import PRESETS, Denoiser, SampleConfig  # noqa: E402
+from diffusion.checkpoint import CheckpointInfo  # noqa: E402
 from diffusion.evaluate import draw_samples  # noqa: E402
 from diffusion.metrics import frechet_distance, kernel_distance  # noqa: E402
 
@@ -47,8 +48,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--minutes", type=float, required=True, help="of training, for each")
     parser.add_argument("--out", default="runs/recipes", help="folder of the runs")
-    yardstick.add_options(parser, samples=1000)
+    parser.add_argument("--data", required=True, help="folder or zip of pictures")
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.set_defaults(labels=None)
     options = parser.parse_args()
+    measure = yardstick.Yardstick(options, CheckpointInfo(PRESETS[OURS].model))
     out, data = Path(options.out).absolute(), str(Path(options.data).absolute())
     minutes = ["--minutes", str(options.minutes)]
     original = train(ORIGINAL, data, out / "original", *minutes)
@@ -57,7 +61,6 @@ def main() -> None:
     as_many = train(OURS, data, out / "ours-equal-images", "--images", images)
     adamw = train(OURS, data, out / "ours-adamw", *minutes, "--optimizer", "adamw")
 
-    measure = yardstick.Yardstick(options, Denoiser.load(original).info)
     print("| recipe | images | minutes | held-out loss | steps | FD | KID×1000 |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for name, model, steps in (

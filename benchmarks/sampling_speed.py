@@ -33,6 +33,7 @@ from diffusion import SampleConfig, generate  # noqa: E402
 from diffusion.data import to_uint8  # noqa: E402
 from diffusion.denoiser import GUIDED_BELOW  # noqa: E402
 from diffusion.sampling import sampling_sigmas  # noqa: E402
+from diffusion.unet import cast_weights_  # noqa: E402
 
 GUIDE = "cat-64-guide"
 BASELINE = "diffusers, DDIM"
@@ -63,7 +64,7 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
         denoiser = peers.ours(preset)
         if guided:
             denoiser = denoiser.guided_by(peers.ours(GUIDE))
-        denoiser = denoiser.to(DTYPES[dtype])
+        cast_weights_(denoiser, DTYPES[dtype])
         config = SampleConfig(sampler=sampler, num_steps=steps)
         return lambda num: generate(denoiser, range(num), config)
 
@@ -132,7 +133,8 @@ def convolution_peak(dtype: torch.dtype, repeats: int) -> float:
 @torch.no_grad()
 def evaluation_seconds(preset: str, num: int, size: int, dtype: torch.dtype, repeats: int) -> float:
     """The best of some evaluations of ``num`` pictures."""
-    denoiser, x = peers.ours(preset).to(dtype), torch.randn(num, 3, size, size)
+    denoiser, x = peers.ours(preset), torch.randn(num, 3, size, size)
+    cast_weights_(denoiser, dtype)
     return min(seconds(lambda: denoiser(x, torch.ones(num))) for _ in range(repeats + 1))
 
 

@@ -1,5 +1,5 @@
 """What do more steps buy, and what does guidance? Quality and time of every sampler at many numbers
-of evaluations (of the model itself; its guide makes as many), and of the default at more or less
+of evaluations (of the model itself; its guide makes fewer), and of the default at more or less
 guidance.
 
     python benchmarks/steps.py --checkpoint cat-heads-64 --data cat-heads-128.zip \

@@ -29,7 +29,7 @@ from .schedules import (
     lognormal_sigma,
     sigmas_from_alpha_bar,
 )
-from .unet import UNet
+from .unet import UNet, cast_weights_
 
 GUIDE = "guide."  # what the guide's weights are called in a checkpoint, before their own names
 GUIDED_BELOW = 8.0  # noise std above which guidance takes its time and betters nothing
@@ -261,9 +261,12 @@ class Denoiser(
 
     @classmethod
     def load_for_sampling(cls, path: str | Path) -> Denoiser:
-        """As ``load``, on the device at hand and in the type that it draws fastest in."""
+        """As ``load``, on the device at hand and with weights of the type that it draws fastest in:
+        not to be trained or saved, which takes the exact ones."""
         device = choose_device()
-        return cls.load(path, device=device).to(sampling_dtype(device))
+        denoiser = cls.load(path, device=device)
+        cast_weights_(denoiser, sampling_dtype(device))
+        return denoiser
 
     def _save_pretrained(self, save_directory: Path) -> None:
         self.save(save_directory / WEIGHTS_NAME)

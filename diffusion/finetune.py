@@ -250,7 +250,7 @@ def estimate(base: str | Path) -> dict[str, float]:
         optimizer.zero_grad()
         seconds.append(time.monotonic() - started)
     speed = batch / statistics.median(seconds)
-    replays = REPLAYS_PER_LABEL * (model.num_classes + 1)
+    replays = REPLAYS_PER_LABEL * (model.num_classes + 1)  # drawn no slower than samples are
     aside = drawing * (
         replays / SAMPLES + 1.5 * FINETUNE_CHECKPOINTS
     )  # a checkpoint draws and measures

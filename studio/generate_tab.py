@@ -50,7 +50,7 @@ def guidance_label(info: CheckpointInfo) -> str:
     if info.guide:
         return "Guidance: clearer cats and coats, less variety (1 is off)"
     if info.labels:
-        return "Guidance: a clearer coat, at twice the time; nothing for any coat (1 is off)"
+        return "Guidance: a clearer coat, but slower; nothing for any coat (1 is off)"
     return "Guidance: this model has nothing to be guided by"
 
 

@@ -3,8 +3,7 @@
 A ``Job`` is what one visitor asked for. Its recipes are drawn in turns of at most ``MAX_BATCH``;
 a turn is filled up with waiting recipes of other jobs that have the same settings, since a batch of
 16 costs far less than 16 times one. Since each picture has its own generators, it does not depend
-on the company it was drawn in, but for the last bit of a float: a few values in 100,000 may be
-one level of 255 apart.
+on the company it was drawn in, but for the rounding of another batch size.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from PIL import Image
 from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
-from diffusion import Denoiser, SampleConfig, cli, generate
+from diffusion import Denoiser, SampleConfig, cli, device, generate
 from diffusion.cli import main, parse_seeds
 from diffusion.config import PRESETS
 from diffusion.features import FEATURES
@@ -155,6 +155,7 @@ class Means(torch.nn.Module):
 
 def test_evaluate_prints_and_writes_its_figures(model, pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(FEATURES, "effnet-lite0", Means)
+    monkeypatch.setattr(device, "native_bf16", lambda device: True)
     labels = write_labels(tmp_path / "l.csv", {f"cat-{i}.png": "tabby" for i in range(6)})
     out, plot = tmp_path / "new" / "report.json", tmp_path / "pairs.png"
     arguments = ["--data", pictures, "--labels", str(labels), "--samples", "50", "--steps", "2"]
@@ -165,6 +166,7 @@ def test_evaluate_prints_and_writes_its_figures(model, pictures, tmp_path, capsy
     assert report["sha256"] == hashlib.sha256(Path(model).read_bytes()).hexdigest()
     assert (report["images_seen"], report["data"]) == (0, "pictures")
     assert report["sampling"]["guidance"] == 2
+    assert report["dtype"] == "bfloat16"  # as the page draws
     assert report["per_label"]["tabby"]["samples"] == 30
     assert report["per_label"]["black"]["samples"] == 0
     told = capsys.readouterr().out

@@ -119,7 +119,7 @@ def test_guidance_says_what_it_does_for_the_model(tmp_path):
     )
     guided.save(tmp_path / "guided.safetensors")
     tab = GenerateTab(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    for model, words in (("a", "clearer coat, at twice the time"), ("plain", "nothing to be"),
+    for model, words in (("a", "clearer coat, but slower"), ("plain", "nothing to be"),
                          ("guided", "clearer cats and coats")):  # fmt: skip
         assert words in tab.choose_model(model, "any")[2]["label"]
         opened = tab.open_page(request(seed="1", model=model, guidance="2"))

@@ -16,6 +16,7 @@ from diffusion.unet import (
     SelfAttention,
     UNet,
     attention,
+    cast_weights_,
 )
 
 SHAPE = {
@@ -184,7 +185,7 @@ def test_attention_sits_where_the_resolution_asks_for_it():
 @pytest.mark.parametrize("size", [2, 16, 32])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_group_norm_is_pytorchs_at_every_size(size, dtype):
-    norm = randomize_(GroupNorm(24)).to(dtype)
+    norm = randomize_(GroupNorm(24))
     x = (3 + 2 * torch.randn(2, 24, size, size)).to(dtype)
     x = x.contiguous(memory_format=torch.channels_last)
     double = norm.weight.double(), norm.bias.double()
@@ -195,14 +196,20 @@ def test_group_norm_is_pytorchs_at_every_size(size, dtype):
     assert_close(normed.double(), expected, atol=tolerance, rtol=tolerance)
 
 
-def test_attention_is_pytorchs():
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_attention_is_pytorchs(dtype):
     q, k, v = torch.randn(3, 2, 4, 9, 8, dtype=torch.float64)
-    assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v))
+    expected = F.scaled_dot_product_attention(q, k, v)
+    attended = attention(q.to(dtype), k.to(dtype), v.to(dtype))
+    assert attended.dtype == dtype
+    tolerance = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 2e-2}[dtype]
+    assert_close(attended.double(), expected, atol=tolerance, rtol=tolerance)
 
 
 def test_weights_in_bfloat16_leave_the_noise_level_as_it_is():
     """Rounded frequencies would tell another noise level: up to 0.4 % of 100 radians."""
-    exact, net = network(), network().bfloat16()
+    exact, net = network(), network()
+    cast_weights_(net, torch.bfloat16)
     x, c_noise = torch.randn(4, 3, 8, 8), torch.tensor([-1.5, -0.3, 0.4, 1.1])
     output = net(x, c_noise)
     assert output.dtype == torch.bfloat16
