@@ -32,6 +32,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # noqa: E402
 from diffusion import SampleConfig, generate  # noqa: E402
 from diffusion.data import to_uint8  # noqa: E402
 from diffusion.denoiser import GUIDED_BELOW  # noqa: E402
+from diffusion.device import keep_freed_memory  # noqa: E402
 from diffusion.sampling import sampling_sigmas  # noqa: E402
 from diffusion.unet import cast_weights_  # noqa: E402
 
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     options = parser.parse_args()
+    keep_freed_memory()  # as the programs do
     compare(options.preset, options.steps, options.rounds)
     share_of_peak(options.preset, options.rounds)
     growth(options.preset, options.rounds)

@@ -33,6 +33,7 @@ import peers  # noqa: E402
 from diffusion.checkpoint import CheckpointInfo  # noqa: E402
 from diffusion.config import PRESETS, TrainConfig  # noqa: E402
 from diffusion.data import Folder, ImageSet, to_float  # noqa: E402
+from diffusion.device import keep_freed_memory  # noqa: E402
 
 BASELINE = "diffusers"
 IMAGES = 512
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", help=argparse.SUPPRESS)  # what one process measures
     options = parser.parse_args()
+    keep_freed_memory()  # as the programs do
     if options.only:
         print(json.dumps(measure(options.only, options.preset, options.batch, options.steps)))
         return

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from contextlib import suppress
+
 import torch
+
+# mallopt(3): the parameters, and values that keep a program's memory in its own hands
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEEP_ALL, LARGEST_MMAP_THRESHOLD = 2**31 - 1, 32 * 2**20
 
 
 def choose_device() -> torch.device:
@@ -26,6 +34,20 @@ def sampling_dtype(device: torch.device) -> torch.dtype:
 def autocast(device: torch.device) -> torch.autocast:
     """A context in which float32 networks compute in bfloat16, where the hardware does."""
     return torch.autocast(device.type, torch.bfloat16, enabled=native_bf16(device))
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the memory of freed tensors for the next ones; nothing where there is none.
+
+    By default it hands large ones back, and the kernel clears every page that is taken again: a
+    seventh of the time of drawing 16 pictures at once. For programs to call as they begin.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, KEEP_ALL)
+        mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

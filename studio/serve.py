@@ -14,6 +14,7 @@ import torch
 from starlette.middleware import Middleware
 
 from diffusion.checkpoint import SHIPPED, find_checkpoint
+from diffusion.device import keep_freed_memory
 
 from . import admin_page, page, space
 from .admin import Admin, build_admin
@@ -71,6 +72,7 @@ def build_page(
 
 def serve(settings: Settings) -> None:
     """Build the page and serve it until Ctrl-C; a mistake in the settings is one sentence."""
+    keep_freed_memory()
     threads = space.num_threads()
     if threads:
         torch.set_num_threads(threads)

@@ -26,7 +26,7 @@ ALLOWED = {
     "data": {"images"},
     "checkpoint": {"config"},
     "pictures": {"checkpoint"},
-    "denoiser": {"checkpoint", "config", "schedules", "unet"},
+    "denoiser": {"checkpoint", "config", "device", "schedules", "unet"},
 }
 
 
