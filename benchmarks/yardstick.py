@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusion.checkpoint import CheckpointInfo, atomic_path
 from diffusion.data import load_images
-from diffusion.device import choose_device
+from diffusion.device import choose_device, keep_freed_memory
 from diffusion.evaluate import proportional_classes
 from diffusion.features import BATCH_SIZE, FEATURES, extract_features
 
@@ -25,6 +25,7 @@ class Yardstick:
     """Features [N, D] of the real pictures that the options name, at the size of a model."""
 
     def __init__(self, options: argparse.Namespace, info: CheckpointInfo) -> None:
+        keep_freed_memory()  # as the programs do
         images = load_images(
             options.data,
             image_size=info.model.image_size,
