@@ -117,10 +117,11 @@ def page(tiny_folder, tmp_path_factory, upload_folder) -> Page:
 
 
 class Gate:
-    """Holds a studio's worker at its next sampler step, until opened; counts batches and steps."""
+    """Holds a studio's worker at its next sampler step, until opened or for so many ``seconds``;
+    counts batches and steps."""
 
-    def __init__(self, studio: Studio, *, open: bool = True) -> None:
-        self.event = threading.Event()
+    def __init__(self, studio: Studio, *, open: bool = True, seconds: float = 10) -> None:
+        self.event, self.seconds = threading.Event(), seconds
         if open:
             self.event.set()
         self.batches: list[int] = []  # pictures in each batch
@@ -133,7 +134,7 @@ class Gate:
 
         def gated(step):
             self.steps += 1
-            self.event.wait(10)
+            self.event.wait(self.seconds)
             return callback(step)
 
         return self.run(name, digest, start, recipe, gated)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from studio_fixtures import LABELS, TINY, save_tiny
+from studio_fixtures import LABELS, TINY, Gate, save_tiny
 
 from diffusion.images import fit_square
 from studio.examples import FIRST_SEED
@@ -131,22 +131,23 @@ def test_the_same_seed_gives_the_same_pixels_on_every_visit(visit):
     np.testing.assert_array_equal(pixels(first), pixels(second))
 
 
-def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit):
-    page = visit()
+def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit, page):
+    studio, page = page.studio, visit()
     page.get_by_text("Advanced").click()
     choose(page, "sampler", "ddpm")
     sync_api.expect(page.locator("#steps input[type=number]")).to_have_value("1000")
-    page.locator("#seed input").fill("5")
-    page.locator("#seed input").press("Enter")
-    wait_for_status(page, r"Step \d+ of 1000")
-    early = pixels(page)
-    page.wait_for_function(
-        "(before) => document.querySelector('.stage img.cat').src !== before",
-        arg=page.locator(".stage img.cat").first.get_attribute("src"),
-    )
-    assert (early != pixels(page)).any()
-    page.get_by_role("button", name="Stop", exact=True).click()
-    wait_for_status(page, "stopped after")
+    with Gate(studio, open=False, seconds=0.1):  # else it is done before a busy browser looks
+        page.locator("#seed input").fill("5")
+        page.locator("#seed input").press("Enter")
+        wait_for_status(page, r"Step \d+ of 1000")
+        early = pixels(page)
+        page.wait_for_function(
+            "(before) => document.querySelector('.stage img.cat').src !== before",
+            arg=page.locator(".stage img.cat").first.get_attribute("src"),
+        )
+        assert (early != pixels(page)).any()
+        page.get_by_role("button", name="Stop", exact=True).click()
+        wait_for_status(page, "stopped after")
     assert pixels(page).std() > 0
     choose(page, "sampler", "dpmpp_2m")
     sync_api.expect(page.locator("#steps input[type=number]")).to_have_value("12")
