@@ -20,7 +20,6 @@ import yardstick  # noqa: E402
 from diffusion import Denoiser, SampleConfig  # noqa: E402
 from diffusion.checkpoint import find_checkpoint  # noqa: E402
 from diffusion.evaluate import draw_samples  # noqa: E402
-from diffusion.metrics import frechet_distance, kernel_distance  # noqa: E402
 
 
 def main() -> None:
@@ -30,21 +29,23 @@ def main() -> None:
     options = parser.parse_args()
     denoisers = [Denoiser.load_for_sampling(find_checkpoint(name)) for name in options.checkpoints]
     denoisers.sort(key=lambda denoiser: denoiser.info.images_seen)
-    measure = yardstick.Yardstick(options, denoisers[0].info)
+    measure = yardstick.Yardstick(
+        options.data, denoisers[0].info, samples=options.samples, labels_csv=options.labels
+    )
     curves: dict[str, list[tuple[int, float]]] = {"FD": [], "KID × 1000": []}
     print(f"| images seen | FD of {options.samples:,} | KID×1000 |")
     print("|---:|---:|---:|")
     for denoiser in denoisers:
         drawn = draw_samples(denoiser, SampleConfig(guidance=1.0), measure.classes)
-        generated, seen = measure.features(drawn), denoiser.info.images_seen
-        fd = frechet_distance(measure.real, generated)
-        kid = kernel_distance(generated, measure.real)
-        curves["FD"].append((seen, float(fd)))
-        curves["KID × 1000"].append((seen, float(kid.value)))
-        print(f"| {seen:,} | {fd:.1f} | {kid.value:.1f} ± {kid.spread:.1f} |", flush=True)
+        fd, kid = measure.distances(measure.features(drawn))
+        seen = denoiser.info.images_seen
+        curves["FD"].append((seen, fd))
+        curves["KID × 1000"].append((seen, kid.value))
+        print(f"| {seen:,} | {fd:.1f} | {yardstick.with_spread(kid)} |", flush=True)
     if options.plot:
-        labels = {"xlabel": "images seen", "ylabel": "distance to real pictures"}
-        yardstick.save_plot(curves, options.plot, **labels)
+        yardstick.save_plot(
+            curves, options.plot, xlabel="images seen", ylabel="distance to real pictures"
+        )
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ import yardstick  # noqa: E402
 from diffusion import PRESETS, Denoiser, SampleConfig  # noqa: E402
 from diffusion.checkpoint import CheckpointInfo  # noqa: E402
 from diffusion.evaluate import draw_samples  # noqa: E402
-from diffusion.metrics import frechet_distance, kernel_distance  # noqa: E402
 
 ORIGINAL, OURS = "ddpm-2020", "cat-64-lite"
 
@@ -50,9 +49,9 @@ def main() -> None:
     parser.add_argument("--out", default="runs/recipes", help="folder of the runs")
     parser.add_argument("--data", required=True, help="folder or zip of pictures")
     parser.add_argument("--samples", type=int, default=1000)
-    parser.set_defaults(labels=None)
     options = parser.parse_args()
-    measure = yardstick.Yardstick(options, CheckpointInfo(PRESETS[OURS].model))
+    info = CheckpointInfo(PRESETS[OURS].model)
+    measure = yardstick.Yardstick(options.data, info, samples=options.samples)
     out, data = Path(options.out).absolute(), str(Path(options.data).absolute())
     minutes = ["--minutes", str(options.minutes)]
     original = train(ORIGINAL, data, out / "original", *minutes)
@@ -72,13 +71,10 @@ def main() -> None:
     ):
         run, config = last_metrics(model), SampleConfig(num_steps=steps, guidance=1.0)
         drawn = draw_samples(Denoiser.load_for_sampling(model), config, measure.classes)
-        generated = measure.features(drawn)
-        kid = kernel_distance(generated, measure.real)
+        fd, kid = measure.distances(measure.features(drawn))
         print(
             f"| {name} | {run['images_seen']:,} | {run['minutes']:.1f} "
-            f"| {run['heldout_loss']:.4f} | {steps} "
-            f"| {frechet_distance(measure.real, generated):.1f} "
-            f"| {kid.value:.1f} ± {kid.spread:.1f} |",
+            f"| {run['heldout_loss']:.4f} | {steps} | {fd:.1f} | {yardstick.with_spread(kid)} |",
             flush=True,
         )
 

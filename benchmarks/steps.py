@@ -25,7 +25,7 @@ import yardstick  # noqa: E402
 from diffusion import Denoiser, SampleConfig  # noqa: E402
 from diffusion.checkpoint import find_checkpoint  # noqa: E402
 from diffusion.evaluate import draw_samples  # noqa: E402
-from diffusion.metrics import frechet_distance, kernel_distance  # noqa: E402
+from diffusion.metrics import frechet_distance  # noqa: E402
 
 EVALUATIONS = (1, 2, 4, 6, 8, 12, 18, 36, 100)
 GUIDANCE = (1.0, 1.5, 2.0, 2.5, 3.0)
@@ -50,8 +50,10 @@ def main() -> None:
     yardstick.add_options(parser, samples=1000)
     options = parser.parse_args()
     denoiser = Denoiser.load_for_sampling(find_checkpoint(options.checkpoint))
-    measure = yardstick.Yardstick(options, denoiser.info)
-    real, classes = measure.real, measure.classes
+    measure = yardstick.Yardstick(
+        options.data, denoiser.info, samples=options.samples, labels_csv=options.labels
+    )
+    classes = measure.classes
     print(
         f"| sampler | guidance | evaluations | samples | FD | 1 in {FEW} | KID×1000 | s/picture |"
     )
@@ -63,22 +65,20 @@ def main() -> None:
         drawn = draw_samples(denoiser, config, wanted)
         took = (time.perf_counter() - start) / len(wanted)
         generated = measure.features(drawn)
-        few = generated if len(wanted) < len(classes) else generated[::FEW]
-        fd = "–" if few is generated else f"{frechet_distance(real, generated):.1f}"
-        kid = kernel_distance(generated, real)
+        fd, kid = measure.distances(generated)
+        all_drawn = len(wanted) == len(classes)
+        of_few = frechet_distance(measure.real, generated[::FEW]) if all_drawn else fd
         print(
             f"| {config.sampler} | {config.guidance:g} | {evaluations(config)} "
-            f"| {len(wanted):,} | {fd} "
-            f"| {frechet_distance(real, few):.1f} | {kid.value:.1f} ± {kid.spread:.1f} "
-            f"| {took:.3f} |",
+            f"| {len(wanted):,} | {f'{fd:.1f}' if all_drawn else '–'} "
+            f"| {of_few:.1f} | {yardstick.with_spread(kid)} | {took:.3f} |",
             flush=True,
         )
         if config.guidance == SampleConfig.guidance:
             curves.setdefault(config.sampler, []).append((evaluations(config), kid.value))
     if options.plot:
         # KID is unbiased, so that the thousand steps can stand beside the others.
-        labels = {"xlabel": "network evaluations", "ylabel": "KID × 1000"}
-        yardstick.save_plot(curves, options.plot, **labels)
+        yardstick.save_plot(curves, options.plot, xlabel="network evaluations", ylabel="KID × 1000")
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from diffusion.checkpoint import CheckpointInfo, atomic_path
-from diffusion.data import load_images
 from diffusion.device import choose_device, keep_freed_memory
-from diffusion.evaluate import proportional_classes
+from diffusion.evaluate import load_real, proportional_classes
 from diffusion.features import BATCH_SIZE, FEATURES, extract_features
+from diffusion.metrics import KernelDistance, frechet_distance, kernel_distance
 
 
 def add_options(parser: argparse.ArgumentParser, *, samples: int) -> None:
@@ -22,24 +22,28 @@ def add_options(parser: argparse.ArgumentParser, *, samples: int) -> None:
 
 
 class Yardstick:
-    """Features [N, D] of the real pictures that the options name, at the size of a model."""
+    """Features [N, D] of real pictures, and how far from them others are."""
 
-    def __init__(self, options: argparse.Namespace, info: CheckpointInfo) -> None:
+    def __init__(
+        self, data: str, info: CheckpointInfo, *, samples: int, labels_csv: str | None = None
+    ) -> None:
         keep_freed_memory()  # as the programs do
-        images = load_images(
-            options.data,
-            image_size=info.model.image_size,
-            labels_csv=options.labels,
-            labels=info.labels,
-            photos=False,
-        )
+        images = load_real(data, info, labels_csv=labels_csv)
         self.network = FEATURES["effnet-lite0"]().to(choose_device())
         self.real = self.features(images.get(torch.arange(len(images)))[0])
-        self.classes = proportional_classes(images.classes, options.samples)  # of the samples
+        self.classes = proportional_classes(images.classes, samples)  # of the samples
 
     def features(self, pictures: Tensor) -> Tensor:
         """Features [N, D] of uint8 pictures."""
         return extract_features(self.network, pictures.split(BATCH_SIZE), device=choose_device())
+
+    def distances(self, features: Tensor) -> tuple[float, KernelDistance]:
+        """Fréchet and kernel distance of features [N, D] to those of the real pictures."""
+        return frechet_distance(self.real, features), kernel_distance(features, self.real)
+
+
+def with_spread(kid: KernelDistance) -> str:
+    return f"{kid.value:.1f} ± {kid.spread:.1f}"
 
 
 def save_plot(

@@ -32,7 +32,7 @@ from .config import LAYERS, LENGTHS, PRESETS, SampleConfig, TrainConfig, get_pre
 from .data import ImageSet, load_images
 from .denoiser import GUIDE, Denoiser
 from .device import choose_device
-from .evaluate import DISTANCES, evaluate
+from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
 from .pictures import save_grid, save_picture
 from .run_folder import STATE_NAME
@@ -314,13 +314,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a run in progress may replace it
     denoiser = Denoiser.load_for_sampling(path)
     info = denoiser.info
-    images = load_images(
-        args.data,
-        image_size=info.model.image_size,
-        labels_csv=args.labels,
-        labels=info.labels,
-        photos=False,
-    )
+    images = load_real(args.data, info, labels_csv=args.labels)
     _print_images(images, every_file=False, to=sys.stderr)
     network = FEATURES[args.features]().to(device)
     evaluation = evaluate(denoiser, images, network, config, samples=args.samples)

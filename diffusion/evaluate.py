@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from .checkpoint import CheckpointInfo
 from .config import SampleConfig, TrainConfig
-from .data import ImageSet, to_float
+from .data import ImageSet, load_images, to_float
 from .denoiser import Denoiser
 from .features import BATCH_SIZE, FeatureNetwork, extract_features
 from .metrics import Nearest, frechet_distance, kernel_distance, nearest, precision_recall
@@ -127,6 +129,19 @@ def evaluate(
     clock.lap("measuring")
     report["seconds"] = clock.laps
     return Evaluation(report, torch.cat(rows))
+
+
+def load_real(
+    path: str | Path, info: CheckpointInfo, *, labels_csv: str | Path | None = None
+) -> ImageSet:
+    """Pictures to compare a model's with: of its size, with its labels. Raises ValueError."""
+    return load_images(
+        path,
+        image_size=info.model.image_size,
+        labels_csv=labels_csv,
+        labels=info.labels,
+        photos=False,
+    )
 
 
 def proportional_classes(classes: Tensor, num: int) -> Tensor:
