@@ -1,4 +1,4 @@
-"""The command line: ``python -m diffusion train | finetune | guide | sample | evaluate | inspect``.
+"""The command line: ``python -m diffusion train | finetune | guide | grow | sample | …``.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -34,6 +34,7 @@ from .denoiser import GUIDE, Denoiser
 from .device import choose_device
 from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
+from .grow import grow
 from .pictures import save_grid, save_picture
 from .run_folder import STATE_NAME
 from .samplers import SAMPLERS
@@ -111,6 +112,13 @@ def build_parser() -> argparse.ArgumentParser:
     guide.add_argument("--by", required=True, metavar="NAME_OR_FILE", help="the weaker one")
     guide.add_argument("--out", required=True, metavar="FILE.safetensors")
     guide.set_defaults(run=run_guide)
+
+    grown = commands.add_parser(
+        "grow", help="make a checkpoint that train --init takes further at twice the picture size"
+    )
+    grown.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    grown.add_argument("--out", required=True, metavar="FILE.safetensors")
+    grown.set_defaults(run=run_grow)
 
     sample = commands.add_parser("sample", help="draw pictures from a checkpoint")
     sample.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
@@ -256,6 +264,12 @@ def run_guide(args: argparse.Namespace) -> None:
     _check_ending(args.out, (".safetensors",))
     denoiser, guide = (Denoiser.load(find_checkpoint(name)) for name in (args.checkpoint, args.by))
     denoiser.guided_by(guide).save(args.out)
+
+
+def run_grow(args: argparse.Namespace) -> None:
+    """Write a checkpoint for pictures of twice the size."""
+    _check_ending(args.out, (".safetensors",))
+    grow(Denoiser.load(find_checkpoint(args.checkpoint))).save(args.out)
 
 
 def run_sample(args: argparse.Namespace) -> None:

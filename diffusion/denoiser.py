@@ -147,6 +147,7 @@ def _least_size(config: ModelConfig) -> int:
     return (
         config.num_blocks * sum(9 * width**2 for width in widths)
         + 9 * inputs * config.channels
+        + 18 * config.fine_channels**2
         + (config.num_classes + config.augment_channels) * 4 * config.channels
     )
 

@@ -117,7 +117,7 @@ def trainable(layers: str, model: ModelConfig) -> Callable[[str], bool]:
     if layers == "label":
         return lambda name: name.startswith("class_embedding.")
     last = len(model.channel_mult) * model.num_blocks
-    outermost = ["conv_in", "norm_out", "conv_out"]
+    outermost = ["conv_in", "norm_out", "conv_out", "fine"]
     outermost += [f"down.{i}" for i in range(model.num_blocks)]
     outermost += [f"up.{last - i}" for i in range(model.num_blocks + 1)]
     frozen = tuple(f"{name}." for name in outermost)

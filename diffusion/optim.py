@@ -71,7 +71,9 @@ def build_optimizers(
     for key, param in model.named_parameters():
         if not param.requires_grad:
             continue
-        inner = param.ndim == 4 and not key.startswith(("conv_in", "conv_out"))
+        inner = param.ndim == 4 and not key.removeprefix("fine.").startswith(
+            ("conv_in", "conv_out")
+        )
         (matrices if inner and name == "muon" else others).append(param)
     adamw = torch.optim.AdamW(
         others, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=fused

@@ -274,6 +274,21 @@ def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
     assert ".safetensors" in refused(capsys, *guide, weak, "--out", str(tmp_path / "guided.pt"))
 
 
+def test_grow_makes_what_train_takes_further(pictures, tmp_path, capsys):
+    small = str(save_tiny(tmp_path / "small.safetensors", labels=()))
+    large, out = str(tmp_path / "large.safetensors"), tmp_path / "run"
+    assert main(["grow", "--checkpoint", small, "--out", large]) == 0
+    arguments = ["--init", large, "--augment", "0", "--images", "8", "--data", pictures]
+    assert main(["train", *arguments, "--out", str(out)]) == 0
+    before, after = Denoiser.load(large), Denoiser.load(out / "model.safetensors")
+    assert after.info.model == before.info.model
+    assert after.info.model.image_size == 2 * Denoiser.load(small).info.model.image_size
+    assert after.info.history[0].startswith("grown from")
+    assert after.model.fine.conv_out.weight.any()
+    assert "once" in refused(capsys, "grow", "--checkpoint", large, "--out", large)
+    assert ".safetensors" in refused(capsys, "grow", "--checkpoint", small, "--out", "large.pt")
+
+
 def test_an_error_in_a_data_worker_is_one_line(capsys, monkeypatch, tmp_path):
     def fail(*_, **__):
         raise ValueError("Caught ValueError in worker 0.\nTraceback:\n  ...\nValueError: a.png\n")

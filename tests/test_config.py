@@ -35,6 +35,9 @@ def test_settings_cannot_be_changed_in_place():
 NAN, INF = float("nan"), float("inf")
 
 BAD = [
+    (ModelConfig, {"fine_channels": -4}),
+    (ModelConfig, {"fine_channels": 6}),
+    (ModelConfig, {"fine_channels": 8, "patch_size": 1}),
     (ModelConfig, {"image_size": 60}),
     (ModelConfig, {"image_size": 0}),
     (ModelConfig, {"image_size": 4}),

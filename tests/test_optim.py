@@ -1,5 +1,7 @@
 """Muon by what it promises: orthogonal updates of a known size."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers import SMALL
@@ -111,13 +113,15 @@ def test_every_parameter_has_exactly_one_optimizer(name):
 
 
 def test_muon_gets_the_inner_convolutions_only():
-    net = build_unet(SMALL)
+    net = build_unet(replace(SMALL, fine_channels=8))
     adamw, muon = build_optimizers(net, **options("muon"))
     names = {id(p): name for name, p in net.named_parameters()}
     held = {names[id(p)] for p in muon.param_groups[0]["params"]}
     assert "down.0.block.conv_in.weight" in held
     assert "middle.0.attention.qkv.weight" in held
+    assert "fine.block.conv_in.weight" in held
     assert not held & {"conv_in.weight", "conv_out.weight", "noise_mlp.0.weight"}
+    assert not held & {"fine.conv_in.weight", "fine.conv_out.weight"}
     assert all(p.ndim == 4 for p in muon.param_groups[0]["params"])
     assert (adamw.param_groups[0]["lr"], muon.param_groups[0]["lr"]) == (1e-3, 2e-2)
     assert muon.param_groups[0]["weight_decay"] == 0.1

@@ -69,6 +69,27 @@ def test_three_levels_work_at_any_multiple_of_eight():
         assert net(torch.randn(1, 3, size, size), torch.zeros(1)).shape == (1, 3, size, size)
 
 
+def test_a_refinement_adds_to_what_the_patches_say():
+    coarse = network(patch_size=4, image_size=16)
+    fine = network(patch_size=4, image_size=16, fine_channels=8)
+    fine.load_state_dict(coarse.state_dict(), strict=False)
+    x, c_noise = torch.randn(2, 3, 16, 16), torch.randn(2)
+    added = fine(x, c_noise) - coarse(x, c_noise)
+    assert added.std() > 0.01
+    torch.nn.init.zeros_(fine.fine.conv_out.weight)
+    torch.nn.init.zeros_(fine.fine.conv_out.bias)
+    assert torch.equal(fine(x, c_noise), coarse(x, c_noise))
+
+
+def test_a_refinement_is_told_of_noise_and_of_the_features():
+    fine = network(patch_size=4, image_size=16, fine_channels=8).fine
+    x, features, emb = torch.randn(1, 12, 8, 8), torch.randn(1, 16, 4, 4), torch.randn(1, 64)
+    output = fine(x, features, emb)
+    assert output.shape == (1, 12, 8, 8)
+    for changed in ((x + 1, features, emb), (x, features + 1, emb), (x, features, emb + 1)):
+        assert (fine(*changed) - output).abs().max() > 1e-3
+
+
 def test_no_label_is_the_null_class():
     net = network(num_classes=3)
     x, c_noise = torch.randn(2, 3, 8, 8), torch.randn(2)
@@ -251,6 +272,8 @@ BUDGETS = {
     "cat-64": (30e6, 2.5e9, 6e9),
     "cat-64-lite": (10e6, 1e9, 1.5e9),
     "cat-64-guide": (2.5e6, 0.2e9, 0.4e9),
+    "cat-128-lite": (10e6, 1e9, 1.5e9),
+    "cat-128-guide": (2.5e6, 0.2e9, 0.4e9),
     "ddpm-2020": (30e6, 2e9, 8e9),
 }
 
@@ -262,6 +285,7 @@ def test_presets_stay_within_their_budget(preset):
         net = build_unet(PRESETS[preset].model)
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            net(torch.empty(1, 3, 64, 64), torch.empty(1))
+            size = PRESETS[preset].model.image_size
+            net(torch.empty(1, 3, size, size), torch.empty(1))
     assert sum(p.numel() for p in net.parameters()) <= most_parameters
     assert fewest <= counter.get_total_flops() / 2 <= most

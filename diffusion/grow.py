@@ -1,0 +1,70 @@
+"""A network for pictures of twice the size, at nearly the same cost, that begins with what another
+has learned."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .config import PRESETS
+from .denoiser import EDM, Denoiser, build_unet
+
+
+def grow(denoiser: Denoiser) -> Denoiser:
+    """The same U-Net over patches of twice the width, with a ``Refinement`` that is yet untrained.
+
+    It answers a picture whose 2x2 pixels are all alike as the old network answers the small one, at
+    twice the noise: the mean of 2x2 pixels has half the noise of one (Hoogeboom et al. 2023,
+    "simple diffusion", Eq. 3; the idea of growing: Karras et al. 2018). That holds exactly for F,
+    and for what F is given where noise prevails; below, the scales of the two preconditionings
+    differ by up to 2, which training soon makes good. Raises ValueError for a denoiser that is not
+    EDM's or has grown already. A guide, being of the old size, is left behind.
+    """
+    info = denoiser.info
+    if info is None or not isinstance(denoiser.parameterization, EDM):
+        raise ValueError("Only a model with EDM preconditioning can grow.")
+    if info.model.fine_channels:
+        raise ValueError("This model has grown already; it can do so once.")
+    old, unet = info.model, denoiser.model
+    model = replace(
+        old,
+        image_size=2 * old.image_size,
+        patch_size=2 * old.patch_size,
+        fine_channels=max(4, old.channels // 8 * 4),
+    )
+    shape = replace(model, num_classes=0)
+    info = replace(
+        info,
+        model=model,
+        preset=next((name for name, preset in PRESETS.items() if preset.model == shape), ""),
+        history=(*info.history, f"grown from {old.image_size} to {model.image_size} pixels"),
+        guide=None,
+    )
+    state = unet.state_dict()
+    for name in ("conv_out.weight", "conv_out.bias"):
+        state[name] = _double(state[name], old.image_channels)
+    # Half the sum of 2x2 pixels, so that unit noise stays unit noise.
+    by_input = state["conv_in.weight"].transpose(0, 1)
+    state["conv_in.weight"] = _double(by_input, old.image_channels).transpose(0, 1) / 2
+    turn = _shift(unet.noise_embedding.frequencies(), math.log(2) / 4)
+    state["noise_mlp.0.weight"] = state["noise_mlp.0.weight"] @ turn
+    grown = build_unet(model)
+    grown.load_state_dict(state, strict=False)  # the refinement is new
+    return Denoiser(grown, denoiser.parameterization, info=info)
+
+
+def _double(weights: Tensor, channels: int) -> Tensor:
+    """[channels * patch^2, ...] -> [channels * (2 patch)^2, ...]: every pixel four times, in the
+    order of pixel unshuffling."""
+    patch = math.isqrt(len(weights) // channels)
+    pixels = weights.unflatten(0, (channels, patch, patch))
+    return pixels.repeat_interleave(2, 1).repeat_interleave(2, 2).flatten(0, 2)
+
+
+def _shift(frequencies: Tensor, by: float) -> Tensor:
+    """The matrix that turns the noise embedding of c into that of c - by."""
+    cos, sin = (frequencies * by).cos().diag(), (frequencies * by).sin().diag()
+    return torch.cat([torch.cat([cos, sin], 1), torch.cat([-sin, cos], 1)])
