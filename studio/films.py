@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
 
 from diffusion.animate import retime, write_animation
 from diffusion.pictures import to_image
@@ -16,7 +17,7 @@ from .files import save_file
 from .forms import number
 from .generation import Job
 
-SCALE = 4  # each pixel of a picture is so many pixels wide in a film
+FILM_PIXELS = 256  # width of a film, as near as whole pixels of its pictures come from below
 MAX_SECONDS = 10.0
 MAX_SPEED = 30.0
 
@@ -51,10 +52,7 @@ def film_of(job: Job, pace: Pace) -> Film:
     """How the first cat of a finished job formed; the job must have recorded it."""
     if job.stopped or not job.frames[0]:
         raise ValueError("Stopped before the animation was whole.")
-    frames = retime(
-        [to_image(frame, scale=SCALE) for frame in job.frames[0]],
-        max(2, round(pace.seconds * pace.speed)),
-    )
+    frames = retime(_enlarged(job.frames[0]), max(2, round(pace.seconds * pace.speed)))
     return _write(frames, f"cat-{job.recipes[0].seed}", pace.speed, pace.hold)
 
 
@@ -62,8 +60,11 @@ def morph_of(job: Job, *, speed: float) -> Film:
     """The pictures of a finished morph, one after the other, without an end."""
     if job.stopped or job.pictures is None:
         raise ValueError("Stopped before the morph was whole.")
-    frames = [to_image(picture, scale=SCALE) for picture in job.pictures]
-    return _write(frames, "morph", speed, hold=0.0)
+    return _write(_enlarged(job.pictures), "morph", speed, hold=0.0)
+
+
+def _enlarged(pictures: Iterable[Tensor]) -> list[Image.Image]:
+    return [to_image(p, scale=max(1, FILM_PIXELS // p.shape[-1])) for p in pictures]
 
 
 def _write(frames: Sequence[Image.Image], name: str, speed: float, hold: float) -> Film:
