@@ -70,7 +70,7 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
         return lambda num: generate(denoiser, range(num), config)
 
     sigmas = sampling_sigmas(SampleConfig(num_steps=steps))[:-1]
-    guided_steps = (sigmas <= GUIDED_BELOW).double().mean().item()
+    guided_steps = (sigmas <= GUIDED_BELOW * peers.SIZE).double().mean().item()
 
     unet = peers.equal_work(peers.diffusers_unet, work)
     other = peers.equal_work(peers.ddpm_pytorch_unet, work)

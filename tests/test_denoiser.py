@@ -271,7 +271,7 @@ class Labelled(nn.Module):
 @pytest.mark.parametrize("sigma", [1.5, torch.tensor([0.5, 2.0, 3.0], dtype=F64)])
 def test_guidance_is_the_linear_combination(guidance, sigma):
     denoiser, labels = Labelled(), torch.tensor([0, 1, 0])
-    x = torch.randn(3, 1, 2, 2, dtype=F64)
+    x = torch.randn(3, 1, 2, 32, dtype=F64)
     with_label, without = denoiser(x, sigma, labels), denoiser(x, sigma, torch.full((3,), 2))
     denoiser.calls.clear()
     guided = Guided(denoiser, guidance, null_label=2)(x, sigma, labels)
@@ -309,7 +309,7 @@ def test_guidance_towards_the_null_label_changes_nothing_in_a_network():
 @pytest.mark.parametrize("labels", [None, torch.tensor([0, 1, 0])])
 def test_a_guide_is_what_guidance_leads_away_from(labels):
     denoiser, guide = Labelled(), Labelled()
-    x = torch.randn(3, 1, 2, 2, dtype=F64)
+    x = torch.randn(3, 1, 2, 32, dtype=F64)
     strong, weak = denoiser(x, 1.5, labels), torch.cos(x)
     guide.forward = lambda x, sigma, class_labels=None: torch.cos(x)
     for guidance in (0.0, 0.5, 2.5):
@@ -335,13 +335,15 @@ def test_what_samples_is_kept_in_the_type_that_it_draws_in(tmp_path, monkeypatch
     assert loaded(torch.randn(1, 3, 8, 8), 0.5).dtype == torch.float32
 
 
+@pytest.mark.parametrize(("width", "limit"), [(64, 8.0), (128, 16.0)])
 @pytest.mark.parametrize("guide", [None, Labelled()], ids=["label", "guide"])
-def test_in_much_noise_the_denoiser_answers_alone(guide):
+def test_in_much_noise_the_denoiser_answers_alone(guide, width, limit):
     denoiser, labels = Labelled(), torch.tensor([0, 1])
-    x = torch.randn(2, 1, 2, 2, dtype=F64)
+    x = torch.randn(2, 1, 2, width, dtype=F64)
     guided = Guided(denoiser, 2.5, null_label=2, guide=guide)
-    for sigma, alone in ((8.1, True), (8.0, False), (torch.tensor([8.1, 80.0]), True),
-                         (torch.tensor([7.9, 80.0]), False)):  # fmt: skip
+    above, below = limit + 0.1, limit - 0.1
+    for sigma, alone in ((above, True), (limit, False), (torch.tensor([above, 80.0]), True),
+                         (torch.tensor([below, 80.0]), False)):  # fmt: skip
         expected = denoiser(x, sigma, labels)
         for asked in filter(None, (denoiser, guide)):
             asked.calls.clear()

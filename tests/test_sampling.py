@@ -114,8 +114,8 @@ def test_guidance_is_applied_with_the_null_class_of_the_model(labelled):
 @pytest.mark.parametrize("from_picture", [False, True])
 def test_guidance_leads_away_from_the_guide_that_a_model_has(label, from_picture):
     guided = small_denoiser(LABELLED, guide=dataclasses.replace(SMALL, channels=8))
-    config = SampleConfig(sampler="euler", num_steps=3, guidance=2.5, sigma_max=GUIDED_BELOW)
-    sigmas = karras_sigmas(3, sigma_max=GUIDED_BELOW)
+    config = SampleConfig(sampler="euler", num_steps=3, guidance=2.5, sigma_max=GUIDED_BELOW * 8)
+    sigmas = karras_sigmas(3, sigma_max=GUIDED_BELOW * 8)
     x = sigmas[0].float() * torch.randn((3, 8, 8), generator=torch.Generator().manual_seed(8))[None]
     start = from_seeds(guided, [8], None if label is None else [label])
     if from_picture:
@@ -137,7 +137,7 @@ def test_guidance_leads_away_from_the_guide_that_a_model_has(label, from_picture
 def test_guidance_from_the_null_label_to_itself_costs_nothing(labels, pictures):
     denoiser, seen = small_denoiser(LABELLED), []
     denoiser.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    config = SampleConfig(num_steps=3, guidance=2.5, sigma_max=GUIDED_BELOW)
+    config = SampleConfig(num_steps=3, guidance=2.5, sigma_max=GUIDED_BELOW * 8)
     generate(denoiser, range(4), config, class_labels=labels)
     assert sum(seen) == pictures
 
