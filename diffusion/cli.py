@@ -140,6 +140,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluation.add_argument("--samples", type=int, default=2000, metavar="N")
     _add_sampling(evaluation)
+    evaluation.add_argument(
+        "--size", type=int, metavar="PIXELS", help="compare smaller pictures than the model draws"
+    )
     evaluation.add_argument("--features", choices=list(FEATURES), default="effnet-lite0")
     evaluation.add_argument("--out", metavar="FILE.json", help="write every figure")
     evaluation.add_argument(
@@ -328,7 +331,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a run in progress may replace it
     denoiser = Denoiser.load_for_sampling(path)
     info = denoiser.info
-    images = load_real(args.data, info, labels_csv=args.labels)
+    images = load_real(args.data, info, labels_csv=args.labels, size=args.size)
     _print_images(images, every_file=False, to=sys.stderr)
     network = FEATURES[args.features]().to(device)
     evaluation = evaluate(denoiser, images, network, config, samples=args.samples)

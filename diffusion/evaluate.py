@@ -61,7 +61,7 @@ def evaluate(
     device = next(denoiser.parameters()).device
     clock = _Clock()
     classes = proportional_classes(images.classes, samples)
-    drawn = draw_samples(denoiser, config, classes)
+    drawn = shrink(draw_samples(denoiser, config, classes), images.image_size)
     clock.lap("drawing")
 
     training, heldout = _split(images)
@@ -89,6 +89,7 @@ def evaluate(
     report = {
         "pictures": len(images),
         "samples": samples,
+        "image_size": images.image_size,
         "sampling": config.to_dict(),
         "dtype": str(next(denoiser.parameters()).dtype).removeprefix("torch."),
         "device": str(device),
@@ -132,12 +133,21 @@ def evaluate(
 
 
 def load_real(
-    path: str | Path, info: CheckpointInfo, *, labels_csv: str | Path | None = None
+    path: str | Path,
+    info: CheckpointInfo,
+    *,
+    labels_csv: str | Path | None = None,
+    size: int | None = None,
 ) -> ImageSet:
-    """Pictures to compare a model's with: of its size, with its labels. Raises ValueError."""
+    """Pictures to compare a model's with: with its labels, and of its size if no smaller one is
+    given. Raises ValueError."""
+    own = info.model.image_size
+    size = own if size is None else size
+    if not 1 <= size <= own:
+        raise ValueError(f"This model's pictures can be compared at 1 to {own} pixels, not {size}.")
     return load_images(
         path,
-        image_size=info.model.image_size,
+        image_size=size,
         labels_csv=labels_csv,
         labels=info.labels,
         photos=False,
@@ -160,6 +170,14 @@ def draw_samples(denoiser: Denoiser, config: SampleConfig, classes: Tensor) -> T
             pictures.append(batch)
             bar.update(len(batch))
     return torch.cat(pictures)
+
+
+def shrink(pictures: Tensor, size: int) -> Tensor:
+    """uint8 [N, 3, S, S] -> [N, 3, size, size] by area, as ``load_images`` makes pictures small."""
+    if pictures.shape[-1] == size:
+        return pictures
+    batches = pictures.split(BATCH_SIZE)
+    return torch.cat([F.adaptive_avg_pool2d(b.float(), size).round().byte() for b in batches])
 
 
 def distances(real: Tensor, generated: Tensor) -> dict[str, float]:

@@ -19,7 +19,9 @@ from diffusion.evaluate import (
     Neighbours,
     draw_samples,
     fit_probe,
+    load_real,
     proportional_classes,
+    shrink,
     thumbnails,
 )
 from diffusion.features import extract_features
@@ -112,6 +114,29 @@ def test_a_model_that_copies_its_training_pictures_is_found_out(denoiser, images
         assert found.report["memorising"][kind]["heldout"]["min"] > 0
         assert found.report["memorising"][kind]["nearer"] == 1
         assert found.report["memorising"][kind]["suspicious"] == 1
+
+
+def test_larger_samples_are_compared_at_the_size_of_the_pictures(denoiser, images, monkeypatch):
+    order = images.classes.argsort(stable=True)
+    large = images.pixels[order].repeat_interleave(2, 2).repeat_interleave(2, 3)
+    found = run(denoiser, images, monkeypatch, large)
+    assert found.report["fd"] == pytest.approx(0, abs=1e-6)
+    assert found.report["image_size"] == 16
+    assert found.closest.shape[-1] == 16
+
+
+def test_pictures_are_made_small_as_they_are_when_loaded(tmp_path):
+    pictures = [cat(seed, 32) for seed in range(12)]
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number:02d}.png")
+    info = small_denoiser(replace(CONFIG, image_size=32, num_classes=0)).info
+    small = load_real(tmp_path, info, size=16)
+    assert (load_real(tmp_path, info).image_size, small.image_size) == (32, 16)
+    difference = shrink(load_real(tmp_path, info).pixels, 16).int() - small.pixels.int()
+    assert difference.abs().max() <= 1
+    for size in (0, 33):
+        with pytest.raises(ValueError, match=f"1 to 32 pixels, not {size}"):
+            load_real(tmp_path, info, size=size)
 
 
 def test_the_closest_pairs_are_shown(denoiser, images, monkeypatch):
