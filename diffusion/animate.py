@@ -16,6 +16,7 @@ from .pictures import grid
 from .samplers import Step
 
 FORMATS = (".gif", ".mp4")
+FILM_PIXELS = 256  # pictures are enlarged by whole pixels, up to this width
 
 
 def noisy_picture(step: Step, *, sigma_data: float = 0.5) -> Tensor:
@@ -41,9 +42,14 @@ class Recorder:
             picture = to_uint8(step.denoised)
         self.steps.append(picture.cpu())
 
-    def frames(self, *, scale: int = 4) -> list[Image.Image]:
-        """One image a step; several pictures lie in a grid."""
-        return [grid(pictures, scale=scale) for pictures in self.steps]
+    def frames(self) -> list[Image.Image]:
+        """One image a step, enlarged; several pictures lie in a grid."""
+        return [grid(pictures, scale=film_scale(pictures)) for pictures in self.steps]
+
+
+def film_scale(pictures: Tensor) -> int:
+    """How many pixels wide a pixel of pictures [..., H, W] is in a film."""
+    return max(1, FILM_PIXELS // pictures.shape[-1])
 
 
 def retime(frames: Sequence[Image.Image], count: int) -> list[Image.Image]:

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,11 @@ class CheckpointInfo(Config):
         if guide is not None:
             configs["guide"] = ModelConfig.from_dict(guide)
         return super().from_dict({**values, **configs})
+
+    def without_guide(self) -> CheckpointInfo:
+        """The same without a guide, and without the line that tells of it."""
+        runs = tuple(run for run in self.history if not run.startswith("guide: "))
+        return replace(self, guide=None, history=runs)
 
     def label_index(self, label: str | None) -> int:
         """Class label of a label's name; None or "" is the null class. Raises ValueError."""

@@ -1,4 +1,5 @@
-"""The command line: ``python -m diffusion train | finetune | guide | grow | sample | …``.
+"""The command line: ``python -m diffusion COMMAND``, that is train, finetune, guide, grow, sample,
+evaluate or inspect.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -272,7 +273,10 @@ def run_guide(args: argparse.Namespace) -> None:
 def run_grow(args: argparse.Namespace) -> None:
     """Write a checkpoint for pictures of twice the size."""
     _check_ending(args.out, (".safetensors",))
-    grow(Denoiser.load(find_checkpoint(args.checkpoint))).save(args.out)
+    denoiser = Denoiser.load(find_checkpoint(args.checkpoint))
+    grow(denoiser).save(args.out)
+    if denoiser.guide:
+        print("Its guide, which draws small pictures, is left behind.", file=sys.stderr)
 
 
 def run_sample(args: argparse.Namespace) -> None:
@@ -353,7 +357,10 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
 def _print_report(report: dict[str, Any]) -> None:
     found = {name: _shown(value) for name, value in report.items() if name in DISTANCES}
-    print(f"{report['checkpoint']}, {report['images_seen']:,} images seen")
+    print(
+        f"{report['checkpoint']}, {report['images_seen']:,} images seen, "
+        f"compared at {report['image_size']} pixels"
+    )
     print(f"  FD {found['fd']}, KID x 1000 {found['kid']} (spread {found['kid_spread']})")
     print(f"  precision {found['precision']}, recall {found['recall']}")
     for name, words in (("label_accuracy", "looks like its label"), ("cat_share", "is a cat")):

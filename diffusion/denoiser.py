@@ -32,8 +32,8 @@ from .schedules import (
 from .unet import UNet, cast_weights_
 
 GUIDE = "guide."  # what the guide's weights are called in a checkpoint, before their own names
-# Noise std, for each pixel of a picture's width, above which guidance takes its time and betters
-# nothing: 8 at 64 pixels, and twice that at 128, whose shapes are seen through twice the noise.
+# Noise std over the width of a picture in pixels, above which guidance takes its time and betters
+# nothing: 8 at 64 pixels (measured there), twice that at 128, where shapes bear twice the noise.
 GUIDED_BELOW = 1 / 8
 
 
@@ -141,15 +141,15 @@ def build_unet(config: ModelConfig) -> UNet:
 def _least_size(config: ModelConfig) -> int:
     """Weights that such a network has at the very least, without building it.
 
-    Its 3x3 convolutions from a width to itself, one in each block on the way down, and what its
-    inputs need; a real one has less than 20 times as many.
+    Its 3x3 convolutions from a width to itself, one in each block on the way down, those of its
+    refinement, and what its inputs need; a real one has less than 20 times as many.
     """
     widths = [config.channels * mult for mult in config.channel_mult]
     inputs = config.image_channels * config.patch_size**2
     return (
         config.num_blocks * sum(9 * width**2 for width in widths)
         + 9 * inputs * config.channels
-        + 18 * config.fine_channels**2
+        + config.fine_channels * (18 * config.fine_channels + 9 * inputs // 2)
         + (config.num_classes + config.augment_channels) * 4 * config.channels
     )
 
@@ -235,8 +235,8 @@ class Denoiser(
         if self.info is None or guide.info is None:
             raise ValueError("A denoiser without CheckpointInfo can neither guide nor be guided.")
         line = f"guide: {guide.info.images_seen:,} images of {guide.info.data or 'unnamed data'}"
-        runs = [run for run in self.info.history if not run.startswith("guide: ")]
-        info = replace(self.info, guide=guide.info.model, history=(*runs, line))
+        info = self.info.without_guide()
+        info = replace(info, guide=guide.info.model, history=(*info.history, line))
         return Denoiser(self.model, self.parameterization, info=info, guide=guide)
 
     def save(self, path: str | Path) -> None:
@@ -252,13 +252,13 @@ class Denoiser(
         """Read a checkpoint file. Raises ValueError with a plain sentence if it cannot be one."""
         state, info = read_checkpoint(path)
         misfit = ValueError(f"The weights in {Path(path).name} do not fit its own config.")
-        least = sum(_least_size(config) for config in (info.model, info.guide) if config)
-        if least > sum(tensor.numel() for tensor in state.values()):
-            raise misfit  # a config is a stranger's claim: not to be built beyond its weights
         try:
+            least = sum(_least_size(config) for config in (info.model, info.guide) if config)
+            if least > sum(tensor.numel() for tensor in state.values()):
+                raise misfit  # a config is a stranger's claim: not to be built beyond its weights
             denoiser = cls.from_config(info.model, info=info)
             denoiser.load_weights(state)
-        except (RuntimeError, TypeError):
+        except (RuntimeError, TypeError, OverflowError):
             raise misfit from None
         return denoiser.to(device).eval().requires_grad_(False)
 
@@ -310,9 +310,9 @@ class Guided(nn.Module):
     is that of the ``guide``, a smaller network trained for less long on the same pictures without
     their labels (Karras et al. 2024, "Guiding a diffusion model with a bad version of itself");
     without one, it is the denoiser's own for the null label, both evaluated as one batch
-    (classifier-free guidance: Ho & Salimans 2022). Where every ``sigma`` is above GUIDED_BELOW for
-    each pixel of the width, the denoiser answers alone (Kynkäänniemi et al. 2024: guidance in a
-    limited interval).
+    (classifier-free guidance: Ho & Salimans 2022). Where every ``sigma`` is above GUIDED_BELOW
+    times the width, the denoiser answers alone (Kynkäänniemi et al. 2024: guidance in a limited
+    interval).
     """
 
     def __init__(

@@ -22,7 +22,9 @@ from .config import SampleConfig, TrainConfig
 from .data import ImageSet, load_images, to_float
 from .denoiser import Denoiser
 from .features import BATCH_SIZE, FeatureNetwork, extract_features
+from .images import fit_square
 from .metrics import Nearest, frechet_distance, kernel_distance, nearest, precision_recall
+from .pictures import from_image, to_image
 from .sampling import generate
 
 MIN_SAMPLES = 50
@@ -173,11 +175,10 @@ def draw_samples(denoiser: Denoiser, config: SampleConfig, classes: Tensor) -> T
 
 
 def shrink(pictures: Tensor, size: int) -> Tensor:
-    """uint8 [N, 3, S, S] -> [N, 3, size, size] by area, as ``load_images`` makes pictures small."""
+    """uint8 [N, 3, S, S] -> [N, 3, size, size], just as ``load_images`` makes pictures small."""
     if pictures.shape[-1] == size:
         return pictures
-    batches = pictures.split(BATCH_SIZE)
-    return torch.cat([F.adaptive_avg_pool2d(b.float(), size).round().byte() for b in batches])
+    return torch.stack([from_image(fit_square(to_image(p), size)) for p in pictures])
 
 
 def distances(real: Tensor, generated: Tensor) -> dict[str, float]:

@@ -16,12 +16,13 @@ from .denoiser import EDM, Denoiser, build_unet
 def grow(denoiser: Denoiser) -> Denoiser:
     """The same U-Net over patches of twice the width, with a ``Refinement`` that is yet untrained.
 
-    It answers a picture whose 2x2 pixels are all alike as the old network answers the small one, at
-    twice the noise: the mean of 2x2 pixels has half the noise of one (Hoogeboom et al. 2023,
-    "simple diffusion", Eq. 3; the idea of growing: Karras et al. 2018). That holds exactly for F,
-    and for what F is given where noise prevails; below, the scales of the two preconditionings
-    differ by up to 2, which training soon makes good. Raises ValueError for a denoiser that is not
-    EDM's or has grown already. A guide, being of the old size, is left behind.
+    F answers any picture, enlarged, as the old F answers twice the mean of its 2x2 pixels at half
+    the noise level: such a mean has half the noise of a pixel (Hoogeboom et al. 2023, "simple
+    diffusion", on shifted noise schedules; the idea of growing: Karras et al. 2018). Where noise
+    prevails, the denoiser thereby answers as the old one did; below, the scales of the two
+    preconditionings differ, which training soon makes good. A guide, being of the old size, is left
+    behind. Raises ValueError for a denoiser that is not EDM's, that would draw more than 1024
+    pixels, or that has grown already (its refinement is for pixels that it has).
     """
     info = denoiser.info
     if info is None or not isinstance(denoiser.parameterization, EDM):
@@ -37,23 +38,24 @@ def grow(denoiser: Denoiser) -> Denoiser:
     )
     shape = replace(model, num_classes=0)
     info = replace(
-        info,
+        runs := info.without_guide(),
         model=model,
         preset=next((name for name, preset in PRESETS.items() if preset.model == shape), ""),
-        history=(*info.history, f"grown from {old.image_size} to {model.image_size} pixels"),
-        guide=None,
+        history=(*runs.history, f"grown from {old.image_size} to {model.image_size} pixels"),
     )
-    state = unet.state_dict()
+    grown = build_unet(model)
+    state = grown.state_dict() | unet.state_dict()  # the refinement is new
     for name in ("conv_out.weight", "conv_out.bias"):
         state[name] = _double(state[name], old.image_channels)
     # Half the sum of 2x2 pixels, so that unit noise stays unit noise.
     by_input = state["conv_in.weight"].transpose(0, 1)
     state["conv_in.weight"] = _double(by_input, old.image_channels).transpose(0, 1) / 2
-    turn = _shift(unet.noise_embedding.frequencies(), math.log(2) / 4)
-    state["noise_mlp.0.weight"] = state["noise_mlp.0.weight"] @ turn
-    grown = build_unet(model)
-    grown.load_state_dict(state, strict=False)  # the refinement is new
-    return Denoiser(grown, denoiser.parameterization, info=info)
+    to_embedding = state["noise_mlp.0.weight"]
+    turn = _shift(unet.noise_embedding.frequencies(to_embedding.device), math.log(2) / 4)
+    state["noise_mlp.0.weight"] = to_embedding @ turn
+    grown.load_state_dict(state)
+    grown = Denoiser(grown, denoiser.parameterization, info=info)
+    return grown.to(to_embedding.device).eval().requires_grad_(False)
 
 
 def _double(weights: Tensor, channels: int) -> Tensor:

@@ -66,7 +66,7 @@ class Muon(torch.optim.Optimizer):
 def build_optimizers(
     model: nn.Module, *, name: str, lr: float, muon_lr: float, weight_decay: float, fused: bool
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a U-Net; first and last convolution and all embeddings stay with AdamW."""
+    """The optimizers of a U-Net; first and last convolutions and all embeddings stay with AdamW."""
     matrices, others = [], []
     for key, param in model.named_parameters():
         if not param.requires_grad:

@@ -157,9 +157,10 @@ class UNet(nn.Module):
     """F(x_in, c_noise, class_labels) -> [N, C, H, W], the shape of x_in.
 
     H and W may be any multiple of ``patch_size * 2 ** (levels - 1)``. ``attention_resolutions`` are
-    feature resolutions at the nominal ``image_size``. Labels are [N] int64, or weights
-    [N, num_classes + 1] float for a mixture; index ``num_classes`` is the null class, which is also
-    what ``class_labels=None`` means. It computes, and answers, in the type of its convolutions.
+    feature resolutions at the nominal ``image_size``; ``fine_channels`` are those of a
+    ``Refinement``, 0 for none. Labels are [N] int64, or weights [N, num_classes + 1] float for a
+    mixture; index ``num_classes`` is the null class, which is also what ``class_labels=None``
+    means. It computes, and answers, in the type of its convolutions.
     """
 
     def __init__(

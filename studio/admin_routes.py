@@ -27,7 +27,7 @@ from .guard import ELSEWHERE
 from .uploads import NoSuchSet, PictureSet
 
 PREFIX = "/admin"
-THUMBNAIL = 64  # pixels, as the shipped network sees
+THUMBNAIL = 128  # pixels, as the largest shipped network sees
 MAX_THUMBNAIL = 512
 HEADERS = {
     "cache-control": "private, max-age=3600",  # dropped at sign-out

@@ -10,14 +10,13 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from diffusion.animate import retime, write_animation
+from diffusion.animate import film_scale, retime, write_animation
 from diffusion.pictures import to_image
 
 from .files import save_file
 from .forms import number
 from .generation import Job
 
-FILM_PIXELS = 256  # width of a film, as near as whole pixels of its pictures come from below
 MAX_SECONDS = 10.0
 MAX_SPEED = 30.0
 
@@ -64,7 +63,7 @@ def morph_of(job: Job, *, speed: float) -> Film:
 
 
 def _enlarged(pictures: Iterable[Tensor]) -> list[Image.Image]:
-    return [to_image(p, scale=max(1, FILM_PIXELS // p.shape[-1])) for p in pictures]
+    return [to_image(picture, scale=film_scale(picture)) for picture in pictures]
 
 
 def _write(frames: Sequence[Image.Image], name: str, speed: float, hold: float) -> Film:

@@ -22,7 +22,7 @@ from diffusion.pictures import from_image
 from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
 
 MAX_NAME = 200  # characters of a coat, a model and so on
-MAX_EMBEDDED = 40_000  # characters of a picture or mask inside a recipe
+MAX_EMBEDDED = 70_000  # characters of a picture or mask inside a recipe: noise of 128 pixels
 
 
 def max_steps(sampler: str) -> int:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from diffusion import SampleConfig, generate
-from diffusion.animate import Recorder, write_animation
+from diffusion.animate import Recorder, film_scale, write_animation
 from diffusion.samplers import Step
 
 
@@ -118,6 +118,11 @@ def test_frames_are_grids_enlarged_without_blur():
     recorder = Recorder()
     recorder(Step(1, 1, 0.0, torch.zeros(4, 3, 8, 8), torch.ones(4, 3, 8, 8)))
     assert (recorder.steps[0] == 255).all()  # the estimate, not the noisy image
-    (frame,) = recorder.frames(scale=3)
-    # Two by two pictures of 8, with lines of 2 around and between them.
-    assert frame.size == (3 * (2 * 8 + 3 * 2),) * 2
+    (frame,) = recorder.frames()
+    # Two by two pictures of 8, with lines of 2 around and between them; each is 256 pixels wide.
+    assert frame.size == (32 * (2 * 8 + 3 * 2),) * 2
+
+
+@pytest.mark.parametrize(("width", "scale"), [(64, 4), (100, 2), (128, 2), (256, 1), (300, 1)])
+def test_films_are_alike_in_width(width, scale):
+    assert film_scale(torch.zeros(3, width, width)) == scale

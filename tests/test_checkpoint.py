@@ -188,6 +188,7 @@ def test_wrong_metadata_is_a_sentence(checkpoint, changes, sentence):
         {"channels": 2**20}, {"channels": 2**62}, {"channels": 2**80}, {"num_blocks": 10**12},
         {"augment_channels": 2**60}, {"channel_mult": [1, 10**9]}, {"image_channels": 2**60},
         {"patch_size": 8, "image_channels": 10**7, "channel_mult": [1]},
+        {"fine_channels": 2**20}, {"fine_channels": 1e300},
     ],
 )  # fmt: skip
 def test_a_boastful_config_costs_nothing(checkpoint, claim):

@@ -170,6 +170,7 @@ def test_evaluate_prints_and_writes_its_figures(model, pictures, tmp_path, capsy
     assert report["per_label"]["tabby"]["samples"] == 30
     assert report["per_label"]["black"]["samples"] == 0
     told = capsys.readouterr().out
+    assert "compared at 16 pixels" in told
     assert f"FD {report['fd']:.4g}, KID x 1000 {report['kid']:.4g}" in told
     assert Image.open(plot).size == (10 * 18 + 2, 4 * 18 + 2)
 
@@ -278,7 +279,7 @@ def test_grow_makes_what_train_takes_further(pictures, tmp_path, capsys):
     small = str(save_tiny(tmp_path / "small.safetensors", labels=()))
     large, out = str(tmp_path / "large.safetensors"), tmp_path / "run"
     assert main(["grow", "--checkpoint", small, "--out", large]) == 0
-    arguments = ["--init", large, "--augment", "0", "--images", "8", "--data", pictures]
+    arguments = ["--init", large, "--images", "8", "--data", pictures, "--precision", "fp32"]
     assert main(["train", *arguments, "--out", str(out)]) == 0
     before, after = Denoiser.load(large), Denoiser.load(out / "model.safetensors")
     assert after.info.model == before.info.model

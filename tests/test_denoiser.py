@@ -393,7 +393,10 @@ def test_repainting_knows_the_kept_part_and_asks_for_the_rest():
     assert torch.equal(result, expected)
 
 
-@pytest.mark.parametrize("config", [SMALL, *(preset.model for preset in PRESETS.values())])
+FINE = dataclasses.replace(SMALL, image_size=128, patch_size=16, channels=4, fine_channels=64)
+
+
+@pytest.mark.parametrize("config", [SMALL, FINE, *(p.model for p in PRESETS.values())])
 def test_the_least_size_is_a_bound_that_honest_networks_keep(config):
     weights = sum(p.numel() for p in Denoiser.from_config(config).parameters())
     assert weights / 20 < _least_size(config) <= weights

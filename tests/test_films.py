@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageSequence
 
 from studio.files import save_file, save_zip, still_there
-from studio.films import FILM_PIXELS, Pace, film_of, morph_of
+from studio.films import Pace, film_of, morph_of
 from studio.recipe import Recipe, morph
 
 pytestmark = pytest.mark.usefixtures("upload_folder")
@@ -30,7 +30,7 @@ def test_how_a_cat_formed(studio, record):
     job = studio.draw([PLAIN], record=record)
     film = film_of(job, Pace(seconds=1, speed=10, hold=0.5))
     frames, milliseconds = gif_frames(film.gif)
-    assert frames.shape[1:] == (FILM_PIXELS, FILM_PIXELS, 3)
+    assert frames.shape[1:] == (256, 256, 3)
     assert milliseconds == pytest.approx(1500, abs=110)
     video = iio.imread(film.mp4)
     assert len(video) == 15

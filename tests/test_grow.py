@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import SMALL, randomize_, small_denoiser
 from torch.testing import assert_close
 
@@ -22,19 +23,20 @@ def enlarged(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("patch_size", [1, 2])
-def test_alike_pixels_are_answered_as_the_small_picture_was(patch_size):
+def test_the_means_of_pixels_are_answered_as_the_small_picture_was(patch_size):
     small = small_denoiser(replace(LABELLED, patch_size=patch_size))
     large = grow(small)
-    x, c_noise, labels = torch.randn(4, 3, 8, 8), torch.randn(4), torch.tensor([0, 1, 2, 3])
-    answer = large.model(enlarged(x) / 2, c_noise + math.log(2) / 4, labels)
-    assert_close(answer, enlarged(small.model(x, c_noise, labels)), rtol=1e-4, atol=1e-4)
+    x, c_noise, labels = torch.randn(4, 3, 16, 16), torch.randn(4), torch.tensor([0, 1, 2, 3])
+    answer = large.model(x, c_noise + math.log(2) / 4, labels)
+    expected = small.model(2 * F.avg_pool2d(x, 2), c_noise, labels)
+    assert_close(answer, enlarged(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_where_noise_prevails_the_denoiser_answers_alike():
     small = small_denoiser()
     large, x0, noise = grow(small), torch.rand(2, 3, 16, 16) - 0.5, torch.randn(2, 3, 16, 16)
     x = x0 + 1000 * noise
-    mean = torch.nn.functional.avg_pool2d(x, 2)  # with half the noise
+    mean = F.avg_pool2d(x, 2)  # with half the noise
     assert_close(large(x, 1000.0), enlarged(small(mean, 500.0)), rtol=1e-2, atol=1e-2)
 
 
@@ -64,9 +66,17 @@ def test_it_can_be_saved_and_loaded_and_the_refinement_begins_at_zero(tmp_path):
 
 
 def test_a_guide_of_the_old_size_is_left_behind():
-    large = grow(small_denoiser(guide=SMALL))
+    large = grow(small_denoiser().guided_by(small_denoiser(replace(SMALL, channels=8))))
     assert large.guide is None
     assert large.info.guide is None
+    assert large.info.history == ("grown from 8 to 16 pixels",)
+
+
+def test_it_is_ready_to_draw():
+    large = grow(small_denoiser(replace(SMALL, dropout=0.5)))
+    x = torch.randn(1, 3, 16, 16)
+    assert torch.equal(large(x, 1.0), large(x, 1.0))
+    assert not any(parameter.requires_grad for parameter in large.parameters())
 
 
 def test_what_cannot_grow_is_refused_by_a_sentence():
@@ -74,5 +84,7 @@ def test_what_cannot_grow_is_refused_by_a_sentence():
         grow(small_denoiser(replace(SMALL, parameterization="epsilon")))
     with pytest.raises(ValueError, match="EDM"):
         grow(Denoiser(randomize_(build_unet(SMALL))))  # without info
+    with pytest.raises(ValueError, match="1024"):
+        grow(small_denoiser(replace(SMALL, image_size=1024)))
     with pytest.raises(ValueError, match="once"):
         grow(grow(small_denoiser()))

@@ -15,6 +15,7 @@ from studio_fixtures import TINY, crafted_png, save_tiny
 from diffusion import Denoiser
 from diffusion.sampling import MAX_SEED, seed_noise
 from studio.forms import read_link
+from studio.png_metadata import encode_png, read_recipe
 from studio.recipe import (
     MAX_EMBEDDED,
     Recipe,
@@ -164,9 +165,13 @@ def test_embedded_pictures_and_masks_come_back_exactly(denoiser):
     assert start.keep[0, 0, :, 8:].all()
 
 
-def test_a_noisy_picture_fits_into_a_recipe_at_64_pixels():
-    noise = torch.randint(0, 256, (64, 64, 3), dtype=torch.uint8)
-    assert len(embed_picture(Image.fromarray(noise.numpy()), 64)) < MAX_EMBEDDED
+@pytest.mark.parametrize("size", [64, 128])
+def test_a_noisy_picture_fits_into_a_recipe_and_both_into_a_png(size, tmp_path):
+    noise = Image.fromarray(torch.randint(0, 256, (size, size, 3), dtype=torch.uint8).numpy())
+    recipe = Recipe(picture=embed_picture(noise, size), mask=embed_mask(noise, size))
+    drawn = torch.zeros(3, size, size, dtype=torch.uint8)
+    (tmp_path / "cat.png").write_bytes(encode_png(drawn, recipe))
+    assert read_recipe(tmp_path / "cat.png") == recipe
 
 
 def test_an_empty_mask_is_refused():

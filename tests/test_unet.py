@@ -54,10 +54,12 @@ def test_untrained_blocks_are_the_identity():
 
 
 @pytest.mark.parametrize("size", [(8, 8), (16, 16), (24, 40), (64, 64)])
-@pytest.mark.parametrize("patch_size", [1, 2])
+@pytest.mark.parametrize(("patch_size", "fine_channels"), [(1, 0), (2, 0), (4, 8)])
 @pytest.mark.parametrize("num_blocks", [1, 2])
-def test_any_multiple_of_the_coarsest_patch_is_a_possible_size(size, patch_size, num_blocks):
-    net = network(patch_size=patch_size, num_blocks=num_blocks)
+def test_any_multiple_of_the_coarsest_patch_is_a_possible_size(
+    size, patch_size, fine_channels, num_blocks
+):
+    net = network(patch_size=patch_size, fine_channels=fine_channels, num_blocks=num_blocks)
     output = net(torch.randn(1, 3, *size), torch.zeros(1))
     assert output.shape == (1, 3, *size)
     assert output.std() > 0.01
@@ -227,11 +229,14 @@ def test_attention_is_pytorchs(dtype):
     assert_close(attended.double(), expected, atol=tolerance, rtol=tolerance)
 
 
-def test_weights_in_bfloat16_leave_the_noise_level_as_it_is():
+@pytest.mark.parametrize(
+    ("size", "changes"), [(8, {}), (80, {"patch_size": 4, "fine_channels": 8})]
+)
+def test_weights_in_bfloat16_leave_the_noise_level_as_it_is(size, changes):
     """Rounded frequencies would tell another noise level: up to 0.4 % of 100 radians."""
-    exact, net = network(), network()
+    exact, net = (network(**{"image_size": size} | changes) for _ in range(2))
     cast_weights_(net, torch.bfloat16)
-    x, c_noise = torch.randn(4, 3, 8, 8), torch.tensor([-1.5, -0.3, 0.4, 1.1])
+    x, c_noise = torch.randn(4, 3, size, size), torch.tensor([-1.5, -0.3, 0.4, 1.1])
     output = net(x, c_noise)
     assert output.dtype == torch.bfloat16
     assert torch.equal(net.noise_embedding(c_noise), exact.noise_embedding(c_noise))
