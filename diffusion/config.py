@@ -223,7 +223,7 @@ class SampleConfig(Config):
     num_steps: int = 12  # sampler steps
     guidance: float = 1.5  # away from a weaker estimate (see ``Guided``); 1 is off
     strength: float = 1.0  # share of the steps that are taken, from less noise when below 1
-    sigma_min: float = 0.002  # noise std of the last step before 0
+    sigma_min: float = 0.02  # noise std of the last step before 0; below, 8 bits show nothing
     sigma_max: float = 80.0  # noise std of the first step
     rho: float = 7.0  # warp of the sigma grid (EDM Eq. 5)
 
