@@ -1,6 +1,6 @@
 """Many visitors at once: does each get its own cat, how soon, and what does the page itself cost?
 
-    python benchmarks/clients.py [--clients 50] [--model cat-heads-64]
+    python benchmarks/clients.py [--clients 50] [--model cat-heads-128]
 
 starts ``python app.py`` on a free port, waits for its first cat, asks for a few cats one after the
 other, then lets all clients ask ``/generate`` at the same moment, each for a seed of its own. Every

@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--like", required=True, help="label of the heads to compare with")
     parser.add_argument("--data", required=True)
     parser.add_argument("--labels", required=True)
-    parser.add_argument("--base", default="cat-heads-64")
+    parser.add_argument("--base", default="cat-heads-128")
     parser.add_argument("--length", default="balanced", choices=list(LENGTHS))
     parser.add_argument("--grid", help="write samples before and after here")
     parser.add_argument("--pairs", help="write the samples nearest to those pictures here")

@@ -23,6 +23,11 @@ def ours(preset: str) -> Denoiser:
     return Denoiser.from_config(model, info=CheckpointInfo(model)).eval().requires_grad_(False)
 
 
+def presets() -> list[str]:
+    """Names of those that draw pictures of SIZE."""
+    return [name for name, preset in PRESETS.items() if preset.model.image_size == SIZE]
+
+
 def diffusers_unet(width: int) -> UNet2DModel:
     return UNet2DModel(
         sample_size=SIZE,

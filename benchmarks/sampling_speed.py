@@ -163,7 +163,7 @@ def growth(preset: str, repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--preset", default="cat-64-lite")
+    parser.add_argument("--preset", default="cat-64-lite", choices=peers.presets())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     options = parser.parse_args()

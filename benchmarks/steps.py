@@ -2,7 +2,7 @@
 of evaluations (of the model itself; its guide makes fewer), and of the default at more or less
 guidance.
 
-    python benchmarks/steps.py --checkpoint cat-heads-64 --data cat-heads-128.zip \
+    python benchmarks/steps.py --checkpoint cat-heads-128 --data cat-heads-128.zip \
            --labels cat-heads.labels.csv [--samples 1000] [--plot steps.png]
 
 Prints a Markdown table, a row as soon as it is known. A thousand ancestral steps take so long that
@@ -46,7 +46,7 @@ def evaluations(config: SampleConfig) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--checkpoint", default="cat-heads-64")
+    parser.add_argument("--checkpoint", default="cat-heads-128")
     yardstick.add_options(parser, samples=1000)
     options = parser.parse_args()
     denoiser = Denoiser.load_for_sampling(find_checkpoint(options.checkpoint))

@@ -122,7 +122,7 @@ def measure(name: str, preset: str, batch: int, steps: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--preset", default="cat-64-lite")
+    parser.add_argument("--preset", default="cat-64-lite", choices=peers.presets())
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--steps", type=int, default=20, help="in each measurement")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,6 +1,6 @@
 """Does a visitor wait longer while the owner's training runs on the same machine?
 
-    python benchmarks/visitor_while_training.py --pictures photos.zip [--base cat-heads-64]
+    python benchmarks/visitor_while_training.py --pictures photos.zip [--base cat-heads-128]
 
 starts ``python app.py``, asks for one cat after the other at default settings, alternately with and
 without a fine-tuning that runs as the Admin tab would start it, and prints the median seconds of
@@ -56,7 +56,7 @@ def start_training(options: argparse.Namespace, out: Path) -> subprocess.Popen:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pictures", required=True, help="folder or zip of at least 8 pictures")
-    parser.add_argument("--base", default="cat-heads-64")
+    parser.add_argument("--base", default="cat-heads-128")
     options = parser.parse_args()
     port = free_port()
     alone, beside = [], []

@@ -1,9 +1,9 @@
 """Cat Diffusion: a small, complete diffusion library.
 
-from diffusion import Denoiser, SampleConfig, generate
+from diffusion import Denoiser, generate
 
-denoiser = Denoiser.load_for_sampling("checkpoints/cat-heads-64.safetensors")
-pictures = generate(denoiser, seeds=[42], config=SampleConfig(num_steps=12))  # uint8 [1, 3, 64, 64]
+denoiser = Denoiser.load_for_sampling("checkpoints/cat-heads-128.safetensors")
+pictures = generate(denoiser, seeds=[42])  # uint8 [1, 3, 128, 128]
 """
 
 from .config import PRESETS, ModelConfig, SampleConfig, TrainConfig
@@ -12,7 +12,7 @@ from .samplers import SAMPLERS, SeededNoise, Step
 from .sampling import generate
 from .schedules import karras_sigmas
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "PRESETS",
