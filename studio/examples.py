@@ -11,7 +11,7 @@ from .png_metadata import encode_png
 from .recipe import Recipe
 
 EXAMPLES = 8
-FIRST_SEED = 17
+FIRST_SEED = 25
 PATIENCE = 3.0  # seconds that a visit in the page's first moments waits for all of them
 
 

@@ -156,7 +156,7 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
     for image in page.locator(".admin-photo img").all():
         image.scroll_into_view_if_needed()
     page.wait_for_function(
-        "[...document.querySelectorAll('.admin-photo img')].every((i) => i.naturalWidth === 64)"
+        "[...document.querySelectorAll('.admin-photo img')].every((i) => i.naturalWidth === 128)"
     )
 
     first = page.locator(".admin-photo").first
