@@ -17,6 +17,7 @@ from studio_fixtures import launch_page, save_tiny, wait_until
 from studio import space
 from studio.admin_tab import AdminTab
 from studio.auth import COOKIE, SESSION_SECONDS, SIGN_IN
+from studio.examples import FIRST_SEED
 from studio.finetune import JobSpec
 from studio.generation import Studio
 from studio.library import ModelLibrary
@@ -348,7 +349,7 @@ def test_base_and_tuned_are_compared_from_the_same_seeds(served, owner, admin):
     shown(owner, served, visit=visit)
     html = call(owner, served, "compare", ["tiny", "mia"], visit=visit)
     assert html.count("<img") == 8
-    assert html.count("seed 18") == 2
+    assert html.count(f"seed {FIRST_SEED + 1}") == 2
     assert "tiny, no label" in html
     assert "mia, tabby" in html  # the newest of its labels
 
