@@ -259,6 +259,10 @@ class Preset:
     train: dict[str, Any]  # TrainConfig fields without the budget
 
 
+LITE = ModelConfig(channels=64, channel_mult=(1, 2, 4), num_blocks=1, augment_channels=6)
+LITE_128 = dataclasses.replace(LITE, image_size=128, patch_size=4, fine_channels=32)
+LITE_TRAINING = {"optimizer": "muon", "lr": 5e-4, "warmup_images": 1_600}
+
 PRESETS: dict[str, Preset] = {
     # The model to ship where there is a GPU.
     "cat-64": Preset(
@@ -275,67 +279,21 @@ PRESETS: dict[str, Preset] = {
     # Trains on a CPU in hours. With so few images seen nothing is memorised, so dropout and
     # augmentation would only slow it down; its noise levels lean towards those that shape a cat.
     "cat-64-lite": Preset(
-        ModelConfig(channels=64, channel_mult=(1, 2, 4), num_blocks=1, augment_channels=6),
-        {
-            "optimizer": "muon",
-            "batch_size": 16,
-            "lr": 5e-4,
-            "warmup_images": 1_600,
-            "decay_fraction": 0.5,
-            "P_mean": -0.6,
-        },
+        LITE, {**LITE_TRAINING, "batch_size": 16, "decay_fraction": 0.5, "P_mean": -0.6}
     ),
     # Guides cat-64-lite (see ``Guided``): a quarter of its work, trained for less long, no labels.
     "cat-64-guide": Preset(
-        ModelConfig(channels=32, channel_mult=(1, 2, 4), num_blocks=1, augment_channels=6),
-        {
-            "optimizer": "muon",
-            "batch_size": 16,
-            "lr": 5e-4,
-            "warmup_images": 1_600,
-            "decay_fraction": 0.3,
-            "P_mean": -0.6,
-        },
+        dataclasses.replace(LITE, channels=32),
+        {**LITE_TRAINING, "batch_size": 16, "decay_fraction": 0.3, "P_mean": -0.6},
     ),
-    # What cat-64-lite grows into (see ``grow``): twice the size at a seventh more work. The noise
-    # that shapes a cat is stronger there.
+    # What both grow into (see ``grow``): twice the size at a seventh more work, a fifth for the
+    # guide. The noise that shapes a cat is stronger there.
     "cat-128-lite": Preset(
-        ModelConfig(
-            image_size=128,
-            patch_size=4,
-            channels=64,
-            channel_mult=(1, 2, 4),
-            num_blocks=1,
-            fine_channels=32,
-            augment_channels=6,
-        ),
-        {
-            "optimizer": "muon",
-            "batch_size": 32,
-            "lr": 5e-4,
-            "warmup_images": 1_600,
-            "decay_fraction": 0.8,
-            "P_mean": -0.4,
-        },
+        LITE_128, {**LITE_TRAINING, "batch_size": 32, "decay_fraction": 0.8, "P_mean": -0.4}
     ),
     "cat-128-guide": Preset(
-        ModelConfig(
-            image_size=128,
-            patch_size=4,
-            channels=32,
-            channel_mult=(1, 2, 4),
-            num_blocks=1,
-            fine_channels=16,
-            augment_channels=6,
-        ),
-        {
-            "optimizer": "muon",
-            "batch_size": 16,
-            "lr": 5e-4,
-            "warmup_images": 1_600,
-            "decay_fraction": 0.3,
-            "P_mean": -0.4,
-        },
+        dataclasses.replace(LITE_128, channels=32, fine_channels=16),
+        {**LITE_TRAINING, "batch_size": 16, "decay_fraction": 0.3, "P_mean": -0.4},
     ),
     # The recipe this project began with (Ho et al. 2020): no patches, epsilon-prediction.
     "ddpm-2020": Preset(
