@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from .device import native_bf16
+from .device import fast_bf16
 
 
 def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
                 momentum.lerp_(param.grad, 1 - group["momentum"])
                 nesterov = param.grad.lerp(momentum, group["momentum"])
                 matrix = nesterov.reshape(len(param), -1)
-                if param.dtype == torch.float32 and native_bf16(param.device):
+                if param.dtype == torch.float32 and fast_bf16(param.device):
                     matrix = matrix.bfloat16()  # the iteration bears it, in a third of the time
                 update = orthogonalize(matrix).reshape(param.shape).to(param.dtype)
                 param.mul_(1 - group["lr"] * group["weight_decay"])

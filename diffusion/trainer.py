@@ -36,7 +36,7 @@ from .checkpoint import (
 from .config import TrainConfig
 from .data import ImageSet, random_crop, random_mirror, to_float, training_batches
 from .denoiser import EDM, Denoiser
-from .device import is_out_of_memory, native_bf16
+from .device import fast_bf16, is_out_of_memory
 from .ema import ExponentialMovingAverage
 from .optim import build_optimizers
 from .pictures import save_grid
@@ -89,8 +89,8 @@ def lr_factor(progress: Progress, config: TrainConfig) -> float:
 
 
 def choose_precision(config: TrainConfig, device: torch.device) -> str:
-    """Accelerate's name for the precision: bf16 where the hardware multiplies in it, else fp32."""
-    wanted = config.precision == "bf16" or (config.precision == "auto" and native_bf16(device))
+    """Accelerate's name for the precision: bf16 where the hardware is faster in it, else fp32."""
+    wanted = config.precision == "bf16" or (config.precision == "auto" and fast_bf16(device))
     return "bf16" if wanted else "no"
 
 

@@ -155,7 +155,7 @@ class Means(torch.nn.Module):
 
 def test_evaluate_prints_and_writes_its_figures(model, pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(FEATURES, "effnet-lite0", Means)
-    monkeypatch.setattr(device, "native_bf16", lambda device: True)
+    monkeypatch.setattr(device, "fast_bf16", lambda device: True)
     labels = write_labels(tmp_path / "l.csv", {f"cat-{i}.png": "tabby" for i in range(6)})
     out, plot = tmp_path / "new" / "report.json", tmp_path / "pairs.png"
     arguments = ["--data", pictures, "--labels", str(labels), "--samples", "50", "--steps", "2"]

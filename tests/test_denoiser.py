@@ -323,7 +323,7 @@ def test_a_guide_is_what_guidance_leads_away_from(labels):
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_what_samples_is_kept_in_the_type_that_it_draws_in(tmp_path, monkeypatch, bf16):
-    monkeypatch.setattr(device, "native_bf16", lambda device: bf16)
+    monkeypatch.setattr(device, "fast_bf16", lambda device: bf16)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     denoiser = small_denoiser(guide=dataclasses.replace(SMALL, channels=8))
     denoiser.save(tmp_path / "small.safetensors")

@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from diffusion.device import fast_bf16
 
 TAKE_AND_FREE = """
 import resource, sys, torch
@@ -36,3 +39,24 @@ def test_freed_memory_is_kept_for_the_next_tensor():
         left[what] = int(subprocess.run(command, capture_output=True, check=True).stdout)
     assert left["keep"] > 29e6
     assert left["let go"] < 3e6
+
+
+@pytest.mark.parametrize(
+    ("name", "instructions", "fast"),
+    [
+        ("AMD EPYC 9B45", ["avx512_bf16"], True),
+        ("Intel Xeon", ["avx512_bf16", "amx_bf16"], True),
+        ("Intel Xeon", ["avx512_bf16"], False),
+        ("Intel Core i7-8550U", [], False),
+        ("Apple M2", ["bf16"], False),  # nobody has measured it
+    ],
+)
+def test_bf16_is_for_hardware_that_is_faster_in_it(monkeypatch, name, instructions, fast):
+    capabilities = {"cpu_name": name, **dict.fromkeys(instructions, True)}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert fast_bf16(torch.device("cpu")) is fast
+
+
+def test_torch_that_does_not_say_computes_in_fp32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not fast_bf16(torch.device("cpu"))

@@ -88,7 +88,7 @@ def test_jobs_with_other_settings_are_not_merged(studio):
 def test_bf16_stays_near_fp32(tiny_folder, monkeypatch):
     pictures = []
     for bf16 in (False, True):
-        monkeypatch.setattr(device, "native_bf16", lambda device, on=bf16: on)
+        monkeypatch.setattr(device, "fast_bf16", lambda device, on=bf16: on)
         studio = Studio(ModelLibrary([tiny_folder]))
         pictures.append(
             studio.draw([dataclasses.replace(PLAIN, seed=s) for s in range(4)]).pictures

@@ -473,10 +473,10 @@ def test_labels_are_dropped_and_the_unlabelled_are_null(pictures, tmp_path):
 
 
 def test_precision_is_what_was_asked_for(monkeypatch):
-    monkeypatch.setattr(trainer, "native_bf16", lambda device: True)
+    monkeypatch.setattr(trainer, "fast_bf16", lambda device: True)
     asked = {name: choose_precision(config(precision=name), CPU) for name in ("auto", "fp32")}
     assert asked == {"auto": "bf16", "fp32": "no"}
-    monkeypatch.setattr(trainer, "native_bf16", lambda device: False)
+    monkeypatch.setattr(trainer, "fast_bf16", lambda device: False)
     assert choose_precision(config(precision="auto"), CPU) == "no"
     assert choose_precision(config(precision="bf16"), CPU) == "bf16"
 
