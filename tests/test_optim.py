@@ -32,6 +32,37 @@ def test_orthogonalization_keeps_the_singular_vectors():
     assert (inner.diag() - 1).abs().max() < 0.35
 
 
+def newton_schulz(x: torch.Tensor) -> torch.Tensor:
+    """As Jordan et al. print it."""
+    x = x / x.norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+def spread(values: torch.Tensor) -> torch.Tensor:
+    """A wide matrix with these singular values."""
+    u, _ = torch.linalg.qr(torch.randn(len(values), len(values), dtype=torch.float64))
+    v, _ = torch.linalg.qr(torch.randn(9 * len(values), len(values), dtype=torch.float64))
+    return u @ values.diag() @ v.T
+
+
+@pytest.mark.parametrize("lowest", [-1, -6])
+def test_orthogonalization_is_newton_schulz(lowest):
+    matrix = spread(torch.logspace(0, lowest, 32, dtype=torch.float64))
+    exact = newton_schulz(matrix)
+    assert_close(orthogonalize(matrix), exact, rtol=0, atol=1e-7)
+    assert (orthogonalize(matrix.float()) - exact).norm() < 2e-3 * exact.norm()
+
+
+def test_directions_without_a_gradient_do_not_grow_out_of_rounding():
+    matrix = spread(torch.tensor([3.0, 1.0] + [0.0] * 30, dtype=torch.float64)).float()
+    values = torch.linalg.svdvals(orthogonalize(matrix))
+    assert (values[:2] - 1).abs().max() < 0.35
+    assert values[2:].max() < 0.05
+
+
 @pytest.mark.parametrize("scale", [1e-4, 1e5])
 def test_orthogonalization_does_not_depend_on_the_scale(scale):
     matrix = torch.randn(8, 20, dtype=torch.float64)
