@@ -29,7 +29,7 @@ from .checkpoint import (
     read_checkpoint,
     shipped_checkpoints,
 )
-from .config import LAYERS, LENGTHS, PRESETS, SampleConfig, TrainConfig, get_preset
+from .config import LAYERS, LENGTHS, MAX_SIZE, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
 from .denoiser import GUIDE, Denoiser
 from .device import choose_device
@@ -155,6 +155,10 @@ def build_parser() -> argparse.ArgumentParser:
         "inspect", help="tell what is in a data folder, zip or checkpoint"
     )
     inspect.add_argument("path", metavar="PATH")
+    inspect.add_argument(
+        "--size", type=int, default=128, metavar="PIXELS",
+        help="of the model that the pictures are for (default: %(default)s)",
+    )  # fmt: skip
     inspect.set_defaults(run=run_inspect)
     return parser
 
@@ -380,8 +384,10 @@ def run_inspect(args: argparse.Namespace) -> None:
     """Say what a data set or a checkpoint holds."""
     if args.path in shipped_checkpoints() or args.path.endswith(".safetensors"):
         _print_checkpoint(find_checkpoint(args.path))
-    else:
-        _print_images(load_images(args.path, image_size=64), every_file=True, to=sys.stdout)
+        return
+    if not 1 <= args.size <= MAX_SIZE:
+        raise ValueError(f"--size must be between 1 and {MAX_SIZE}, not {args.size}.")
+    _print_images(load_images(args.path, image_size=args.size), every_file=True, to=sys.stdout)
 
 
 def _print_checkpoint(path: Path) -> None:

@@ -17,6 +17,7 @@ LENGTHS = {"quick": 3_000, "balanced": 8_000, "thorough": 20_000}
 LAYERS = {"all": 2e-4, "deep": 3e-4, "label": 1e-2}
 FINETUNE_CHECKPOINTS = 10  # in the course of it
 MAX_LABEL = 40  # characters
+MAX_SIZE = 1024  # pixels, width or height of a model's pictures
 MAX_PICTURES = 2_000  # of one cat
 
 
@@ -77,7 +78,7 @@ class ModelConfig(Config):
             self.image_size >= multiple and self.image_size % multiple == 0,
             f"image_size {self.image_size} must be a multiple of {multiple} for this network.",
         )
-        _require(self.image_size <= 1024, "image_size must be at most 1024.")
+        _require(self.image_size <= MAX_SIZE, f"image_size must be at most {MAX_SIZE}.")
         _require(
             self.channels >= 4 and self.channels % 4 == 0,
             "channels must be a positive multiple of 4.",

@@ -316,10 +316,22 @@ def test_inspect_tells_what_is_usable_and_what_is_not(pictures, tmp_path, capsys
         tmp_path / "cats.zip", {p.name: p.read_bytes() for p in Path(pictures).iterdir()}
     )
     for path in (pictures, str(archive)):
-        assert main(["inspect", path]) == 0
+        assert main(["inspect", path, "--size", "16"]) == 0
         told = capsys.readouterr()
         assert told.out == "10 pictures, 1 left out\n  cat.jpg: not an image\n"
         assert told.err == ""
+
+
+def test_inspect_judges_pictures_for_a_size(tmp_path, capsys):
+    cat(8).resize((63, 80)).save(tmp_path / "small.png")
+    for i in range(8):
+        cat(i).resize((64, 64)).save(tmp_path / f"wide-{i}.png")
+    assert main(["inspect", str(tmp_path)]) == 0
+    assert "small.png: 63x80 is too small (at least 64 pixels)" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path), "--size", "64"]) == 0
+    assert capsys.readouterr().out == "9 pictures, 0 left out\n"
+    for size in ("0", "1025"):
+        assert "between 1 and 1024" in refused(capsys, "inspect", str(tmp_path), "--size", size)
 
 
 def test_inspect_tells_what_a_checkpoint_is(model, tmp_path, capsys):
