@@ -27,6 +27,7 @@ Send = Callable[[Message], Awaitable[None]]
 MAX_CALL_BYTES = 2_000_000  # of a JSON call; uploads have a limit of their own
 MAX_DEPTH = 20
 UPLOAD = "/gradio_api/upload"
+OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own
 ELSEWHERE = "This request comes from the page of another site."
 UNANSWERED = "There is nothing here that could answer this request."
 
@@ -78,7 +79,7 @@ class Guard:
     def _charge(self, scope: Message, headers: dict[str, bytes]) -> str | None:
         """Take an upload off the budget, by the size that the server holds it to."""
         size = headers.get("content-length", b"")
-        if not size.isdigit():
+        if not size.isdigit() or "transfer-encoding" in headers:  # which would overrule the size
             return "An upload has to say how large it is."
         client = (scope.get("client") or ("",))[0]
         if self.behind_proxy and "x-forwarded-for" in headers:
@@ -104,8 +105,12 @@ class Guard:
 
 
 def _is_call(scope: Message) -> bool:
-    """Whether a body is to be read here: every one but an upload's, whatever it says it holds."""
-    return scope["method"] not in ("GET", "HEAD") and not scope["path"].endswith("/upload")
+    """Whether a body is to be read here: every one but an upload's, whatever it says it holds.
+
+    By the whole path: a call of Gradio's may be named like an upload (``/gradio_api/run/upload``).
+    """
+    uploads = (UPLOAD, OWNERS_UPLOAD)
+    return scope["method"] not in ("GET", "HEAD") and scope["path"] not in uploads
 
 
 async def _read_call(receive: Receive) -> tuple[bytes, str | None]:

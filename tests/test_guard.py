@@ -95,6 +95,13 @@ def test_an_address_in_place_of_a_file(path, content_type):
         assert (status, sentence, seen) == (403, ADDRESS, None)
 
 
+@pytest.mark.parametrize("path", ["/gradio_api/run/upload", "/gradio_api/api/upload", "/upload"])
+def test_a_call_that_is_named_like_an_upload_is_a_call(path):
+    file = {"path": "http://x.org/a.png", "meta": {"_type": "gradio.FileData"}}
+    assert ask(path, body=json.dumps({"data": [file], "fn_index": 3}).encode())[1] == ADDRESS
+    assert ask(path, body=bytes(MAX_CALL_BYTES + 1))[0] == 403
+
+
 def test_a_body_reaches_the_app_whole():
     body = json.dumps({"data": [1, "http://not a file", {"path": "/tmp/x.png"}]}).encode()
     parts = [body[:5], body[5:9], b"", body[9:]]
@@ -141,6 +148,7 @@ def test_uploads_have_a_limit_of_their_own():
     body = bytes(MAX_CALL_BYTES + 1)
     headers = {"content_type": "multipart/form-data", "content_length": str(len(body))}
     assert ask("/gradio_api/upload", body=body, **headers)[2] == body
+    assert ask("/admin/upload", body=body, **headers)[2] == body
 
 
 @pytest.mark.parametrize(
@@ -206,6 +214,8 @@ def test_each_client_has_a_budget_of_uploads():
     assert upload(guard, "90000000", **forged) == 429
     for size in (None, "-1", "1e3", "", "ten"):
         assert upload(guard, size, "9.9.9.9") == 429
+    assert upload(guard, "1", "9.9.9.9", transfer_encoding="chunked") == 429  # as large as it likes
+    assert upload(guard, "1", "9.9.9.9") == 200
 
 
 def test_behind_a_proxy_the_client_is_who_it_says():
