@@ -360,10 +360,10 @@ class Trainer:
         else:
             progress.stale += 1
         progress.last_loss = heldout
-        self._save_state()
         if better or not self.config.patience:
             averaged.save(self.out / WEIGHTS_NAME)
         self._keep_step(averaged)
+        self._save_state()  # not before: a run killed in between would never write these weights
         pictures = generate(
             averaged, SAMPLE_SEEDS[: len(self.sample_labels)], class_labels=self.sample_labels
         )

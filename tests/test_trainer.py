@@ -87,6 +87,25 @@ def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor
 # -- stopping and going on --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_run_killed_while_it_saves_loses_no_weights(pictures, tmp_path, monkeypatch, patience):
+    images, settings = load(pictures), config(images=8, patience=patience)
+    whole = Trainer(settings, info(), images, tmp_path / "whole")
+    assert whole.train()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(Denoiser, "save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Trainer(settings, info(), images, broken).train()
+    assert Trainer(settings, info(), images, broken).train()
+    weights = [read_tensors(tmp_path / run / WEIGHTS_NAME)[0] for run in ("whole", "broken")]
+    assert_same_bits(*weights)
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
 @pytest.mark.parametrize(
     "settings",
