@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -49,6 +49,9 @@ TRAIN_OPTIONS = [
 ]
 
 
+Commands = argparse._SubParsersAction  # of which argparse makes no public name
+
+
 class _Parser(argparse.ArgumentParser):
     """Reports a bad option the way every other mistake is reported."""
 
@@ -60,107 +63,116 @@ def build_parser() -> argparse.ArgumentParser:
     """The commands and their options; the training options are the fields of ``TrainConfig``."""
     parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_train, _add_finetune, _add_guide, _add_grow, _add_sample, _add_evaluate,
+                _add_inspect):  # fmt: skip
+        add(commands)
+    return parser
 
-    train = commands.add_parser("train", help="train a model on a folder or zip of pictures")
-    train.add_argument("--data", required=True, metavar="PATH", help="folder or zip of pictures")
-    train.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
-    train.add_argument(
+
+def _add_train(commands: Commands) -> None:
+    parser = commands.add_parser("train", help="train a model on a folder or zip of pictures")
+    parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of pictures")
+    parser.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
+    parser.add_argument(
         "--preset", choices=list(PRESETS), help="default: that of --init, else cat-64-lite"
     )
-    train.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
-    budget = train.add_mutually_exclusive_group()
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
+    budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--images", type=int, metavar="N", help="budget in training images")
     budget.add_argument("--minutes", type=float, metavar="M", help="budget in minutes")
-    train.add_argument("--init", metavar="CHECKPOINT", help="start from this name or file")
-    train.add_argument("--resume", action="store_true", help="refuse to start a new run")
-    train.add_argument(
+    parser.add_argument("--init", metavar="CHECKPOINT", help="start from this name or file")
+    parser.add_argument("--resume", action="store_true", help="refuse to start a new run")
+    parser.add_argument(
         "--photos",
         action=argparse.BooleanOptionalAction,
         default=None,
         help="random crops, or a plain resize (default: resize if all pictures are square)",
     )
-    advanced = train.add_argument_group("settings that otherwise come from the preset")
+    advanced = parser.add_argument_group("settings that otherwise come from the preset")
     for field in fields(TrainConfig):
         if field.name in TRAIN_OPTIONS:
             _add_field(advanced, field.name, field.type)
-    train.set_defaults(run=run_train)
+    parser.set_defaults(run=run_train)
 
-    finetune = commands.add_parser(
-        "finetune", help="teach a model one more cat, from 8 pictures up"
-    )
-    finetune.add_argument("--base", required=True, metavar="NAME_OR_FILE")
-    finetune.add_argument("--data", metavar="PATH", help="folder or zip of the new cat's pictures")
-    finetune.add_argument("--label", metavar="NAME", help="what the new cat is called")
-    finetune.add_argument("--out", metavar="DIR", help="the run's folder; a stopped run goes on")
-    budget = finetune.add_mutually_exclusive_group()
+
+def _add_finetune(commands: Commands) -> None:
+    parser = commands.add_parser("finetune", help="teach a model one more cat, from 8 pictures up")
+    parser.add_argument("--base", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--data", metavar="PATH", help="folder or zip of the new cat's pictures")
+    parser.add_argument("--label", metavar="NAME", help="what the new cat is called")
+    parser.add_argument("--out", metavar="DIR", help="the run's folder; a stopped run goes on")
+    budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--length", choices=list(LENGTHS), default="balanced")
     budget.add_argument("--minutes", type=float, metavar="M")
     budget.add_argument("--images", type=int, metavar="N", help="pictures shown")
-    finetune.add_argument(
-        "--estimate", action="store_true", help="only tell how long it takes here"
-    )
-    tuning = finetune.add_argument_group("advanced")
+    parser.add_argument("--estimate", action="store_true", help="only tell how long it takes here")
+    tuning = parser.add_argument_group("advanced")
     tuning.add_argument("--lr", type=float, help="peak learning rate")
     tuning.add_argument("--batch-size", type=int, metavar="N")
     tuning.add_argument("--layers", choices=LAYERS, help="what may change")
-    tuning.add_argument("--keep", type=float, metavar="SHARE", help="0 to 0.75 of each batch")
-    finetune.set_defaults(run=run_finetune)
+    tuning.add_argument(
+        "--keep", type=float, metavar="SHARE", help="0, or 0.05 to 0.75 of each batch"
+    )
+    parser.set_defaults(run=run_finetune)
 
-    guide = commands.add_parser(
+
+def _add_guide(commands: Commands) -> None:
+    parser = commands.add_parser(
         "guide", help="put a weaker, unlabelled network into a checkpoint, for guidance"
     )
-    guide.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
-    guide.add_argument("--by", required=True, metavar="NAME_OR_FILE", help="the weaker one")
-    guide.add_argument("--out", required=True, metavar="FILE.safetensors")
-    guide.set_defaults(run=run_guide)
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--by", required=True, metavar="NAME_OR_FILE", help="the weaker one")
+    parser.add_argument("--out", required=True, metavar="FILE.safetensors")
+    parser.set_defaults(run=run_guide)
 
-    grown = commands.add_parser(
+
+def _add_grow(commands: Commands) -> None:
+    parser = commands.add_parser(
         "grow", help="make a checkpoint that train --init takes further at twice the picture size"
     )
-    grown.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
-    grown.add_argument("--out", required=True, metavar="FILE.safetensors")
-    grown.set_defaults(run=run_grow)
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--out", required=True, metavar="FILE.safetensors")
+    parser.set_defaults(run=run_grow)
 
-    sample = commands.add_parser("sample", help="draw pictures from a checkpoint")
-    sample.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
-    sample.add_argument("--seeds", default="0", metavar="0-63", help="such as 7 or 0-63 or 1,5,8-9")
-    sample.add_argument("--label", help="one of the model's labels")
-    _add_sampling(sample)
-    sample.add_argument("--out", metavar="DIR", help="write one PNG a seed")
-    sample.add_argument("--grid", metavar="FILE.png", help="write all in one picture")
-    sample.add_argument("--animation", metavar="FILE.gif", help="how they formed, GIF or MP4")
-    sample.set_defaults(run=run_sample)
 
-    evaluation = commands.add_parser(
-        "evaluate", help="measure how good a checkpoint's pictures are"
-    )
-    evaluation.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
-    evaluation.add_argument("--data", required=True, metavar="PATH", help="the real pictures")
-    evaluation.add_argument(
-        "--labels", metavar="CSV", help="CSV file with the columns file and label"
-    )
-    evaluation.add_argument("--samples", type=int, default=2000, metavar="N")
-    _add_sampling(evaluation)
-    evaluation.add_argument(
+def _add_sample(commands: Commands) -> None:
+    parser = commands.add_parser("sample", help="draw pictures from a checkpoint")
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--seeds", default="0", metavar="0-63", help="such as 7 or 0-63 or 1,5,8-9")
+    parser.add_argument("--label", help="one of the model's labels")
+    _add_sampling(parser)
+    parser.add_argument("--out", metavar="DIR", help="write one PNG a seed")
+    parser.add_argument("--grid", metavar="FILE.png", help="write all in one picture")
+    parser.add_argument("--animation", metavar="FILE.gif", help="how they formed, GIF or MP4")
+    parser.set_defaults(run=run_sample)
+
+
+def _add_evaluate(commands: Commands) -> None:
+    parser = commands.add_parser("evaluate", help="measure how good a checkpoint's pictures are")
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--data", required=True, metavar="PATH", help="the real pictures")
+    parser.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
+    parser.add_argument("--samples", type=int, default=2000, metavar="N")
+    _add_sampling(parser)
+    parser.add_argument(
         "--size", type=int, metavar="PIXELS", help="compare smaller pictures than the model draws"
     )
-    evaluation.add_argument("--features", choices=list(FEATURES), default="effnet-lite0")
-    evaluation.add_argument("--out", metavar="FILE.json", help="write every figure")
-    evaluation.add_argument(
+    parser.add_argument("--features", choices=list(FEATURES), default="effnet-lite0")
+    parser.add_argument("--out", metavar="FILE.json", help="write every figure")
+    parser.add_argument(
         "--plot", metavar="FILE.png", help="the samples closest to training pictures, above those"
     )
-    evaluation.set_defaults(run=run_evaluate)
+    parser.set_defaults(run=run_evaluate)
 
-    inspect = commands.add_parser(
-        "inspect", help="tell what is in a data folder, zip or checkpoint"
-    )
-    inspect.add_argument("path", metavar="PATH")
-    inspect.add_argument(
+
+def _add_inspect(commands: Commands) -> None:
+    parser = commands.add_parser("inspect", help="tell what is in a data folder, zip or checkpoint")
+    parser.add_argument("path", metavar="PATH")
+    parser.add_argument(
         "--size", type=int, default=128, metavar="PIXELS",
         help="of the model that the pictures are for (default: %(default)s)",
     )  # fmt: skip
-    inspect.set_defaults(run=run_inspect)
-    return parser
+    parser.set_defaults(run=run_inspect)
 
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
@@ -263,7 +275,7 @@ def _load(args: argparse.Namespace, size: int, labels: Sequence[str] | None) -> 
     images = load_images(
         args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=args.photos
     )
-    _print_images(images, every_file=False, to=sys.stderr)
+    print(images.summary(), file=sys.stderr)
     return images
 
 
@@ -340,7 +352,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
     denoiser = Denoiser.load_for_sampling(path)
     info = denoiser.info
     images = load_real(args.data, info, labels_csv=args.labels, size=args.size)
-    _print_images(images, every_file=False, to=sys.stderr)
+    print(images.summary(), file=sys.stderr)
     network = FEATURES[args.features]().to(device)
     evaluation = evaluate(denoiser, images, network, config, samples=args.samples)
     report = {
@@ -387,7 +399,8 @@ def run_inspect(args: argparse.Namespace) -> None:
         return
     if not 1 <= args.size <= MAX_SIZE:
         raise ValueError(f"--size must be between 1 and {MAX_SIZE}, not {args.size}.")
-    _print_images(load_images(args.path, image_size=args.size), every_file=True, to=sys.stdout)
+    images = load_images(args.path, image_size=args.size)
+    print(images.summary(lines=len(images.skipped)))
 
 
 def _print_checkpoint(path: Path) -> None:
@@ -403,15 +416,6 @@ def _print_checkpoint(path: Path) -> None:
     print(f"  trained on    {info.data or 'unknown'}, {info.images_seen:,} images seen")
     print(f"  labels        {', '.join(info.labels) or 'none'}")
     print(f"  guide         {f'a network of {guide:.1f} M parameters' if info.guide else 'none'}")
-
-
-def _print_images(images: ImageSet, *, every_file: bool, to: TextIO) -> None:
-    print(f"{len(images):,} pictures, {len(images.skipped):,} left out", file=to)
-    shown = images.skipped if every_file else images.skipped[:10]
-    for skipped in shown:
-        print(f"  {skipped.name}: {skipped.reason}", file=to)
-    if len(images.skipped) > len(shown):
-        print("  …", file=to)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

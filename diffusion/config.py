@@ -15,6 +15,7 @@ C = TypeVar("C", bound="Config")
 # Fine-tuning: how long (images shown), and what may change with the peak learning rate it bears.
 LENGTHS = {"quick": 3_000, "balanced": 8_000, "thorough": 20_000}
 LAYERS = {"all": 2e-4, "deep": 3e-4, "label": 1e-2}
+LEAST_KEEP, MOST_KEEP = 0.05, 0.75  # of a batch; less would want the pictures in too many copies
 FINETUNE_CHECKPOINTS = 10  # in the course of it
 MAX_LABEL = 40  # characters
 MAX_SIZE = 1024  # pixels, width or height of a model's pictures
@@ -193,7 +194,10 @@ class FinetuneConfig(Config):
             f"The label must be a name of 1 to {MAX_LABEL} characters.",
         )
         _require(self.layers in LAYERS, f"layers is {', '.join(LAYERS)}.")
-        _require(0 <= self.keep <= 0.75, "keep must be between 0 and 0.75.")
+        _require(
+            self.keep == 0 or LEAST_KEEP <= self.keep <= MOST_KEEP,
+            f"keep must be 0, or between {LEAST_KEEP} and {MOST_KEEP}.",
+        )
         _require(self.lr >= 0, "The learning rate must not be negative.")
         _require(1 <= self.batch_size <= 256, "batch_size must be between 1 and 256.")
 

@@ -208,6 +208,13 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.names)
 
+    def summary(self, *, lines: int = 10) -> str:
+        """How many pictures there are, and why so many ``lines`` of the others were left out."""
+        told = [f"  {skipped.name}: {skipped.reason}" for skipped in self.skipped[:lines]]
+        more = ["  …"] if len(self.skipped) > lines else []
+        counts = f"{len(self):,} pictures, {len(self.skipped):,} left out"
+        return "\n".join([counts, *told, *more])
+
     def subset(self, indices: Sequence[int]) -> ImageSet:
         """The pictures at ``indices``, in that order."""
         index = torch.as_tensor(indices, dtype=torch.long)
@@ -436,7 +443,10 @@ def random_crop(pictures: Tensor, size: int, generator: torch.Generator) -> Tens
 
 
 def crop_box(size: int, generator: torch.Generator) -> tuple[int, int, int, int]:
-    """Top, left, height, width of a random crop of a ``size`` square, area 0.8 to 1.0 of it."""
+    """Top, left, height, width of a random crop of a ``size`` square.
+
+    Its area is 0.8 to 1.0 of the square's; a little less where a side had to be cut to fit.
+    """
     area, stretch, y, x = torch.rand(4, generator=generator).tolist()
     side = (0.8 + 0.2 * area) ** 0.5
     ratio = (4 / 3) ** (stretch - 0.5)

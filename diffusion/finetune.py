@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -33,7 +34,8 @@ REPLAY_SEED = 1_000_000  # its pictures are of seeds that nobody looks at
 DRAW_BATCH = 16
 SAMPLES = 8
 ESTIMATE_STEPS = 6
-HELDOUT_REPEATS = 16  # noise levels at which each held-out picture is looked at
+HELDOUT_REPEATS = 16  # noise levels at which each held-out picture is looked at, or fewer where
+HELDOUT_LOOKS = 256  # that comes to more looks than this: every checkpoint takes them
 REPORT_SECONDS = 1.0
 
 
@@ -69,9 +71,10 @@ def load_pictures(path: str | Path, info: CheckpointInfo) -> ImageSet:
 
 
 def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Training and held-out part; an eighth of the pictures, each to be looked at several times."""
+    """Training and held-out part; an eighth of the pictures, few of them to be looked at often."""
     training, heldout = images.split(max(1, len(images) // 8), at_most=0.125)
-    return training, heldout.subset(list(range(len(heldout))) * HELDOUT_REPEATS)
+    repeats = max(1, min(HELDOUT_REPEATS, HELDOUT_LOOKS // len(heldout)))
+    return training, heldout.subset(list(range(len(heldout))) * repeats)
 
 
 def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
@@ -183,7 +186,9 @@ def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConf
     """A trainer ready to begin, or to go on where it was stopped."""
     state, known = read_checkpoint(base)
     grown, info = add_label(state, known, config.label)
-    training, heldout = hold_out(load_pictures(data, info))
+    pictures = load_pictures(data, info)
+    print(pictures.summary(), file=sys.stderr)
+    training, heldout = hold_out(pictures)
     denoiser = Denoiser.load_for_sampling(base)
     if not (out / SAMPLES_NAME / BASE_GRID).exists():
         pictures = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])

@@ -29,7 +29,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__(math.gcd(32, channels // 4) or 1, channels, eps=1e-5)
+        super().__init__(math.gcd(32, channels // 4), channels, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[2] * x.shape[3] >= 32 * 32 and not x.is_cuda:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from diffusion.checkpoint import WEIGHTS_NAME, atomic_path
-from diffusion.config import LAYERS, LENGTHS, MAX_LABEL, Config
+from diffusion.config import LAYERS, LEAST_KEEP, LENGTHS, MAX_LABEL, MOST_KEEP, Config
 from diffusion.run_folder import SAMPLES_NAME, STEPS_NAME
 
 from .tuned import slug
@@ -65,8 +65,11 @@ class JobSpec(Config):
         size = self.batch_size
         if size is not None and not (_is_number(size) and size == int(size) and 1 <= size <= 256):
             raise ValueError("The batch must be a whole number between 1 and 256.")
-        if not (_is_number(self.keep) and 0 <= self.keep <= 0.75):
-            raise ValueError("How much to keep must be between 0 and 0.75.")
+        keep = self.keep
+        if not (_is_number(keep) and (keep == 0 or LEAST_KEEP <= keep <= MOST_KEEP)):
+            raise ValueError(
+                f"How much to keep must be 0, or between {LEAST_KEEP} and {MOST_KEEP}."
+            )
 
     def options(self) -> list[str]:
         """As the command line takes them; one argument each, so that no label reads as another."""

@@ -144,6 +144,14 @@ def test_pictures_carry_the_new_label_and_some_are_held_out(base, pictures):
     assert not set(training.names) & set(heldout.names)
 
 
+def test_many_pictures_are_looked_at_less_often(base, tmp_path):
+    """Every checkpoint looks at all of them: no more than at a few hundred."""
+    images = finetune.load_pictures(
+        write_folder(tmp_path / "many", cats(168)), read_checkpoint(base)[1]
+    )
+    assert len(finetune.hold_out(images)[1]) == 21 * 12
+
+
 def test_eight_pictures_are_enough_and_seven_are_not(base, tmp_path):
     _, info = read_checkpoint(base)
     eight = finetune.load_pictures(write_folder(tmp_path / "eight", cats(8)), info)
@@ -284,7 +292,8 @@ def test_estimates_are_measured_here(base, capsys):
         ({"label": "  "}, "The label must be a name of 1 to 40 characters"),
         ({"label": "x" * 41}, "The label must be a name"),
         ({"label": "a\nb"}, "The label must be a name"),
-        ({"keep": 0.9}, "keep must be between 0 and 0.75"),
+        ({"keep": 0.9}, "keep must be 0, or between 0.05 and 0.75"),
+        ({"keep": 0.01}, "keep must be 0, or between 0.05 and 0.75"),
         ({"layers": "some"}, "layers is all, deep, label"),
         ({"minutes": 1.0}, "either in images or in minutes"),
         ({"batch_size": 0}, "batch_size must be between 1 and 256"),
