@@ -15,7 +15,7 @@ from gradio.data_classes import FileData
 from diffusion import SampleConfig
 
 from .files import save_png
-from .films import Film, Pace, film_of, morph_of
+from .films import Film, Pace, film_of, morph_of, require_steps
 from .forms import (
     number,
     read_count,
@@ -104,6 +104,7 @@ class Endpoints:
         """How a cat formed, as GIF and MP4."""
         recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
         pace = Pace(seconds, speed, hold)
+        require_steps()
         job = self.studio.submit([recipe], record="noisy" if noisy else "denoised")
         yield from self._watch(job)
         yield _film(film_of(job, pace))
@@ -119,7 +120,7 @@ class Endpoints:
             read_morph_form(seeds, coats or [""], frames, steps, sampler, guidance, model)
         )
         yield from self._watch(job)
-        yield _film(morph_of(job, speed=12.0))
+        yield _film(morph_of(job))
 
     def _draw(self, recipes: list[Recipe]) -> Iterator[dict]:
         job = self.studio.submit(recipes)

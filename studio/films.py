@@ -13,12 +13,14 @@ from torch import Tensor
 from diffusion.animate import film_scale, retime, write_animation
 from diffusion.pictures import to_image
 
+from . import space
 from .files import save_file
 from .forms import number
 from .generation import Job
 
 MAX_SECONDS = 10.0
-MAX_SPEED = 30.0
+MAX_SPEED = 30.0  # frames a second
+MORPH_SPEED = 12.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,12 @@ class Pace:
             raise ValueError(f"An animation has 1 to {MAX_SPEED:g} frames a second.")
 
 
+def require_steps() -> None:
+    """Raises ValueError where the steps of a drawing stay out of sight."""
+    if space.on_zero_gpu():
+        raise ValueError("On ZeroGPU the steps stay on the GPU, so they cannot be animated.")
+
+
 def film_of(job: Job, pace: Pace) -> Film:
     """How the first cat of a finished job formed; the job must have recorded it."""
     if job.stopped or not job.frames[0]:
@@ -55,11 +63,11 @@ def film_of(job: Job, pace: Pace) -> Film:
     return _write(frames, f"cat-{job.recipes[0].seed}", pace.speed, pace.hold)
 
 
-def morph_of(job: Job, *, speed: float) -> Film:
+def morph_of(job: Job) -> Film:
     """The pictures of a finished morph, one after the other, without an end."""
     if job.stopped or job.pictures is None:
         raise ValueError("Stopped before the morph was whole.")
-    return _write(_enlarged(job.pictures), "morph", speed, hold=0.0)
+    return _write(_enlarged(job.pictures), "morph", MORPH_SPEED, hold=0.0)
 
 
 def _enlarged(pictures: Iterable[Tensor]) -> list[Image.Image]:

@@ -16,7 +16,7 @@ from diffusion.pictures import from_image
 from .editor import PictureEditor
 from .examples import FIRST_SEED, Examples
 from .files import enlarge, save_half_a_cat, save_png, save_zip, still_there
-from .films import Film, Pace, film_of, morph_of
+from .films import Film, Pace, film_of, morph_of, require_steps
 from .forms import (
     ANY_COAT,
     MAX_CATS,
@@ -157,6 +157,7 @@ class GenerateTab:
         """How the cat on the stage formed, as GIF and MP4: drawn again, so nothing need be kept."""
         try:
             pace = Pace(seconds, speed, hold)
+            require_steps()
             record = "noisy" if kind == "the noisy picture" else "denoised"
             job = self.studio.submit([_current(recipe)], record=record)
             yield from self._film_progress(job, request)
@@ -175,7 +176,7 @@ class GenerateTab:
             )
             job = self.studio.submit(recipes)
             yield from self._film_progress(job, request)
-            yield self._show_film(morph_of(job, speed=12.0))
+            yield self._show_film(morph_of(job))
         except (ValueError, Busy) as error:
             yield gr.skip(), gr.skip(), gr.skip(), status_html(str(error), error=True)
 
@@ -211,7 +212,10 @@ class GenerateTab:
                 linked = []
                 sentence = "This link holds settings that are not possible here."
                 status = status_html(sentence, error=True)
-        strip = self.examples.files()
+        try:
+            strip = self.examples.files()
+        except ValueError as error:  # a full disk, say
+            strip, status = [], status_html(str(error), error=True)
         return (*controls, strip, strip, status, [recipe.to_dict() for recipe in linked])
 
     def first_cat(
@@ -266,10 +270,9 @@ class GenerateTab:
                         else stage_html(update.pictures, job.recipes, forming=True)
                     )  # fmt: skip
                     yield stage, status_html(progress_text(update)), *idle
+            yield self._finished(job, scale, strip)
         except (ValueError, Busy) as error:
             yield self._failed(error)
-            return
-        yield self._finished(job, scale, strip)
 
     def _watch(self, job: Job, request: gr.Request) -> Iterator[Update]:
         """Updates of a job that this visit's Stop can end."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffusion import __version__
 from diffusion.animate import noisy_picture
 from diffusion.data import to_uint8
 from diffusion.device import is_out_of_memory
@@ -123,8 +124,9 @@ class Studio:
         if not 1 <= len(recipes) <= MAX_PICTURES:
             raise ValueError(f"Between 1 and {MAX_PICTURES} pictures at once.")
         model = self.library.get(recipes[0].model)
-        wanted = recipes[0].model_hash
-        recipes = [dataclasses.replace(r, model=model.name, model_hash=model.hash) for r in recipes]
+        wanted, version = recipes[0].model_hash, recipes[0].version
+        now = {"model": model.name, "model_hash": model.hash, "version": __version__}
+        recipes = [dataclasses.replace(recipe, **now) for recipe in recipes]
         if len({recipe.batch_key for recipe in recipes}) > 1:
             raise ValueError("All pictures of one request need the same settings.")
         build_start(model.denoiser, recipes[:1])  # raises where the visitor can still be told
@@ -133,6 +135,8 @@ class Studio:
         job = Job(model, recipes, record=record)
         if wanted and wanted != model.hash:
             job.note = f"{model.name} has been trained further since; this is how it draws it now."
+        elif version != __version__:
+            job.note = f"Version {version} drew it, perhaps a little differently."
         with self._arrived:
             if self._closing:
                 raise Busy("The page is closing.")
@@ -284,7 +288,11 @@ class Studio:
                     job.steps_taken[row] = 0  # it starts again
                     job.frames[row].clear()
                     job.note = "Memory was short, so this was drawn in smaller batches."
-                self._jobs.extendleft(job for job in reversed(jobs) if job not in self._jobs)
+                for job in reversed(jobs):
+                    if job.stopped:  # meanwhile: nobody waits for its rows
+                        job.finish()
+                    elif job not in self._jobs:
+                        self._jobs.appendleft(job)
             return
         if is_out_of_memory(error):
             error = ValueError("There is not enough memory to draw this.")

@@ -36,7 +36,8 @@ class LoadedModel:
 
 
 class ModelLibrary:
-    """Checkpoints in some folders, by name. Names come from this list only, never from a path.
+    """Checkpoints by name: files, and those in folders. Names come from this list only, never from
+    a path.
 
     A file that appears or changes while the program runs is seen at the next look. So is
     ``default_file``, in which the owner names the model that is chosen at first; what it says goes
@@ -44,9 +45,9 @@ class ModelLibrary:
     """
 
     def __init__(
-        self, folders: Sequence[Path], *, default: str = "", default_file: Path | None = None
+        self, places: Sequence[Path], *, default: str = "", default_file: Path | None = None
     ) -> None:
-        self.folders = tuple(folders)
+        self.places = tuple(places)
         self.default_file = default_file
         self._default = default
         self._loaded: OrderedDict[tuple[Path, int], LoadedModel] = OrderedDict()
@@ -57,8 +58,9 @@ class ModelLibrary:
     def paths(self) -> dict[str, Path]:
         """Name to file, the default first."""
         found: dict[str, Path] = {}
-        for folder in self.folders:
-            for name, path in checkpoints_in(folder).items():
+        for place in self.places:
+            here = {place.stem: place} if place.is_file() else checkpoints_in(place)
+            for name, path in here.items():
                 found.setdefault(name, path)
         for name in (self._default, self._owners_default()):
             if name in found:

@@ -36,13 +36,13 @@ CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours ol
 
 def build_studio(settings: Settings) -> Studio:
     """The models and the worker, nothing loaded yet. Raises ValueError without a usable model."""
-    folders, default = [SHIPPED, settings.data_dir / "models"], settings.checkpoint
+    places, default = [SHIPPED, settings.data_dir / "models"], settings.checkpoint
     if default and Path(default).suffix == ".safetensors":
         path = find_checkpoint(default)
-        folders.insert(0, path.parent)
+        places.insert(0, path)  # not its folder: what else lies there is nobody's business
         default = path.stem
     default_file = settings.data_dir / DEFAULT_NAME
-    library = ModelLibrary(folders, default=default, default_file=default_file)
+    library = ModelLibrary(places, default=default, default_file=default_file)
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
     library.get()

@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from diffusion import Denoiser
-from diffusion.checkpoint import atomic_path
+from diffusion.checkpoint import WEIGHTS_NAME, atomic_path
 
 from .disk import errors_as_sentences, hold
 from .library import ModelLibrary
@@ -31,8 +31,9 @@ tags: [diffusion, cats]
 ---
 # {name}
 
-Made with Cat Diffusion: put `{name}.safetensors` into `data/models` and it is on the page.
-Its settings are in the file's metadata. Labels: {labels}.
+Made with Cat Diffusion: put `model.safetensors` into `data/models` under the name of your choice
+and it is on the page; in Python, `diffusion.Denoiser.from_pretrained("{repo}")` loads it. Its
+settings are in the file's metadata. Labels: {labels}.
 """
 
 
@@ -135,7 +136,7 @@ class TunedModels:
         with errors_as_sentences(), atomic_path(self._default_file) as temporary:
             temporary.write_text(name, encoding="utf-8")
 
-    def publish(self, name: str, repo: str, token: str, *, private: bool = False) -> str:
+    def publish(self, name: str, repo: str, token: str) -> str:
         """Upload a model to a repository of the Hugging Face Hub; returns its address.
 
         The token is used for these calls and kept nowhere.
@@ -147,11 +148,11 @@ class TunedModels:
             raise ValueError("Publishing needs a token of the Hub that may write.")
         repo, problem = repo.strip(), ""
         labels = ", ".join(Denoiser.load(path).info.labels) or "none"
-        card = CARD.format(name=name, labels=labels).encode()
+        card = CARD.format(name=name, repo=repo, labels=labels).encode()
         try:
             hub = self._hub(token=token.strip())
-            hub.create_repo(repo, exist_ok=True, private=private)
-            hub.upload_file(path_or_fileobj=path, path_in_repo=path.name, repo_id=repo)
+            hub.create_repo(repo, exist_ok=True)
+            hub.upload_file(path_or_fileobj=path, path_in_repo=WEIGHTS_NAME, repo_id=repo)
             if not hub.file_exists(repo, "README.md"):  # the owner may have written a better one
                 hub.upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id=repo)
         except Exception as error:  # the Hub's client raises errors of several libraries

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import threading
@@ -41,7 +42,7 @@ MAX_DIRECTORY_BYTES = 400 * MAX_ENTRIES  # of one zip: 46 bytes and a name for e
 MAX_INCOMING_BYTES = 4_000_000_000  # that wait to be looked at, in one set
 MAX_LEFT_OUT = 2000  # lines that are kept; more are counted
 MIN_FREE_BYTES = 1_000_000_000  # no upload is taken below
-MIN_SIDE = 32  # pixels: half of the smallest network's pictures, as in training
+MIN_SIDE = 64  # pixels: half of the largest shipped network's pictures, as in training
 STORED_SIDE = 640  # of a stored picture's shorter side: room to crop, small enough to keep
 LONGEST_SIDE = 4 * STORED_SIDE
 SQUARE_SIDE = 512  # what a training is given at most
@@ -175,7 +176,7 @@ class PictureSet:
         self._done_with(looked_at)
 
     def _done_with(self, paths: list[Path]) -> None:
-        """Forget files that were looked at, once that is on record; a full disk changes nothing."""
+        """Put on record that files were looked at, and forget them; on a full disk only that."""
         if not paths:
             return
         with contextlib.suppress(OSError):
@@ -553,5 +554,8 @@ def _save_png(image: Image.Image, path: Path) -> None:
 
 def _write(path: Path, data: bytes) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
     temporary.replace(path)

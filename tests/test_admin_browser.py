@@ -148,7 +148,7 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
     assert sorted(line for line in lines if "twin" not in line and "cat-003" not in line) == [
         "Mia/cut.jpg: corrupt or cut short",
         "Mia/notes.txt: not an image",
-        "Mia/small.png: 16x16 is too small (at least 32 pixels each way)",
+        "Mia/small.png: 16x16 is too small (at least 64 pixels each way)",
     ]
     send(page, 0, write_zip(tmp_path / "more.zip", more))
     expect(counts(page)).to_have_text("12 photos to learn from · 4 left out")

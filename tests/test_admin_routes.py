@@ -134,7 +134,7 @@ def paths(admin) -> list[tuple[str, str]]:
     """Every route of the owner's, taken from the app itself, filled with what is really there."""
     middleware = AdminRoutes(None, admin)
     pictures = admin.sets.create()
-    pictures.add("cat.png", [encode(cat(1))])
+    pictures.add("cat.png", [encode(cat(1, 64))])
     job = admin.jobs.create(SPEC, [])
     here = {
         "/admin/sets/{id}": f"/admin/sets/{pictures.id}",
@@ -275,7 +275,7 @@ def test_photos_arrive_are_shown_cropped_and_removed(admin, owner):
 def test_names_are_shown_as_text(admin, owner):
     identity = new_set(owner)
     name = "../<img src=x onerror=alert(1)>\"'&猫\u202e.png"
-    upload(owner, identity, name, encode(cat(1)))
+    upload(owner, identity, name, encode(cat(1, 64)))
     upload(owner, identity, name, b"")
     looked_at(admin, identity)
     html = owner.get("/admin/sets/current").text
@@ -289,7 +289,7 @@ def test_names_are_shown_as_text(admin, owner):
 )
 def test_a_set_that_is_not_there(owner, identity):
     new_set(owner)
-    answer = upload(owner, identity, "cat.png", encode(cat(1)))
+    answer = upload(owner, identity, "cat.png", encode(cat(1, 64)))
     assert (answer.status_code, answer.json()["error"][-1]) == (404, ".")
 
 
@@ -317,7 +317,7 @@ def test_a_strange_change_is_a_sentence(owner, body):
 @pytest.mark.parametrize("size", ["0", "15", "513", "x", "-64", "1e9", "９９"])
 def test_a_strange_thumbnail_size_is_a_sentence(admin, owner, size):
     identity = new_set(owner)
-    upload(owner, identity, "cat.png", encode(cat(1)))
+    upload(owner, identity, "cat.png", encode(cat(1, 64)))
     looked_at(admin, identity)
     answer = owner.get(f"/admin/sets/{identity}/thumb/1.jpg", params={"size": size})
     assert answer.status_code == 400
@@ -349,7 +349,7 @@ def test_a_full_or_read_only_disk_is_a_sentence(admin, owner, monkeypatch, numbe
     monkeypatch.setattr(uploads.Path, "mkdir", refuse)
     admin.sets.get(identity)._contents.pictures[1] = uploads.Picture(1, "a", 64, 64, "", "", "")
     for answer in (
-        upload(owner, identity, "cat.png", encode(cat(1))),
+        upload(owner, identity, "cat.png", encode(cat(1, 64))),
         owner.post(f"/admin/sets/{identity}/remove", json={"picture": 1}),
         owner.post("/admin/sets"),
     ):

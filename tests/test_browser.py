@@ -310,7 +310,7 @@ def test_a_picture_becomes_a_cat(visit, tmp_path):
 
 
 def test_a_model_that_appears_is_offered_and_its_coat_chosen(visit, page):
-    file = page.studio.library.folders[0] / "tinymia.safetensors"
+    file = page.studio.library.places[0] / "tinymia.safetensors"
     opened = visit()
     opened.get_by_text("Advanced").click()
     save_tiny(file, seed=3, labels=(*LABELS, "Mia"))

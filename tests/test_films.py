@@ -48,7 +48,7 @@ def test_a_single_step_makes_a_film_too(studio):
 
 def test_a_morph_has_one_frame_for_each_picture(studio):
     job = studio.draw(morph([PLAIN, Recipe(steps=4, seed=1)], frames=3))
-    film = morph_of(job, speed=12.0)
+    film = morph_of(job)
     assert len(iio.imread(film.mp4)) == 6
 
 
@@ -81,7 +81,7 @@ def test_what_was_stopped_makes_no_film(studio):
     with pytest.raises(ValueError, match="Stopped before"):
         film_of(job, Pace())
     with pytest.raises(ValueError, match="Stopped before"):
-        morph_of(job, speed=12)
+        morph_of(job)
 
 
 def test_a_zip_holds_the_files_in_order_and_skips_lost_ones():

@@ -397,13 +397,13 @@ for action, label in {"pause": "deaf", "stop_and_keep": "Mia", "cancel": "deaf"}
 time.sleep(60)
 """
     tests = Path(__file__).parent
-    arguments = [*map(str, (tests, tests.parent, tmp_path, rig.library.folders[0]))]
+    arguments = [*map(str, (tests, tests.parent, tmp_path, rig.library.places[0]))]
     with subprocess.Popen([sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE) as run:
         ids = [run.stdout.readline().decode().strip() for _ in range(3)]
         run.kill()
     ends = {"pause": "paused", "stop_and_keep": "stopped", "cancel": None}
     for id, (action, state) in zip(ids, ends.items(), strict=True):
-        orphan = Rig(tmp_path / action, rig.library.folders[0])
+        orphan = Rig(tmp_path / action, rig.library.places[0])
         assert orphan.alive() == [id]
         jobs = orphan.server(grace=0.2)
         assert jobs.view(id).state == "running"
@@ -591,7 +591,7 @@ def test_names_in_any_script_become_safe_files(rig):
         id = jobs.create(dataclasses.replace(SPEC, name=name), rig.pictures)
         assert wait_for(jobs, id, "done").result == result
     assert {path.parent for path in rig.library.paths().values()} == {
-        rig.library.folders[0], rig.data_dir / "models",
+        rig.library.places[0], rig.data_dir / "models",
     }  # fmt: skip
 
 

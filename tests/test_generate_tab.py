@@ -127,6 +127,20 @@ def test_guidance_says_what_it_does_for_the_model(tmp_path):
         assert opened[5]["value"] == 2
 
 
+def test_a_full_disk_is_told_and_the_page_opens_all_the_same(tab, monkeypatch):
+    def full(*_):
+        raise ValueError("The disk is full.")
+
+    monkeypatch.setattr("studio.examples.save_file", full)
+    opened = tab.open_page(request())
+    assert settings(opened)[-1] == "tiny"
+    assert opened[8:10] != [[], []]
+    assert "The disk is full." in opened[-2]
+    monkeypatch.setattr("studio.generate_tab.save_png", full)
+    *_, last = tab._draw([Recipe(steps=2)], 8, [], request())
+    assert "The disk is full." in last[1]
+
+
 def test_lost_files_of_a_long_visit_hurt_nobody(tab):
     lost = [path.replace("cat-", "lost-") for path in tab.examples.files()[:2]]
     job = tab.studio.draw([Recipe(steps=2)], record="denoised")

@@ -374,6 +374,24 @@ def test_out_of_memory_late_in_a_batch_counts_no_step_twice(studio):
     assert [len(frames) for frames in job.frames] == [3] * 4
 
 
+def test_what_is_stopped_while_memory_runs_out_is_drawn_no_further(studio):
+    sizes = []
+
+    def short(name, digest, start, recipe, callback):
+        sizes.append(len(start))
+        studio.stop(job)
+        raise MemoryError
+
+    run, studio._run = studio._run, short
+    job = studio.submit([dataclasses.replace(PLAIN, seed=s) for s in range(8)])
+    finish(job)
+    finished = job.finished
+    studio._run = run
+    assert studio.draw([PLAIN]).error is None  # the worker has gone on to another
+    assert sizes == [8]
+    assert job.finished == finished
+
+
 def test_batches_grow_again_some_time_after_memory_was_short(studio, monkeypatch):
     sizes, limit = [], 2
     run = studio._run
@@ -397,6 +415,15 @@ def test_batches_grow_again_some_time_after_memory_was_short(studio, monkeypatch
         monkeypatch.setattr(generation.time, "monotonic", lambda s=seconds: now() + s)
         studio.draw(recipes)
     assert sizes == [4, 4, 8]
+
+
+def test_a_cat_of_another_version_says_so_and_becomes_one_of_this(studio):
+    first = studio.draw([PLAIN])
+    assert first.note == ""
+    old = dataclasses.replace(first.recipes[0], version="0.1.0")
+    again = studio.draw([old])
+    assert again.note == "Version 0.1.0 drew it, perhaps a little differently."
+    assert again.recipes == first.recipes
 
 
 def test_not_enough_memory_for_one_is_a_sentence(studio):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -135,5 +136,7 @@ def test_share_without_a_tunnel_goes_on_locally(monkeypatch, capsys, tmp_path):
 def test_a_checkpoint_by_its_file(tiny_folder):
     from studio.serve import build_studio
 
+    shutil.copy(tiny_folder / "tiny.safetensors", tiny_folder / "none-of-your-business.safetensors")
     studio = build_studio(Settings(checkpoint=str(tiny_folder / "tiny.safetensors")))
+    assert "none-of-your-business" not in studio.library.names
     assert studio.library.default == "tiny"

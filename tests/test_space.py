@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from studio import serve, space
+from studio.api import Endpoints
+from studio.generate_tab import GenerateTab
 from studio.generation import Studio
 from studio.library import ModelLibrary
 from studio.recipe import Recipe
@@ -112,6 +114,17 @@ def test_stopping_on_zero_gpu_ends_well(zero_gpu, tiny_folder):
     job.wait(10)
     assert job.done
     assert studio.draw([PLAIN]).error is None
+
+
+def test_on_zero_gpu_nothing_is_drawn_for_a_film_that_cannot_be(zero_gpu, tiny_folder):
+    studio = Studio(ModelLibrary([tiny_folder]))
+    with pytest.raises(ValueError, match="cannot be animated"):
+        list(Endpoints(studio).animate(steps=3))
+    tab = GenerateTab(studio, serve.Examples(studio))
+    visit = types.SimpleNamespace(session_hash="visit")
+    (shown,) = tab.animate(dataclasses.asdict(PLAIN), "the estimate", 2, 15, 1, visit)
+    assert "cannot be animated" in shown[-1]
+    assert not zero_gpu
 
 
 def test_the_front_matter_is_that_of_a_space():

@@ -12,6 +12,7 @@ import pytest
 import torch
 from studio_fixtures import LABELS, Gate, save_tiny, wait_until
 
+from diffusion import Denoiser
 from diffusion.checkpoint import atomic_path
 from studio.generation import Studio
 from studio.library import MAX_LOADED, ModelLibrary
@@ -189,8 +190,8 @@ class Hub:
         self.said.append(("token", token))
         return self
 
-    def create_repo(self, repo, *, exist_ok, private):
-        self.said.append((repo, exist_ok, private))
+    def create_repo(self, repo, *, exist_ok):
+        self.said.append((repo, exist_ok))
         if self.error:
             raise self.error
 
@@ -206,15 +207,24 @@ def test_publishing_uploads_the_model_with_a_card_and_forgets_the_token(tuned):
     hub = Hub()
     models = TunedModels(tuned.folder.parent, tuned.library, hub=hub)
     assert models.publish("mia", " me/cats ", f" {TOKEN}\n") == "https://huggingface.co/me/cats"
-    assert hub.said == [("token", TOKEN), ("me/cats", True, False)]
-    assert hub.files["mia.safetensors"] == models.path("mia").read_bytes()
+    assert hub.said == [("token", TOKEN), ("me/cats", True)]
+    assert hub.files["model.safetensors"] == models.path("mia").read_bytes()
     assert ", ".join(LABELS) in hub.files["README.md"].decode()
     hub.files["README.md"] = b"the owner's own"
-    models.publish("mia", "me/cats", TOKEN, private=True)
+    models.publish("mia", "me/cats", TOKEN)
     assert hub.files["README.md"] == b"the owner's own"
     assert TOKEN not in repr(vars(models))
     written = b"".join(p.read_bytes() for p in tuned.folder.parent.rglob("*") if p.is_file())
     assert TOKEN.encode() not in written
+
+
+def test_what_was_published_is_loaded_as_its_card_says(tuned, tmp_path):
+    hub = Hub()
+    TunedModels(tuned.folder.parent, tuned.library, hub=hub).publish("mia", "me/cats", TOKEN)
+    for name, data in hub.files.items():
+        (tmp_path / name).write_bytes(data)
+    assert 'Denoiser.from_pretrained("me/cats")' in (tmp_path / "README.md").read_text()
+    assert Denoiser.from_pretrained(str(tmp_path)).info.labels == LABELS
 
 
 @pytest.mark.parametrize(

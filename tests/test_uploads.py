@@ -68,7 +68,7 @@ def test_pictures_come_in_one_by_one_or_in_a_zip(pictures, tmp_path):
 
 
 def test_a_zip_in_many_chunks_is_the_same(pictures, tmp_path):
-    data = zip_bytes(tmp_path, cats(8))
+    data = zip_bytes(tmp_path, cats(8, 64))
     pictures.add("x.zip", (data[i : i + 100] for i in range(0, len(data), 100)))
     assert len(names(pictures)) == 8
 
@@ -81,50 +81,50 @@ def test_a_large_picture_is_stored_small_and_a_small_one_as_it_is(pictures):
 
 
 def test_the_centre_is_what_the_network_sees_unless_another_square_is_chosen(pictures):
-    wide = Image.new("RGB", (120, 60), "red")
-    wide.paste("blue", (30, 0, 90, 60))
+    wide = Image.new("RGB", (240, 120), "red")
+    wide.paste("blue", (60, 0, 180, 120))
     pictures.add("wide.png", [encode(wide)])
-    assert pictures.scan().pictures[0].box == (30, 0, 90, 60)
+    assert pictures.scan().pictures[0].box == (60, 0, 180, 120)
     assert pictures.thumbnail(1, 16).getcolors() == [(256, (0, 0, 255))]
-    pictures.crop(1, [88.4, 19.6, 31.7])
-    assert pictures.picture(1).box == (88, 20, 120, 52)
+    pictures.crop(1, [176.4, 39.6, 63.7])
+    assert pictures.picture(1).box == (176, 40, 240, 104)
     assert (0, 0, 255) not in [c for n, c in pictures.thumbnail(1, 16).getcolors() if n > 16]
     pictures.crop(1, None)
-    assert pictures.picture(1).box == (30, 0, 90, 60)
+    assert pictures.picture(1).box == (60, 0, 180, 120)
 
 
 @pytest.mark.parametrize(
     "square",
     [
-        [], [0, 0], [0, 0, 0], [0, 0, 31], [-1, 0, 40], [0, -1, 40], [30, 0, 40], [0, 30, 40],
-        [0, 0, 65], [0, 0, 1e300], [0, 0, float("nan")], [0, 0, "40"], [0, 0, True], "abc", 7,
-        {"left": 1}, [[0], 0, 40], [0, 0, 10**400],
+        [], [0, 0], [0, 0, 0], [0, 0, 63], [-1, 0, 80], [0, -1, 80], [30, 0, 80], [0, 30, 80],
+        [0, 0, 97], [0, 0, 1e300], [0, 0, float("nan")], [0, 0, "80"], [0, 0, True], "abc", 7,
+        {"left": 1}, [[0], 0, 80], [0, 0, 10**400],
     ],
 )  # fmt: skip
 def test_a_square_that_cannot_be(pictures, square):
-    pictures.add("cat.png", [encode(cat(1, 64))])
+    pictures.add("cat.png", [encode(cat(1, 96))])
     with pytest.raises(ValueError, match="quare"):
         pictures.crop(1, square)
     assert pictures.picture(1).square is None
 
 
 def test_the_chosen_squares_are_written_for_a_training(pictures, tmp_path):
-    add(pictures, cats(9, 64))
+    add(pictures, cats(9, 96))
     pictures.add("huge.png", [encode(cat(77, 1200))])
-    pictures.crop(1, [10, 10, 40])
+    pictures.crop(1, [10, 10, 80])
     pictures.remove(2)
     paths = pictures.squares(tmp_path / "squares")
     assert len(paths) == 9
     assert len({path.name for path in paths}) == 9
     sizes = [Image.open(path).size for path in paths]
-    assert sizes[:2] == [(40, 40), (64, 64)]
+    assert sizes[:2] == [(80, 80), (96, 96)]
     assert sizes[-1] == (uploads.SQUARE_SIDE, uploads.SQUARE_SIDE)
-    expected = np.array(cat(0, 64).crop((10, 10, 50, 50)))
+    expected = np.array(cat(0, 96).crop((10, 10, 90, 90)))
     np.testing.assert_array_equal(np.array(Image.open(paths[0])), expected)
 
 
 def test_too_few_pictures_are_told(pictures, tmp_path):
-    add(pictures, cats(8))
+    add(pictures, cats(8, 64))
     pictures.remove(3)
     with pytest.raises(ValueError, match="There are 7 usable photos; at least 8"):
         pictures.squares(tmp_path / "squares")
@@ -142,8 +142,8 @@ def arrive(pictures, files) -> None:
 def test_nothing_starts_before_all_is_looked_at(tmp_path):
     pictures = uploads.PictureSet(tmp_path / "set")
     (pictures.folder / "pictures").mkdir(parents=True)
-    add(pictures, cats(8))
-    arrive(pictures, {"late.png": encode(cat(50))})
+    add(pictures, cats(8, 64))
+    arrive(pictures, {"late.png": encode(cat(50, 64))})
     with pytest.raises(ValueError, match="still being looked at"):
         pictures.squares(tmp_path / "squares")
     pictures.look()
@@ -153,7 +153,7 @@ def test_nothing_starts_before_all_is_looked_at(tmp_path):
 def test_two_who_look_at_once_take_nothing_in_twice(tmp_path, monkeypatch):
     pictures = uploads.PictureSet(tmp_path / "set")
     (pictures.folder / "pictures").mkdir(parents=True)
-    arrive(pictures, cats(6))
+    arrive(pictures, cats(6, 64))
     decode = uploads.decode_image
     monkeypatch.setattr(uploads, "decode_image", lambda data: time.sleep(0.02) or decode(data))
     threads = [threading.Thread(target=pictures.look) for _ in range(2)]
@@ -166,12 +166,12 @@ def test_two_who_look_at_once_take_nothing_in_twice(tmp_path, monkeypatch):
 
 
 def test_a_restart_finds_everything_again(sets, pictures, tmp_path):
-    add(pictures, cats(8, 64))
+    add(pictures, cats(8, 96))
     pictures.add("bad.png", [b"bad"])
-    pictures.crop(1, [0, 0, 40])
+    pictures.crop(1, [0, 0, 80])
     pictures.remove(2)
     with pictures.receive("late.png") as incoming:  # arrived, but not looked at when it ended
-        incoming.write(encode(cat(50)))
+        incoming.write(encode(cat(50, 64)))
         incoming.keep()
     again = PictureSets(sets.folder).current()
     wait_until(lambda: again.scan().waiting == 0)
@@ -181,7 +181,7 @@ def test_a_restart_finds_everything_again(sets, pictures, tmp_path):
 
 
 def test_a_damaged_record_is_an_empty_set(sets, pictures):
-    add(pictures, cats(8))
+    add(pictures, cats(8, 64))
     for text in ("", "[]", "{", '{"pictures": {"1": {"square": 1}}, "left_out": []}', "null"):
         (pictures.folder / "set.json").write_text(text)
         assert PictureSets(sets.folder).current().scan().pictures == ()
@@ -201,8 +201,8 @@ def test_every_file_that_is_left_out_has_its_reason(pictures):
             "cat.svg": b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
             "page.html": b"<script>alert(1)</script>",
             "cut.jpg": jpeg[: len(jpeg) // 2],
-            "small.png": encode(cat(2, 31)),
-            "thin.png": encode(Image.new("RGB", (4000, 40))),
+            "small.png": encode(cat(2, 63)),
+            "thin.png": encode(Image.new("RGB", (4000, 70))),
             "first.png": whole,
             "again.png": whole,
             "near.jpg": encode(cat(1, 64), "JPEG", quality=90),
@@ -219,8 +219,8 @@ def test_every_file_that_is_left_out_has_its_reason(pictures):
         "cat.svg": "not an image",
         "page.html": "not an image",
         "cut.jpg": "corrupt or cut short",
-        "small.png": "31x31 is too small (at least 32 pixels each way)",
-        "thin.png": "4000x40 is too long and thin",
+        "small.png": "63x63 is too small (at least 64 pixels each way)",
+        "thin.png": "4000x70 is too long and thin",
         "again.png": "the same file as first.png",
         "near.jpg": "near-duplicate of first.png",
         "mirror.png": "near-duplicate of first.png",
@@ -245,8 +245,8 @@ def test_of_a_polyglot_only_the_pixels_are_kept(pictures, tmp_path):
 
 def test_no_more_than_the_limit(pictures, monkeypatch, tmp_path):
     monkeypatch.setattr(uploads, "MAX_PICTURES", 3)
-    add(pictures, cats(4))
-    more = dict(list(cats(6).items())[4:])
+    add(pictures, cats(4, 64))
+    more = dict(list(cats(6, 64).items())[4:])
     pictures.add("more.zip", [zip_bytes(tmp_path, more)])
     assert len(names(pictures)) == 3
     assert set(reasons(pictures).values()) == {"over the limit of 3 pictures"}
@@ -262,8 +262,8 @@ def test_many_reasons_are_counted_beyond_a_limit(pictures, monkeypatch, tmp_path
 
 def test_the_same_file_again_takes_no_place(pictures, monkeypatch):
     monkeypatch.setattr(uploads, "MAX_PICTURES", 8)
-    add(pictures, cats(8))
-    add(pictures, {f"again/{name}": data for name, data in cats(8).items()})
+    add(pictures, cats(8, 64))
+    add(pictures, {f"again/{name}": data for name, data in cats(8, 64).items()})
     assert reasons(pictures)["again/cat-003.png"] == "the same file as cat-003.png"
     assert len(list((pictures.folder / "pictures").iterdir())) == 8
 
@@ -283,7 +283,7 @@ def test_the_same_file_again_takes_no_place(pictures, monkeypatch):
     ],
 )
 def test_names_are_only_ever_shown(pictures, name, shown, tmp_path):
-    pictures.add(name, [encode(cat(1))])
+    pictures.add(name, [encode(cat(1, 64))])
     assert names(pictures) == [shown]
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(file.name for file in files) == ["0001.png", "set.json"]
@@ -293,11 +293,15 @@ def test_names_are_only_ever_shown(pictures, name, shown, tmp_path):
 
 
 def test_what_an_archive_may_not_hold(pictures, tmp_path):
-    files = {"fine.png": encode(cat(1)), "../up.png": encode(cat(2)), "/abs.png": encode(cat(3))}
-    files["C:/drive.png"] = encode(cat(4))
-    files["inner.zip"] = zip_bytes(tmp_path, {"a.png": encode(cat(5))})
+    files = {
+        "fine.png": encode(cat(1, 64)),
+        "../up.png": encode(cat(2, 64)),
+        "/abs.png": encode(cat(3, 64)),
+    }
+    files["C:/drive.png"] = encode(cat(4, 64))
+    files["inner.zip"] = zip_bytes(tmp_path, {"a.png": encode(cat(5, 64))})
     files["bomb.png"] = bytes(30_000_000)
-    files["猫.png"] = encode(cat(6))
+    files["猫.png"] = encode(cat(6, 64))
     files["__MACOSX/._fine.png"] = b"resource fork"
     link = zipfile.ZipInfo("link.png")
     link.create_system, link.external_attr = 3, 0o120777 << 16
@@ -319,7 +323,7 @@ def test_what_an_archive_may_not_hold(pictures, tmp_path):
 
 
 def test_an_encrypted_archive(pictures, tmp_path):
-    data = bytearray(zip_bytes(tmp_path, {"cat.png": encode(cat(1))}))
+    data = bytearray(zip_bytes(tmp_path, {"cat.png": encode(cat(1, 64))}))
     data[6] |= 1
     data[data.rindex(b"PK\x01\x02") + 8] |= 1
     pictures.add("secret.zip", [bytes(data)])
@@ -401,7 +405,7 @@ def test_the_entries_of_an_archive_are_counted_whatever_it_says(pictures, tmp_pa
 
 @pytest.mark.parametrize("keep", [4, 30, 300, -1])
 def test_a_damaged_archive(pictures, tmp_path, keep):
-    data = zip_bytes(tmp_path, cats(3))
+    data = zip_bytes(tmp_path, cats(3, 64))
     pictures.add("cut.zip", [data[:keep] if keep > 0 else data[:50] + bytes(50) + data[100:]])
     for name, reason in reasons(pictures).items():
         assert name.startswith("cut.zip")
@@ -410,7 +414,7 @@ def test_a_damaged_archive(pictures, tmp_path, keep):
 
 
 def test_an_archive_under_another_name_is_still_one(pictures, tmp_path):
-    pictures.add("cat.png", [zip_bytes(tmp_path, cats(2))])
+    pictures.add("cat.png", [zip_bytes(tmp_path, cats(2, 64))])
     assert names(pictures) == ["cat.png/cat-000.png", "cat.png/cat-001.png"]
 
 
@@ -419,7 +423,7 @@ def test_an_archive_under_another_name_is_still_one(pictures, tmp_path):
 
 def test_the_kind_of_file_decides_how_large_it_may_be(pictures, monkeypatch, tmp_path):
     monkeypatch.setattr(uploads, "MAX_FILE_BYTES", 5_000)
-    archive = zip_bytes(tmp_path, cats(8))
+    archive = zip_bytes(tmp_path, cats(8, 64))
     assert len(archive) > 5_000
     pictures.add("cats.zip", [archive[:1], archive[1:]])
     assert len(names(pictures)) == 8
@@ -441,7 +445,7 @@ def test_too_much_that_waits_is_refused(pictures, monkeypatch):
 
 def test_a_disk_that_is_nearly_full_takes_nothing(sets, pictures, monkeypatch):
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
-    for attempt in (lambda: pictures.add("a.png", [encode(cat(1))]), sets.create):
+    for attempt in (lambda: pictures.add("a.png", [encode(cat(1, 64))]), sets.create):
         with pytest.raises(ValueError, match="free"):
             attempt()
 
@@ -451,7 +455,7 @@ def test_a_disk_that_fills_up_while_pictures_are_looked_at(pictures, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(uploads, "_save_png", full)
-    pictures.add("cats.zip", [zip_bytes(tmp_path, cats(3))])
+    pictures.add("cats.zip", [zip_bytes(tmp_path, cats(3, 64))])
     assert reasons(pictures) == {"cats.zip": "The disk is full; make room and try again"}
     assert pictures.scan().waiting == 0
 
@@ -461,7 +465,7 @@ def test_a_strange_failure_keeps_nothing_waiting(pictures, monkeypatch, capsys):
         raise RuntimeError("secret")
 
     monkeypatch.setattr(uploads, "decode_image", broken)
-    add(pictures, cats(2))
+    add(pictures, cats(2, 64))
     assert set(reasons(pictures).values()) == {"could not be read; the server's log says why"}
     assert "secret" in capsys.readouterr().err
     assert pictures.scan().waiting == 0
@@ -502,8 +506,8 @@ def test_only_ids_of_ours_are_sets(sets, identity):
 
 def test_sets_that_nobody_touched_are_cleared(sets):
     old, young = sets.create(), sets.create()
-    add(old, cats(1))
-    add(young, cats(1))
+    add(old, cats(1, 64))
+    add(young, cats(1, 64))
     ago = time.time() - uploads.SET_SECONDS - 60
     for path in [*old.folder.rglob("*"), old.folder]:
         os.utime(path, (ago, ago))
@@ -513,7 +517,7 @@ def test_sets_that_nobody_touched_are_cleared(sets):
 
 def test_many_files_at_once_are_all_there(sets):
     pictures = sets.create()
-    files = cats(24)
+    files = cats(24, 64)
 
     def send(name: str, data: bytes) -> None:
         with pictures.receive(name) as incoming:
