@@ -245,7 +245,7 @@ def test_everything_else_is_passed_on(stranger):
 
 def test_photos_arrive_are_shown_cropped_and_removed(admin, owner):
     identity = new_set(owner)
-    for name, data in cats(9, 64).items():
+    for name, data in cats(9, 96).items():
         answer = upload(owner, identity, f"Mia/summer/{name}", data)
         assert answer.json() == {"set": identity}
     upload(owner, identity, "notes.txt", b"not a picture")
@@ -262,9 +262,9 @@ def test_photos_arrive_are_shown_cropped_and_removed(admin, owner):
     assert Image.open(io.BytesIO(thumb.content)).size == (128, 128)
     whole = owner.get(f"/admin/sets/{identity}/picture/1.jpg")
     assert Image.open(io.BytesIO(whole.content)).size == (64, 64)
-    crop = {"picture": 1, "square": [0, 8, 40]}
+    crop = {"picture": 1, "square": [0, 8, 80]}
     answer = owner.post(f"/admin/sets/{identity}/crop", json=crop)
-    assert answer.json() == {"box": [0, 8, 40, 48]}
+    assert answer.json() == {"box": [0, 8, 80, 88]}
     assert owner.get(f"/admin/sets/{identity}/thumb/1.jpg").content != thumb.content
     owner.post(f"/admin/sets/{identity}/remove", json={"picture": 2})
     assert "8 photos to learn from · 1 removed" in owner.get("/admin/sets/current").text
