@@ -261,7 +261,7 @@ def test_photos_arrive_are_shown_cropped_and_removed(admin, owner):
     assert thumb.headers["x-content-type-options"] == "nosniff"
     assert Image.open(io.BytesIO(thumb.content)).size == (128, 128)
     whole = owner.get(f"/admin/sets/{identity}/picture/1.jpg")
-    assert Image.open(io.BytesIO(whole.content)).size == (64, 64)
+    assert Image.open(io.BytesIO(whole.content)).size == (96, 96)
     crop = {"picture": 1, "square": [0, 8, 80]}
     answer = owner.post(f"/admin/sets/{identity}/crop", json=crop)
     assert answer.json() == {"box": [0, 8, 80, 88]}
