@@ -134,12 +134,12 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
     folder = write_folder(
         tmp_path / "Mia",
         {
-            **{f"{name[-5]}/{name}": data for name, data in cats(9, 96).items()},
-            "notes.txt": b"no picture", "cut.jpg": encode(cat(1, 96), "JPEG")[:700],
-            "small.png": encode(cat(2, 16)), "twin.png": encode(cat(3, 96)), ".hidden": b"x",
+            **{f"{name[-5]}/{name}": data for name, data in cats(9, 192).items()},
+            "notes.txt": b"no picture", "cut.jpg": encode(cat(1, 192), "JPEG")[:700],
+            "small.png": encode(cat(2, 16)), "twin.png": encode(cat(3, 192)), ".hidden": b"x",
         },
     )  # fmt: skip
-    more = {f"猫/{name}": data for name, data in list(cats(12, 96).items())[9:]}
+    more = {f"猫/{name}": data for name, data in list(cats(12, 192).items())[9:]}
     page = enter(visit())
     start_over(page)
     send(page, 1, folder)
@@ -171,7 +171,7 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
     page.get_by_role("button", name="Use this square").click()
     expect(page.locator("dialog")).to_have_count(0)
     left, top, size = map(int, first.get_attribute("data-square").split(","))
-    assert (left, top, size) == pytest.approx((24, 24, 48), abs=2)
+    assert (left, top, size) == pytest.approx((48, 48, 96), abs=2)
     assert first.locator("img").get_attribute("src") != before
     expect(first).to_be_focused()
 
