@@ -26,21 +26,13 @@ def noisy_picture(step: Step, *, sigma_data: float = 0.5) -> Tensor:
 
 
 class Recorder:
-    """A sampler callback that keeps every step as uint8 pictures [N, 3, H, W] on the CPU.
+    """A sampler callback that keeps every step's estimate of x0: uint8 [N, 3, H, W] on the CPU."""
 
-    It keeps the estimate of x0, or with ``noisy`` the noisy image (see ``noisy_picture``).
-    """
-
-    def __init__(self, *, noisy: bool = False, sigma_data: float = 0.5) -> None:
-        self.noisy, self.sigma_data = noisy, sigma_data
+    def __init__(self) -> None:
         self.steps: list[Tensor] = []
 
     def __call__(self, step: Step) -> None:
-        if self.noisy:
-            picture = noisy_picture(step, sigma_data=self.sigma_data)
-        else:
-            picture = to_uint8(step.denoised)
-        self.steps.append(picture.cpu())
+        self.steps.append(to_uint8(step.denoised).cpu())
 
     def frames(self) -> list[Image.Image]:
         """One image a step, enlarged; several pictures lie in a grid."""
