@@ -133,10 +133,11 @@ def test_share_without_a_tunnel_goes_on_locally(monkeypatch, capsys, tmp_path):
     assert "Cat Diffusion is at http" in said
 
 
-def test_a_checkpoint_by_its_file(tiny_folder):
+def test_a_checkpoint_by_its_file_and_not_what_lies_beside_it(tiny_folder, tmp_path):
     from studio.serve import build_studio
 
-    shutil.copy(tiny_folder / "tiny.safetensors", tiny_folder / "none-of-your-business.safetensors")
-    studio = build_studio(Settings(checkpoint=str(tiny_folder / "tiny.safetensors")))
-    assert "none-of-your-business" not in studio.library.names
+    for name in ("tiny", "private"):
+        shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / f"{name}.safetensors")
+    studio = build_studio(Settings(checkpoint=str(tmp_path / "tiny.safetensors")))
+    assert "private" not in studio.library.names
     assert studio.library.default == "tiny"
