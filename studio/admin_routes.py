@@ -23,7 +23,7 @@ from .admin import Admin
 from .admin_page import photos_html
 from .auth import COOKIE, SESSION_SECONDS, NotOwner, TooEarly
 from .disk import errors_as_sentences
-from .guard import ELSEWHERE
+from .guard import ELSEWHERE, OWNERS_UPLOAD
 from .uploads import NoSuchSet, PictureSet
 
 PREFIX = "/admin"
@@ -48,7 +48,7 @@ class AdminRoutes:
             routes=[
                 Route("/admin/sign-in", routes.sign_in, methods=["POST"]),
                 Route("/admin/sign-out", routes.sign_out, methods=["POST"]),
-                Route("/admin/upload", routes.upload, methods=["POST"]),
+                Route(OWNERS_UPLOAD, routes.upload, methods=["POST"]),
                 Route("/admin/sets", routes.new_set, methods=["POST"]),
                 Route("/admin/sets/current", routes.current_set),
                 Route("/admin/sets/{id}/crop", routes.crop, methods=["POST"]),
