@@ -118,6 +118,7 @@ class TrainConfig(Config):
     optimizer: str = "adamw"  # adamw or muon (AdamW for everything that is not a matrix)
     lr: float = 4e-4  # peak learning rate of AdamW
     muon_lr: float = 2e-3  # peak learning rate of Muon
+    label_lr: float = 0.0  # peak learning rate of the labels' embedding; 0 is that of the others
     weight_decay: float = 0.0
     grad_clip: float = 1.0  # global gradient norm; 0 is off
     warmup_images: int = 4_000  # learning rate rises linearly over so many images
@@ -208,9 +209,12 @@ class FinetuneConfig(Config):
             minutes=self.minutes,
             batch_size=self.batch_size,
             lr=self.lr or LAYERS[self.layers],
+            # Else the new label goes along with the one that it begins as.
+            label_lr=0.0 if self.layers == "label" else LAYERS["label"],
             warmup_images=20 * self.batch_size,
             decay_fraction=0.5,
             ema_halflife_images=50 * self.batch_size,
+            P_mean=-0.4,  # what makes a cat that cat is under more noise than its texture
             label_dropout=0.0,  # what has no label is left to the base model's own pictures
             augment=0.0,
             save_minutes=min(1.0, self.minutes / FINETUNE_CHECKPOINTS) if self.minutes else 1.0,

@@ -1,8 +1,10 @@
 """Teach a trained network one more cat from a few pictures, and keep what it knew.
 
-The new label gets an embedding of its own, which begins as the null label's. So that the other
-labels survive, a share of every batch are pictures that the base model drew itself, with the labels
-it drew them for (prior preservation: Ruiz et al. 2023, "DreamBooth", Sec. 3.3).
+The new label gets an embedding of its own, which begins as that of the label that explains the
+pictures best: a Siamese need not be learned from scratch by a network that knows Siamese. The
+embedding learns much faster than the network, or the new cat would be learned by all labels alike.
+So that the others survive, a share of every batch are pictures that the base model drew itself,
+with the labels it drew them for (prior preservation: Ruiz et al. 2023, "DreamBooth", Sec. 3.3).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from .checkpoint import CheckpointInfo, atomic_path, read_checkpoint
 from .config import FINETUNE_CHECKPOINTS, LENGTHS, MAX_PICTURES, FinetuneConfig, ModelConfig
-from .data import ImageSet, load_images
+from .data import ImageSet, load_images, to_float
 from .denoiser import Denoiser
 from .device import autocast, choose_device
 from .pictures import save_grid
@@ -34,15 +36,42 @@ REPLAY_SEED = 1_000_000  # its pictures are of seeds that nobody looks at
 DRAW_BATCH = 16
 SAMPLES = 8
 ESTIMATE_STEPS = 6
+LABEL_LOOKS = 64  # noise levels at which the pictures are tried with each label
 HELDOUT_REPEATS = 16  # noise levels at which each held-out picture is looked at, or fewer where
 HELDOUT_LOOKS = 256  # that comes to more looks than this: every checkpoint takes them
 REPORT_SECONDS = 1.0
 
 
+@torch.inference_mode()
+def likeliest_label(denoiser: Denoiser, pictures: ImageSet) -> int:
+    """The class label, the null label among them, under which the pictures are denoised best.
+
+    "Your diffusion model is secretly a zero-shot classifier" (Li et al. 2023), for all of the
+    pictures together; noise levels and noise are the same for each label.
+    """
+    classes = denoiser.info.model.num_classes
+    if not classes:
+        return 0
+    device = next(denoiser.parameters()).device
+    generator = torch.Generator().manual_seed(0)
+    sigma = denoiser.parameterization.training_sigma(LABEL_LOOKS, generator)
+    total = torch.zeros(classes + 1)
+    for rows in torch.arange(LABEL_LOOKS).split(DRAW_BATCH):
+        looked_at, _ = pictures.get(rows % len(pictures))
+        x0 = to_float(looked_at).to(device)
+        noise = torch.randn(x0.shape, generator=generator).to(device)
+        for label in range(classes + 1):
+            labels = torch.full((len(rows),), label, device=device)
+            loss = denoiser.loss(x0, sigma[rows].to(device), noise, labels)
+            total[label] += loss.sum().cpu()
+    return int(total.argmin())
+
+
 def add_label(
-    state: Mapping[str, Tensor], info: CheckpointInfo, label: str
+    state: Mapping[str, Tensor], info: CheckpointInfo, label: str, *, like: int = -1
 ) -> tuple[dict[str, Tensor], CheckpointInfo]:
-    """Weights and info of the same network with one more label, which begins as the null label.
+    """Weights and info of the same network with one more label, which begins as the class ``like``
+    (-1: as the null label).
 
     Raises ValueError if the network knows the label already.
     """
@@ -53,7 +82,8 @@ def add_label(
     old = state.get(name)
     if old is None:  # unlabelled so far: an embedding that adds nothing
         old = torch.zeros(1, 4 * model.channels)
-    state = {**state, name: torch.cat([old, old[-1:]])}  # null, the last row, twice
+    # The null label stays the last row.
+    state = {**state, name: torch.cat([old[:-1], old[like][None], old[-1:]])}
     values = {**model.to_dict(), "num_classes": model.num_classes + 1}
     grown = replace(info, model=ModelConfig.from_dict(values), labels=(*info.labels, label))
     return state, grown
@@ -185,14 +215,15 @@ def finetune(
 def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConfig) -> Trainer:
     """A trainer ready to begin, or to go on where it was stopped."""
     state, known = read_checkpoint(base)
-    grown, info = add_label(state, known, config.label)
+    _, info = add_label(state, known, config.label)
     pictures = load_pictures(data, info)
     print(pictures.summary(), file=sys.stderr)
     training, heldout = hold_out(pictures)
     denoiser = Denoiser.load_for_sampling(base)
+    grown, _ = add_label(state, known, config.label, like=likeliest_label(denoiser, training))
     if not (out / SAMPLES_NAME / BASE_GRID).exists():
-        pictures = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
-        save_grid(pictures, out / SAMPLES_NAME / BASE_GRID, columns=SAMPLE_COLUMNS)
+        drawn = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
+        save_grid(drawn, out / SAMPLES_NAME / BASE_GRID, columns=SAMPLE_COLUMNS)
     if config.keep:
         training = mix(training, draw_replays(denoiser, training), config.keep)
     new = len(info.labels) - 1

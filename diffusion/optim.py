@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -69,21 +70,32 @@ class Muon(torch.optim.Optimizer):
 
 
 def build_optimizers(
-    model: nn.Module, *, name: str, lr: float, muon_lr: float, weight_decay: float, fused: bool
+    model: nn.Module,
+    *,
+    name: str,
+    lr: float,
+    muon_lr: float,
+    label_lr: float = 0.0,
+    weight_decay: float,
+    fused: bool,
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a U-Net; first and last convolutions and all embeddings stay with AdamW."""
-    matrices, others = [], []
+    """The optimizers of a U-Net; first and last convolutions and all embeddings stay with AdamW,
+    that of the labels with a rate of its own unless ``label_lr`` is 0."""
+    matrices, labels, others = [], [], []
     for key, param in model.named_parameters():
         if not param.requires_grad:
             continue
         inner = param.ndim == 4 and not key.removeprefix("fine.").startswith(
             ("conv_in", "conv_out")
         )
-        (matrices if inner and name == "muon" else others).append(param)
-    adamw = torch.optim.AdamW(
-        others, lr=lr, betas=(0.9, 0.99), weight_decay=weight_decay, fused=fused
-    )
-    optimizers = [adamw]
+        if label_lr and key.startswith("class_embedding."):
+            labels.append(param)
+        else:
+            (matrices if inner and name == "muon" else others).append(param)
+    adamw = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=weight_decay, fused=fused)
+    optimizers = [
+        adamw(params, lr=rate) for params, rate in ((others, lr), (labels, label_lr)) if params
+    ]
     if matrices:
         optimizers.append(Muon(matrices, lr=muon_lr, weight_decay=weight_decay))
     return optimizers

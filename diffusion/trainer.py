@@ -121,9 +121,10 @@ class Trainer:
     """One run: a folder with its state, weights, metrics and samples.
 
     ``images`` is split into a training and a held-out part, unless ``heldout`` is given (its loss
-    is then measured with its labels); ``info`` names the network and where it comes from; ``init``
-    holds weights to start from, and ``trainable`` says by name which of them may change. Samples
-    are drawn from fixed seeds with ``sample_labels``, by default every label in turn. If the folder
+    is then measured with its labels, and at the noise levels of the training rather than at those
+    that runs are compared by); ``info`` names the network and where it comes from; ``init`` holds
+    weights to start from, and ``trainable`` says by name which of them may change. Samples are
+    drawn from fixed seeds with ``sample_labels``, by default every label in turn. If the folder
     holds a state, the run goes on from there.
     """
 
@@ -152,7 +153,7 @@ class Trainer:
         if config.batch_size % shares:
             raise ValueError(f"batch_size {config.batch_size} must be a multiple of {shares} here.")
         self.device = self.accelerator.device
-        self.heldout_labelled = heldout is not None
+        self.heldout_as_trained = heldout is not None
         if heldout is None:
             images, heldout = images.split(config.holdout)
         self.images, self.heldout = images.to(self.device), heldout
@@ -184,6 +185,7 @@ class Trainer:
             name=config.optimizer,
             lr=config.lr,
             muon_lr=config.muon_lr,
+            label_lr=config.label_lr,
             weight_decay=config.weight_decay,
             fused=self.device.type == "cuda",
         )
@@ -350,8 +352,12 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         averaged, progress = self.averaged(), self.progress
+        as_trained = {"labelled": True, "P_mean": self.config.P_mean}
         heldout = heldout_loss(
-            averaged, self.heldout, device=self.device, labelled=self.heldout_labelled
+            averaged,
+            self.heldout,
+            device=self.device,
+            **(as_trained if self.heldout_as_trained else {}),
         )
         self._require_finite(heldout or 0.0)
         better = heldout is None or progress.best_loss is None or heldout < progress.best_loss
@@ -526,6 +532,7 @@ def heldout_loss(
     *,
     device: torch.device,
     labelled: bool = False,
+    P_mean: float = -1.2,
     batch_size: int = 32,
 ) -> float | None:
     """EDM loss on held-out pictures with fixed noise levels and noise, with or without labels.
@@ -535,7 +542,7 @@ def heldout_loss(
     """
     if not len(images):
         return None
-    edm, generator = EDM(), torch.Generator().manual_seed(0)
+    edm, generator = EDM(P_mean=P_mean), torch.Generator().manual_seed(0)
     total = 0.0
     for start in range(0, len(images), batch_size):
         pictures, classes = images.get(torch.arange(start, min(start + batch_size, len(images))))
@@ -544,7 +551,9 @@ def heldout_loss(
         noise = torch.randn(x0.shape, generator=generator)
         x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
         x = x0 + sigma[:, None, None, None] * noise
-        labels = classes.to(device) if labelled else None
+        labels = None
+        if labelled:
+            labels = torch.where(classes < 0, denoiser.info.model.num_classes, classes).to(device)
         error = (denoiser(x, sigma, labels) - x0).square().mean(dim=(1, 2, 3))
         total += float((error / edm.coefficients(sigma).c_out ** 2).sum())
     return total / len(images)

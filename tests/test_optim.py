@@ -156,3 +156,20 @@ def test_muon_gets_the_inner_convolutions_only():
     assert all(p.ndim == 4 for p in muon.param_groups[0]["params"])
     assert (adamw.param_groups[0]["lr"], muon.param_groups[0]["lr"]) == (1e-3, 2e-2)
     assert muon.param_groups[0]["weight_decay"] == 0.1
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_labels_may_learn_at_a_rate_of_their_own(name):
+    net = build_unet(replace(SMALL, num_classes=3))
+    optimizers = build_optimizers(net, **{**options(name), "label_lr": 0.5})
+    held = [p for o in optimizers for p in o.param_groups[0]["params"]]
+    assert sorted(map(id, held)) == sorted(map(id, net.parameters()))
+    rates = {o.param_groups[0]["lr"]: o.param_groups[0]["params"] for o in optimizers}
+    assert [id(p) for p in rates[0.5]] == [id(net.class_embedding.weight)]
+
+
+def test_the_labels_alone_need_no_other_optimizer():
+    net = build_unet(replace(SMALL, num_classes=3)).requires_grad_(False)
+    net.class_embedding.requires_grad_(True)
+    (only,) = build_optimizers(net, **{**options("adamw"), "label_lr": 0.5})
+    assert only.param_groups[0]["lr"] == 0.5

@@ -451,6 +451,21 @@ def test_what_is_held_out_is_never_trained_on(pictures, tmp_path):
     assert len(run.images) == 22
 
 
+def test_held_out_pictures_of_ones_own_are_looked_at_as_it_trains(pictures, tmp_path):
+    """With their labels and at the run's noise levels; others, at those that runs share."""
+    training, heldout = load(pictures).split(8, at_most=0.5)
+    settings = config(images=8, P_mean=0.4)
+    run = Trainer(settings, info(), training, tmp_path / "own", heldout=heldout)
+    run.train()
+    loss = heldout_loss(run.averaged(), heldout, device=CPU, labelled=True, P_mean=0.4)
+    assert metrics(tmp_path / "own")[-1]["heldout_loss"] == loss
+    assert heldout_loss(run.averaged(), heldout, device=CPU, labelled=True) != loss
+    run = Trainer(settings, info(), load(pictures), tmp_path / "shared")
+    run.train()
+    loss = heldout_loss(run.averaged(), run.heldout, device=CPU)
+    assert metrics(tmp_path / "shared")[-1]["heldout_loss"] == loss
+
+
 def test_the_untrained_network_has_a_held_out_loss_of_one(pictures):
     """The zero network under EDM preconditioning, on data of standard deviation sigma_data."""
     noise = (torch.rand(320, 3, 16, 16) * 2 - 1) * 0.5 * 3**0.5
