@@ -22,7 +22,14 @@ import torch
 from torch import Tensor
 
 from .checkpoint import CheckpointInfo, atomic_path, read_checkpoint
-from .config import FINETUNE_CHECKPOINTS, LENGTHS, MAX_PICTURES, FinetuneConfig, ModelConfig
+from .config import (
+    FINETUNE_CHECKPOINTS,
+    LENGTHS,
+    MAX_PICTURES,
+    FinetuneConfig,
+    ModelConfig,
+    SampleConfig,
+)
 from .data import ImageSet, load_images, to_float
 from .denoiser import Denoiser
 from .device import autocast, choose_device
@@ -286,9 +293,9 @@ def estimate(base: str | Path) -> dict[str, float]:
         optimizer.zero_grad()
         seconds.append(time.monotonic() - started)
     speed = batch / statistics.median(seconds)
-    replays = REPLAYS_PER_LABEL * (model.num_classes + 1)  # drawn no slower than samples are
-    aside = drawing * (
-        replays / SAMPLES + 1.5 * FINETUNE_CHECKPOINTS
-    )  # a checkpoint draws and measures
+    # In pictures: the tries of each label, and replays, which are drawn no slower than samples.
+    each = LABEL_LOOKS / SampleConfig.num_steps + REPLAYS_PER_LABEL
+    pictures = each * (model.num_classes + 1)
+    aside = drawing * (pictures / SAMPLES + 1.5 * FINETUNE_CHECKPOINTS)  # draws and measures
     minutes = {name: round((n / speed + aside) / 60, 2) for name, n in LENGTHS.items()}
     return {"images_per_second": round(speed, 1), **minutes}
