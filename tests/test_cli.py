@@ -20,6 +20,7 @@ from tiny_cli import TINY
 from diffusion import Denoiser, SampleConfig, cli, device, generate
 from diffusion.cli import main, parse_seeds
 from diffusion.config import PRESETS
+from diffusion.data import read_labels
 from diffusion.features import FEATURES
 
 ROOT = Path(__file__).parent.parent
@@ -257,6 +258,42 @@ def test_init_brings_its_labels_and_its_presets_settings(pictures, tmp_path, cap
     other = write_labels(tmp_path / "other.csv", {"cat-1.png": "pink"})
     arguments = [*base, "--init", checkpoint, "--labels", str(other), "--out", str(second)]
     assert refused(capsys, *arguments) == "The labels pink are unknown to this model."
+
+
+def test_an_unlabelled_model_is_taught_the_labels_of_a_csv(pictures, tmp_path):
+    start = save_tiny(tmp_path / "start.safetensors", labels=())
+    labels = write_labels(tmp_path / "l.csv", {"cat-1.png": "tabby", "cat-2.png": "white"})
+    out = tmp_path / "run"
+    arguments = ["train", "--data", pictures, "--init", str(start), "--labels", str(labels)]
+    arguments += ["--label-lr", "0.5", "--out", str(out), "--images"]
+    assert main([*arguments, "32"]) == 0
+    taught = Denoiser.load(out / "model.safetensors")
+    assert taught.info.labels == ("tabby", "white")
+    rows = taught.model.class_embedding.weight
+    assert (rows[:2] - rows[2]).abs().amax(1).min() > 0.01  # 250 times the usual rate
+    assert main([*arguments, "64"]) == 0  # goes on
+
+
+def test_cluster_labels_each_picture_with_its_group(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(FEATURES, "effnet-lite2", Means)
+    folder = tmp_path / "two kinds"
+    folder.mkdir()
+    for i in range(20):
+        shade = Image.new("RGB", (64, 64), "navy" if i < 12 else "gold")
+        Image.blend(cat(i, 64), shade, 0.8).save(folder / f"{i}.png")
+    out, plot = tmp_path / "groups.csv", tmp_path / "groups.png"
+    arguments = ["cluster", "--data", str(folder), "--groups", "2", "--out", str(out)]
+    assert main([*arguments, "--plot", str(plot)]) == 0
+    expected = {f"{i}.png": "kind 1" if i < 12 else "kind 2" for i in range(20)}
+    assert read_labels(out) == expected
+    assert Image.open(plot).size == (16 * 130 + 2, 2 * 130 + 2)
+    for mistake, words in (
+        (["--groups", "21"], "20 pictures cannot make 21 groups"),
+        (["--out", "groups.txt"], "must end in .csv"),
+        (["--plot", "groups.txt"], "must end in .png"),
+    ):
+        assert words in refused(capsys, *arguments, *mistake)
+    assert read_labels(out) == expected
 
 
 def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
