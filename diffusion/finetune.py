@@ -38,7 +38,8 @@ from .run_folder import BASE_GRID, PROGRESS_NAME, SAMPLES_NAME
 from .sampling import generate
 from .trainer import SAMPLE_COLUMNS, SAMPLE_SEEDS, Trainer
 
-REPLAYS_PER_LABEL = 12
+REPLAYS = 108  # pictures that the base draws, its labels in turn: 12 of each at 8 labels and none
+LEAST_REPLAYS = 2  # of each label, where there are many
 REPLAY_SEED = 1_000_000  # its pictures are of seeds that nobody looks at
 DRAW_BATCH = 16
 SAMPLES = 8
@@ -114,6 +115,11 @@ def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
     return training, heldout.subset(list(range(len(heldout))) * repeats)
 
 
+def replays_per_label(model: ModelConfig) -> int:
+    """How many pictures of each label, and of none, the base draws."""
+    return max(LEAST_REPLAYS, REPLAYS // (model.num_classes + 1))
+
+
 def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
     """Pictures that the base model draws, with their labels (-1 where it was given none).
 
@@ -121,7 +127,7 @@ def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
     the other coats bear it: ``benchmarks/finetuning.py`` reads as many of them off as before.
     """
     known = base.info.model.num_classes
-    labels = list(range(known + 1)) * REPLAYS_PER_LABEL
+    labels = list(range(known + 1)) * replays_per_label(base.info.model)
     drawn = []
     for start in range(0, len(labels), DRAW_BATCH):
         part = labels[start : start + DRAW_BATCH]
@@ -294,7 +300,7 @@ def estimate(base: str | Path) -> dict[str, float]:
         seconds.append(time.monotonic() - started)
     speed = batch / statistics.median(seconds)
     # In pictures: the tries of each label, and replays, which are drawn no slower than samples.
-    each = LABEL_LOOKS / SampleConfig.num_steps + REPLAYS_PER_LABEL
+    each = LABEL_LOOKS / SampleConfig.num_steps + replays_per_label(model)
     pictures = each * (model.num_classes + 1)
     aside = drawing * (pictures / SAMPLES + 1.5 * FINETUNE_CHECKPOINTS)  # draws and measures
     minutes = {name: round((n / speed + aside) / 60, 2) for name, n in LENGTHS.items()}

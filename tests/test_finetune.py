@@ -32,7 +32,7 @@ NEW = len(LABELS)  # index of the new label
 
 @pytest.fixture(autouse=True)
 def _few_replays(monkeypatch):
-    monkeypatch.setattr(finetune, "REPLAYS_PER_LABEL", 2)
+    monkeypatch.setattr(finetune, "REPLAYS", 6)  # 2 of each label, and of none
     monkeypatch.setattr(finetune, "SAMPLES", 2)
 
 
@@ -215,6 +215,14 @@ def test_replays_are_what_the_base_draws_under_every_label(base, pictures):
     assert replays.classes.tolist() == [0, 1, -1] * 2
     drawn = finetune.generate(denoiser, [finetune.REPLAY_SEED + 4], class_labels=[1])
     assert (replays.pixels[4].int() - drawn[0].int()).abs().max() <= 1  # another batch size
+
+
+def test_many_labels_share_the_replays():
+    assert [finetune.replays_per_label(replace(TINY, num_classes=n)) for n in (0, 1, 8)] == [
+        6,
+        3,
+        2,
+    ]
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.75])
