@@ -6,9 +6,8 @@ import json
 import os
 import re
 import secrets
-import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -99,15 +98,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def clear_temporary(folder: str | Path) -> None:
-    """Remove what was being written below a folder when its process was killed.
-
-    Not what is a minute old or less: another process may be writing that.
-    """
-    latest = time.time() - 60
+    """Remove what was being written below a folder when its process was killed."""
     for path in Path(folder).rglob(".*"):
-        with suppress(FileNotFoundError):  # it is where it belongs by now
-            if TEMPORARY.search(path.name) and path.stat().st_mtime < latest:
-                path.unlink()
+        if TEMPORARY.search(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_tensors(

@@ -136,7 +136,7 @@ class TrainConfig(Config):
     save_minutes: float = 10.0  # checkpoint, samples and held-out loss every so often
     save_images: int = 0  # and after so many images; 0 is off
     keep_steps: int = 0  # weights of so many earlier checkpoints stay in steps/
-    patience: int = 0  # stop after so many checkpoints without a lower held-out loss; 0 is off
+    patience: int = 0  # stop after so many checkpoints of a risen held-out loss; 0 is off
 
     def __post_init__(self) -> None:
         _require(

@@ -216,7 +216,7 @@ def finetune(
         progress.write(state="failed", message=str(error) or "Memory ran out.")
         raise
     early = trainer.progress.fraction(trainer.config) < 1
-    message = "The held-out loss stopped falling; the best weights are kept." if early else ""
+    message = "The held-out loss was rising; the weights before that are kept." if early else ""
     progress.write(
         **_standing(trainer),
         state="finished" if finished else "stopped",

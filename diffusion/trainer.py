@@ -50,6 +50,7 @@ except ImportError:  # an optional extra
 
 SAMPLE_SEEDS = tuple(range(16))
 SAMPLE_COLUMNS = 4
+RISEN = 1.02  # of the lowest held-out loss: less is noise where few pictures are held out
 LOG_SECONDS = 5  # between lines of metrics that tell the training loss only
 
 
@@ -70,8 +71,20 @@ class Progress:
     seconds: float = 0.0  # spent in this run, over all its sessions
     last_loss: float | None = None  # held-out loss at the last checkpoint
     best_loss: float | None = None  # the lowest so far
-    best_images: int = 0  # when that was
+    best_images: int = 0  # the last time that it was about as low
     stale: int = 0  # checkpoints since then
+
+    def take_in(self, heldout: float | None) -> bool:
+        """Note a held-out loss; whether it is about as low as the lowest, or unknown."""
+        lowest = self.best_loss
+        self.last_loss = heldout
+        if heldout is not None and lowest is not None and heldout > RISEN * lowest:
+            self.stale += 1
+            return False
+        if heldout is not None:
+            self.best_loss = heldout if lowest is None else min(lowest, heldout)
+        self.best_images, self.stale = self.images, 0
+        return True
 
     def fraction(self, config: TrainConfig) -> float:
         """Share of the budget that is spent, 0 to 1."""
@@ -360,13 +373,8 @@ class Trainer:
             **(as_trained if self.heldout_as_trained else {}),
         )
         self._require_finite(heldout or 0.0)
-        better = heldout is None or progress.best_loss is None or heldout < progress.best_loss
-        if better:
-            progress.best_loss, progress.best_images, progress.stale = heldout, progress.images, 0
-        else:
-            progress.stale += 1
-        progress.last_loss = heldout
-        if better or not self.config.patience:
+        good = progress.take_in(heldout)
+        if good or not self.config.patience:
             averaged.save(self.out / WEIGHTS_NAME)
         self._keep_step(averaged)
         self._save_state()  # not before: a run killed in between would never write these weights

@@ -451,6 +451,21 @@ def test_what_is_held_out_is_never_trained_on(pictures, tmp_path):
     assert len(run.images) == 22
 
 
+def test_a_held_out_loss_about_as_low_as_the_lowest_is_good():
+    """Few pictures are held out, and their loss wavers: only what is clearly higher has risen."""
+    progress, kept = Progress(), []
+    for images, loss in enumerate([0.5, 0.4, 0.405, 0.41, 0.409, 0.39, 0.399]):
+        progress.images = images
+        if progress.take_in(loss):
+            kept.append(images)
+    assert kept == [0, 1, 2, 5]
+    assert (progress.best_loss, progress.best_images, progress.stale) == (0.39, 5, 1)
+    assert progress.last_loss == 0.399
+    progress.take_in(0.395)
+    assert (progress.best_loss, progress.best_images, progress.stale) == (0.39, 6, 0)
+    assert Progress().take_in(None)
+
+
 def test_held_out_pictures_of_ones_own_are_looked_at_as_it_trains(pictures, tmp_path):
     """With their labels and at the run's noise levels; others, at those that runs share."""
     training, heldout = load(pictures).split(8, at_most=0.5)
