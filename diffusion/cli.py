@@ -1,4 +1,4 @@
-"""The command line: ``python -m diffusion COMMAND``, that is train, finetune, guide, grow, cluster,
+"""The command line: ``python -m diffusion COMMAND``, that is train, finetune, guide, grow, average,
 sample, evaluate or inspect.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from .animate import FORMATS as ANIMATION_FORMATS
 from .animate import Recorder, write_animation
+from .average import average
 from .checkpoint import (
     CheckpointInfo,
     atomic_path,
@@ -28,14 +29,14 @@ from .checkpoint import (
     find_checkpoint,
     read_checkpoint,
     shipped_checkpoints,
+    write_checkpoint,
 )
-from .cluster import cluster, write_labels
 from .config import LAYERS, LENGTHS, MAX_SIZE, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
 from .denoiser import GUIDE, Denoiser
 from .device import choose_device
 from .evaluate import DISTANCES, evaluate, load_real
-from .features import BATCH_SIZE, FEATURES, extract_features
+from .features import FEATURES
 from .grow import grow
 from .pictures import save_grid, save_picture
 from .run_folder import STATE_NAME
@@ -43,8 +44,6 @@ from .samplers import SAMPLERS
 from .sampling import generate
 
 GRID_FORMATS = (".png", ".jpg", ".webp")
-CLUSTER_SIZE = 128  # pixels at which pictures are grouped
-PLOTTED = 16  # pictures of each group
 SAMPLE_BATCH = 16  # pictures drawn at once
 MAX_SEEDS = 100_000
 TRAIN_OPTIONS = [
@@ -66,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The commands and their options; the training options are the fields of ``TrainConfig``."""
     parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_finetune, _add_guide, _add_grow, _add_cluster, _add_sample,
+    for add in (_add_train, _add_finetune, _add_guide, _add_grow, _add_average, _add_sample,
                 _add_evaluate, _add_inspect):  # fmt: skip
         add(commands)
     return parser
@@ -138,16 +137,11 @@ def _add_grow(commands: Commands) -> None:
     parser.set_defaults(run=run_grow)
 
 
-def _add_cluster(commands: Commands) -> None:
-    parser = commands.add_parser(
-        "cluster", help="sort unlabelled pictures into groups that train takes as --labels"
-    )
-    parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of pictures")
-    parser.add_argument("--groups", type=int, default=24, metavar="N")
-    parser.add_argument("--features", choices=list(FEATURES), default="effnet-lite2")
-    parser.add_argument("--out", required=True, metavar="FILE.csv")
-    parser.add_argument("--plot", metavar="FILE.png", help="a row of each group, to name it by")
-    parser.set_defaults(run=run_cluster)
+def _add_average(commands: Commands) -> None:
+    parser = commands.add_parser("average", help="average the weights of a run's checkpoints")
+    parser.add_argument("--checkpoints", required=True, nargs="+", metavar="FILE")
+    parser.add_argument("--out", required=True, metavar="FILE.safetensors")
+    parser.set_defaults(run=run_average)
 
 
 def _add_sample(commands: Commands) -> None:
@@ -314,23 +308,11 @@ def run_grow(args: argparse.Namespace) -> None:
         print("Its guide, which draws small pictures, is left behind.", file=sys.stderr)
 
 
-def run_cluster(args: argparse.Namespace) -> None:
-    """Write a CSV file that labels each picture with the group it is in."""
-    _check_ending(args.out, (".csv",))
-    _check_ending(args.plot, GRID_FORMATS)
-    images, device = load_images(args.data, image_size=CLUSTER_SIZE, photos=False), choose_device()
-    print(images.summary(), file=sys.stderr)
-    network = FEATURES[args.features]().to(device)
-    with tqdm(total=len(images), unit="picture") as bar:
-        batches = (images.get(rows)[0] for rows in torch.arange(len(images)).split(BATCH_SIZE))
-        features = extract_features(network, batches, device=device, progress=bar.update)
-    classes = cluster(features, args.groups)
-    digits = len(str(args.groups))
-    write_labels(args.out, images.names, [f"kind {k:0{digits}}" for k in (classes + 1).tolist()])
-    if args.plot:
-        rows = [(classes == group).nonzero()[:, 0] for group in classes.unique()]
-        shown = torch.cat([row[torch.arange(PLOTTED) * len(row) // PLOTTED] for row in rows])
-        save_grid(images.get(shown)[0], args.plot, columns=PLOTTED)
+def run_average(args: argparse.Namespace) -> None:
+    """Write a checkpoint with the mean of others' weights."""
+    _check_ending(args.out, (".safetensors",))
+    averaged = average([read_checkpoint(find_checkpoint(name)) for name in args.checkpoints])
+    write_checkpoint(args.out, *averaged)
 
 
 def run_sample(args: argparse.Namespace) -> None:

