@@ -34,7 +34,7 @@ from .data import ImageSet, load_images, to_float
 from .denoiser import Denoiser
 from .device import autocast, choose_device
 from .pictures import save_grid
-from .run_folder import BASE_GRID, PROGRESS_NAME, SAMPLES_NAME
+from .run_folder import BASE_GRID, PROGRESS_NAME, SAMPLES_NAME, STATE_NAME
 from .sampling import generate
 from .trainer import SAMPLE_COLUMNS, SAMPLE_SEEDS, Trainer
 
@@ -233,7 +233,9 @@ def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConf
     print(pictures.summary(), file=sys.stderr)
     training, heldout = hold_out(pictures)
     denoiser = Denoiser.load_for_sampling(base)
-    grown, _ = add_label(state, known, config.label, like=likeliest_label(denoiser, training))
+    begun = (out / STATE_NAME).exists()  # then its own state takes the place of the start
+    like = -1 if begun else likeliest_label(denoiser, training)
+    grown, _ = add_label(state, known, config.label, like=like)
     if not (out / SAMPLES_NAME / BASE_GRID).exists():
         drawn = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
         save_grid(drawn, out / SAMPLES_NAME / BASE_GRID, columns=SAMPLE_COLUMNS)

@@ -166,7 +166,8 @@ class Trainer:
         if config.batch_size % shares:
             raise ValueError(f"batch_size {config.batch_size} must be a multiple of {shares} here.")
         self.device = self.accelerator.device
-        self.heldout_as_trained = heldout is not None
+        own = heldout is not None
+        self.heldout_options = {"labelled": True, "P_mean": config.P_mean} if own else {}
         if heldout is None:
             images, heldout = images.split(config.holdout)
         self.images, self.heldout = images.to(self.device), heldout
@@ -365,13 +366,7 @@ class Trainer:
         if not self.accelerator.is_main_process:
             return
         averaged, progress = self.averaged(), self.progress
-        as_trained = {"labelled": True, "P_mean": self.config.P_mean}
-        heldout = heldout_loss(
-            averaged,
-            self.heldout,
-            device=self.device,
-            **(as_trained if self.heldout_as_trained else {}),
-        )
+        heldout = heldout_loss(averaged, self.heldout, device=self.device, **self.heldout_options)
         self._require_finite(heldout or 0.0)
         good = progress.take_in(heldout)
         if good or not self.config.patience:
