@@ -114,7 +114,7 @@ def main() -> None:
         "fine-tuned, new label": draw(tuned, len(known)),
     }
     usual = nearest_to(like, own)
-    print(f"\n{minutes:.1f} minutes; {tuned.info.history[-1]} gave the best held-out loss.\n")
+    print(f"\n{minutes:.1f} minutes; {tuned.info.history[-1]} are its weights.\n")
     print(
         "| | KID×1000 | to its pictures | FD | nearest features (closest) | pixels (closest) ",
         end="",

@@ -31,6 +31,8 @@ def average(
         raise ValueError(
             "Only checkpoints of one network, with one set of labels, have an average."
         )
+    if len({tuple((name, *state[name].shape) for name in sorted(state)) for state in states}) > 1:
+        raise ValueError("The weights of these checkpoints have different names or shapes.")
     mean = {
         name: torch.stack([state[name].float() for state in states]).mean(0).to(first.dtype)
         for name, first in states[0].items()

@@ -65,7 +65,7 @@ def likeliest_label(denoiser: Denoiser, pictures: ImageSet) -> int:
     sigma = denoiser.parameterization.training_sigma(LABEL_LOOKS, generator)
     total = torch.zeros(classes + 1)
     for rows in torch.arange(LABEL_LOOKS).split(DRAW_BATCH):
-        looked_at, _ = pictures.get(rows % len(pictures))
+        looked_at, _ = pictures.get(rows * len(pictures) // LABEL_LOOKS)
         x0 = to_float(looked_at).to(device)
         noise = torch.randn(x0.shape, generator=generator).to(device)
         for label in range(classes + 1):
@@ -142,11 +142,14 @@ def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
 
 
 def mix(pictures: ImageSet, replays: ImageSet, keep: float) -> ImageSet:
-    """One set, about the share ``keep`` > 0 of it replays; the smaller part is repeated."""
+    """One set, the share ``keep`` > 0 of it replays; of the smaller part pictures are repeated."""
     ratio = (1 - keep) / keep * len(replays) / len(pictures)  # showings of a picture per replay's
-    times, replay_times = max(1, round(ratio)), max(1, round(1 / ratio))
-    own = pictures.subset(list(range(len(pictures))) * times)
-    again = replays.subset(list(range(len(replays))) * replay_times)
+
+    def repeated(images: ImageSet, times: float) -> ImageSet:
+        wanted = round(max(1, times) * len(images))
+        return images.subset([i % len(images) for i in range(wanted)])
+
+    own, again = repeated(pictures, ratio), repeated(replays, 1 / ratio)
     return replace(
         own,
         names=own.names + again.names,
@@ -202,7 +205,8 @@ def finetune(
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Fine-tune the checkpoint file ``base`` on the pictures in ``data``; the folder ``out`` gets
-    the best weights, earlier ones, samples, metrics and progress. Run again, it goes on.
+    the latest weights whose held-out loss had not risen, earlier ones, samples, metrics and
+    progress. Run again, it goes on.
 
     Returns True when finished, False when ``stop()``. Raises ValueError with a sentence, which
     stands in ``progress.json`` as well.
@@ -215,8 +219,8 @@ def finetune(
     except (ValueError, OSError, MemoryError) as error:
         progress.write(state="failed", message=str(error) or "Memory ran out.")
         raise
-    early = trainer.progress.fraction(trainer.config) < 1
-    message = "The held-out loss was rising; the weights before that are kept." if early else ""
+    earlier = trainer.progress.stale > 0  # whether it ended early or not
+    message = "The held-out loss was rising; the weights before that are kept." if earlier else ""
     progress.write(
         **_standing(trainer),
         state="finished" if finished else "stopped",

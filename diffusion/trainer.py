@@ -217,7 +217,7 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether the budget is spent, or the held-out loss has not fallen for long enough."""
+        """Whether the budget is spent, or the held-out loss has stayed risen for long enough."""
         config, progress = self.config, self.progress
         gave_up = bool(config.patience) and progress.stale >= config.patience
         return gave_up or progress.fraction(config) >= 1

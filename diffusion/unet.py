@@ -215,7 +215,7 @@ class UNet(nn.Module):
             for _ in range(num_blocks + (depth == 0)):
                 self.up.append(level(width + skip_widths.pop(), out_width, resolution >> depth))
                 width = out_width
-        self.num_levels, self.num_blocks = len(widths), num_blocks
+        self.num_blocks = num_blocks
         self.norm_out = GroupNorm(width)
         self.conv_out = _zero(nn.Conv2d(width, patch_channels, 3, padding=1))
         self.fine = (

@@ -73,7 +73,7 @@ class AdminRoutes:
         """Decided by the headers alone: of a stranger's request no byte of the body is read."""
         if _from_elsewhere(request):
             return _error(ELSEWHERE, 403)
-        if request.url.path == f"{PREFIX}/sign-in":
+        if request.scope["path"] == f"{PREFIX}/sign-in":
             return None
         try:
             self.admin.owner.demand(request.cookies)

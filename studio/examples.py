@@ -25,7 +25,7 @@ class Examples:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        self._of = ""  # hash of the model that drew them
+        self._of: tuple[str, str] | None = None  # name and hash of the model that drew them
         self._drawn: list[tuple[bytes, str]] = []  # PNG and file name
         self._changed = threading.Condition()
 
@@ -33,15 +33,16 @@ class Examples:
         """Start to draw them in the background, unless the default model has done so already."""
         with self._changed:
             model = self.studio.library.get()
-            if self._of == model.hash:
+            of = model.name, model.hash
+            if self._of == of:
                 return
-            self._of, self._drawn = model.hash, []
+            self._of, self._drawn = of, []
             coats = ["", *model.info.labels]
             recipes = [
                 Recipe(seed=FIRST_SEED + i, coat=coats[i % len(coats)], model=model.name)
                 for i in range(EXAMPLES)
             ]
-        arguments = model.hash, recipes
+        arguments = of, recipes
         threading.Thread(target=self._draw, args=arguments, name="examples", daemon=True).start()
 
     def files(self) -> list[str]:
@@ -53,14 +54,14 @@ class Examples:
             drawn = list(self._drawn)
         return [save_file(png, name) for png, name in drawn]
 
-    def _draw(self, model_hash: str, recipes: list[Recipe]) -> None:
+    def _draw(self, of: tuple[str, str], recipes: list[Recipe]) -> None:
         try:
             for recipe in recipes:
                 job = self.studio.draw([recipe])
                 if job.stopped:  # the page closes
                     return
                 with self._changed:
-                    if self._of != model_hash:  # another model is the default by now
+                    if self._of != of:  # another model is the default by now
                         return
                     png = encode_png(job.pictures[0], job.recipes[0])
                     self._drawn.append((png, png_name(recipe)))
@@ -69,6 +70,6 @@ class Examples:
             if isinstance(error, ValueError):
                 traceback.print_exc()
             with self._changed:
-                if self._of == model_hash:
-                    self._of = ""  # the next visit tries again
+                if self._of == of:
+                    self._of = None  # the next visit tries again
                 self._changed.notify_all()

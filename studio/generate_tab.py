@@ -59,7 +59,7 @@ class GenerateTab:
 
     def __init__(self, studio: Studio, examples: Examples) -> None:
         self.studio, self.examples = studio, examples
-        self._jobs: dict[str, Job] = {}  # the running job of each visit, for Stop
+        self._jobs: dict[str, set[Job]] = {}  # those running of each visit, for Stop
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -181,9 +181,8 @@ class GenerateTab:
             yield gr.skip(), gr.skip(), gr.skip(), status_html(str(error), error=True)
 
     def stop(self, request: gr.Request) -> None:
-        """Ends this visit's job within one step; its handler then shows what is there."""
-        job = self._jobs.get(request.session_hash or "")
-        if job is not None:
+        """Ends this visit's jobs within one step; their handlers then show what is there."""
+        for job in tuple(self._jobs.get(request.session_hash or "", ())):
             self.studio.stop(job)
 
     def rescale(self, shown: str | None, scale: int) -> Any:
@@ -277,12 +276,14 @@ class GenerateTab:
     def _watch(self, job: Job, request: gr.Request) -> Iterator[Update]:
         """Updates of a job that this visit's Stop can end."""
         visit = request.session_hash or ""
-        self._jobs[visit] = job
+        running = self._jobs.setdefault(visit, set())
+        running.add(job)
         try:
             yield from self.studio.watch(job)
         finally:
-            if self._jobs.get(visit) is job:
-                del self._jobs[visit]
+            running.discard(job)
+            if not running:
+                self._jobs.pop(visit, None)
 
     def _film_progress(self, job: Job, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         for update in self._watch(job, request):

@@ -1,6 +1,7 @@
 """Refuses what Gradio would otherwise fetch or accept on a stranger's behalf.
 
-* ``/file=http…`` and ``/proxy=``: the server would fetch an address that a stranger names.
+* ``/file=http…``, its old form ``/file/http…``, and ``/proxy=``: the server would fetch an
+  address that a stranger names, and show what it got as a page of ours.
 * A file input that is an address instead of an upload: the same.
 * Requests that change something and come from another site's page, and its asking beforehand
   whether it might (a preflight), to which Gradio would say yes.
@@ -11,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import re
 import traceback
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -64,7 +66,7 @@ class Guard:
         path = unquote(scope["path"]).lower()
         if "/proxy=" in path:
             return "This page fetches nothing from other hosts."
-        if "/file=" in path and "://" in path.split("/file=", 1)[1].replace(":/", "://"):
+        if re.search(r"/file[=/].*:/", path, re.DOTALL):
             return "This page fetches nothing from other hosts."
         origin = headers.get("origin", b"").decode("latin1")
         if scope["method"] not in ("GET", "HEAD") and origin:

@@ -55,7 +55,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     parser.add_argument(
         "--share",
         action="store_true",
-        default=os.environ.get("CAT_SHARE", "") not in ("", "0", "false"),
+        default=os.environ.get("CAT_SHARE", "").lower() in ("1", "true", "yes", "on"),
         help="also make a public link, which lives a week at most",
     )
     values = parser.parse_args(arguments)

@@ -258,12 +258,13 @@ class PictureSet:
             left_out = list(self._contents.left_out)
             more = self._contents.more_left_out
             waiting = len(self._waiting())
-        copies = find_copies(
-            [_unpack(p.hash) for p in pictures], [_unpack(p.mirror) for p in pictures]
-        )
+        # A removed picture stands in no other's way: of two alike, the better one may be chosen.
+        chosen = [picture for picture in pictures if not picture.removed]
+        copies = find_copies([_unpack(p.hash) for p in chosen], [_unpack(p.mirror) for p in chosen])
         for i, j in copies.items():
-            left_out.append(Skipped(pictures[i].name, f"near-duplicate of {pictures[j].name}"))
-        kept = tuple(picture for i, picture in enumerate(pictures) if i not in copies)
+            left_out.append(Skipped(chosen[i].name, f"near-duplicate of {chosen[j].name}"))
+        twice = {chosen[i].number for i in copies}
+        kept = tuple(picture for picture in pictures if picture.number not in twice)
         return SetView(self.id, kept, tuple(left_out), more, waiting)
 
     def crop(self, number: int, square: object) -> Picture:

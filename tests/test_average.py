@@ -27,6 +27,14 @@ def test_the_command_writes_the_mean_weights(tmp_path):
     Denoiser.load(out)
 
 
+def test_weights_that_do_not_fit_each_other_are_a_sentence(tmp_path):
+    state, info = read_checkpoint(save_tiny(tmp_path / "a.safetensors"))
+    name = next(iter(state))
+    for other in ({k: v for k, v in state.items() if k != name}, {**state, name: state[name][:1]}):
+        with pytest.raises(ValueError, match="different names or shapes"):
+            average([(state, info), (other, info)])
+
+
 def test_the_average_of_equals_changes_nothing(tmp_path):
     one = read_checkpoint(save_tiny(tmp_path / "one.safetensors"))
     state, _ = average([one, one])

@@ -94,6 +94,16 @@ def test_another_default_model_draws_its_own(tmp_path):
     assert {read_recipe(file).model for file in examples.files()} == {"mia"}
 
 
+def test_a_renamed_default_model_draws_under_its_new_name(tmp_path):
+    path = save_tiny(tmp_path / "mia.safetensors")
+    (tmp_path / "default").write_text("mia")
+    examples = Examples(Studio(ModelLibrary([tmp_path], default_file=tmp_path / "default")))
+    assert {read_recipe(file).model for file in examples.files()} == {"mia"}
+    path.rename(path.with_stem("mia-2"))
+    (tmp_path / "default").write_text("mia-2")
+    assert {read_recipe(file).model for file in examples.files()} == {"mia-2"}
+
+
 def test_a_failure_leaves_the_page_without_and_the_next_visit_tries_again(studio, monkeypatch):
     examples = Examples(studio)
     monkeypatch.setattr(studio, "max_waiting", 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
@@ -12,7 +13,7 @@ import torch
 from gradio.components.image_editor import EditorData
 from gradio.data_classes import FileData
 from PIL import Image
-from studio_fixtures import LABELS, pixels, save_tiny
+from studio_fixtures import LABELS, Gate, pixels, save_tiny, wait_until
 
 from diffusion import Denoiser
 from studio.editor import PictureEditor
@@ -45,6 +46,23 @@ def test_a_plain_visit(tab):
     assert settings(opened) == [1, FIRST_SEED, "any", 12, "dpmpp_2m", Recipe.guidance, "tiny"]
     assert opened[-1] == []
     assert [read_recipe(path).seed for path in opened[9]] == list(range(FIRST_SEED, FIRST_SEED + 8))
+
+
+def test_stop_ends_every_job_of_the_visit(tab, studio):
+    gate = Gate(studio, open=False)
+    jobs = [studio.submit([Recipe(steps=steps)]) for steps in (40, 50)]
+    watches = [tab._watch(job, request()) for job in jobs]
+    watchers = [threading.Thread(target=list, args=[watch]) for watch in watches]
+    for watcher in watchers:
+        watcher.start()
+    wait_until(lambda: len(tab._jobs.get("visit", ())) == 2)
+    tab.stop(request())
+    gate.event.set()
+    for watcher in watchers:
+        watcher.join(10)
+    assert all(job.stopped for job in jobs)
+    assert gate.steps <= 2
+    assert tab._jobs == {}
 
 
 def test_a_link_sets_every_control(tab):

@@ -56,6 +56,9 @@ def ask(
     "path",
     [
         "/gradio_api/file=http://127.0.0.1:1/",
+        "/gradio_api/file/http://example.org/x.png",
+        "/gradio_api/file/http:/example.org/x.png",
+        "/gradio_api/FILE/http%3A%2F%2Fexample.org/x",
         "/gradio_api/file=https://example.org/x",
         "/gradio_api/file=HTTP://example.org/x",
         "/gradio_api/file=ftp://example.org/x",
@@ -253,7 +256,8 @@ def test_other_protocols_pass():
 def test_the_real_page_is_guarded(page):
     with httpx.Client(base_url=page.url) as client:
         for path in (
-            "/gradio_api/file=http://127.0.0.1:1/x", "/gradio_api/proxy=https://x.hf.space/x",
+            "/gradio_api/file=http://127.0.0.1:1/x", "/gradio_api/file/http://127.0.0.1:1/x",
+            "/gradio_api/proxy=https://x.hf.space/x",
         ):  # fmt: skip
             answer = client.get(path)
             assert answer.status_code == 403

@@ -18,7 +18,7 @@ ALLOWED = {
     "ema": set(),
     "augment": set(),
     "device": set(),
-    "optim": {"device"},
+    "optim": set(),
     "config": set(),
     "images": set(),
     "metrics": set(),

@@ -44,7 +44,7 @@ def test_each_option_is_an_environment_variable_too(monkeypatch):
     assert parse_settings(["--port", "82"]).port == 82  # the command line wins
 
 
-@pytest.mark.parametrize("value", ["", "0", "false"])
+@pytest.mark.parametrize("value", ["", "0", "false", "False", "no", "off", "never"])
 def test_share_can_be_said_no_to(monkeypatch, value):
     monkeypatch.setenv("CAT_SHARE", value)
     assert not parse_settings([]).share

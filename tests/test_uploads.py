@@ -227,6 +227,16 @@ def test_every_file_that_is_left_out_has_its_reason(pictures):
     }
 
 
+def test_of_two_alike_the_one_that_was_not_removed_is_trained_on(pictures):
+    add(pictures, {"blurred.png": encode(cat(1, 64)), "sharp.jpg": encode(cat(1, 64), "JPEG")})
+    assert names(pictures) == ["blurred.png"]
+    pictures.remove(1)
+    assert names(pictures) == ["blurred.png", "sharp.jpg"]
+    assert [p.removed for p in pictures.scan().pictures] == [True, False]
+    pictures.put_back(1)
+    assert names(pictures) == ["blurred.png"]
+
+
 def test_of_a_polyglot_only_the_pixels_are_kept(pictures, tmp_path):
     payload = b"<script>alert(1)</script>"
     add(
