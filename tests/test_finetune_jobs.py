@@ -437,6 +437,8 @@ def test_what_finished_while_no_server_ran_is_published_at_the_start(rig):
     id = jobs.create(dataclasses.replace(SPEC, length="quick"), rig.pictures)
     wait_until(lambda: rig.record(id)["state"] == "running")
     rig.crash(jobs)
+    told = rig.data_dir / "jobs" / id / "progress.json"
+    wait_until(lambda: told.exists() and json.loads(told.read_text())["state"] == "finished")
     wait_until(lambda: not rig.alive())
     assert rig.server(start=False).view(id).state == "running"  # until its model is there
     assert rig.server().view(id).result == "mia"
