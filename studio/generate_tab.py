@@ -59,7 +59,7 @@ class GenerateTab:
 
     def __init__(self, studio: Studio, examples: Examples) -> None:
         self.studio, self.examples = studio, examples
-        self._jobs: dict[str, set[Job]] = {}  # those running of each visit, for Stop
+        self._jobs: dict[Job, str] = {}  # the visit of each that runs, for Stop
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -182,8 +182,9 @@ class GenerateTab:
 
     def stop(self, request: gr.Request) -> None:
         """Ends this visit's jobs within one step; their handlers then show what is there."""
-        for job in tuple(self._jobs.get(request.session_hash or "", ())):
-            self.studio.stop(job)
+        for job, visit in tuple(self._jobs.items()):
+            if visit == (request.session_hash or ""):
+                self.studio.stop(job)
 
     def rescale(self, shown: str | None, scale: int) -> Any:
         """The download in another size."""
@@ -275,15 +276,11 @@ class GenerateTab:
 
     def _watch(self, job: Job, request: gr.Request) -> Iterator[Update]:
         """Updates of a job that this visit's Stop can end."""
-        visit = request.session_hash or ""
-        running = self._jobs.setdefault(visit, set())
-        running.add(job)
+        self._jobs[job] = request.session_hash or ""
         try:
             yield from self.studio.watch(job)
         finally:
-            running.discard(job)
-            if not running:
-                self._jobs.pop(visit, None)
+            del self._jobs[job]
 
     def _film_progress(self, job: Job, request: gr.Request) -> Iterator[tuple[Any, ...]]:
         for update in self._watch(job, request):

@@ -55,7 +55,7 @@ def test_stop_ends_every_job_of_the_visit(tab, studio):
     watchers = [threading.Thread(target=list, args=[watch]) for watch in watches]
     for watcher in watchers:
         watcher.start()
-    wait_until(lambda: len(tab._jobs.get("visit", ())) == 2)
+    wait_until(lambda: list(tab._jobs.values()) == ["visit", "visit"])
     tab.stop(request())
     gate.event.set()
     for watcher in watchers:
