@@ -34,7 +34,7 @@ from .checkpoint import (
 from .config import LAYERS, LENGTHS, MAX_SIZE, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
 from .denoiser import GUIDE, Denoiser
-from .device import choose_device
+from .device import choose_device, is_out_of_memory
 from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
 from .grow import grow
@@ -448,7 +448,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = (str(error).strip() or type(error).__name__).splitlines()[-1]
         print(f"Error: {message}", file=sys.stderr)
         return 1
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
         print("Error: Memory ran out.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -13,7 +13,6 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.transforms.v2 import functional as TF
 
 BATCH_SIZE = 32  # pictures in one evaluation of a feature network
 CAT_CLASSES = range(281, 286)  # ImageNet: tabby, tiger cat, Persian, Siamese, Egyptian
@@ -54,6 +53,8 @@ class EfficientNetLite0(nn.Module):
         self.network = network.to(memory_format=torch.channels_last)
 
     def forward(self, pictures: Tensor) -> Tensor:
+        from torchvision.transforms.v2 import functional as TF  # slow to import
+
         x = TF.resize(
             pictures.float(), [224, 224], interpolation=TF.InterpolationMode.BICUBIC, antialias=True
         )

@@ -32,7 +32,7 @@ from .config import (
 )
 from .data import ImageSet, load_images, to_float
 from .denoiser import Denoiser
-from .device import autocast, choose_device
+from .device import autocast, choose_device, is_out_of_memory
 from .pictures import save_grid
 from .run_folder import BASE_GRID, PROGRESS_NAME, SAMPLES_NAME, STATE_NAME
 from .sampling import generate
@@ -216,8 +216,12 @@ def finetune(
     try:
         trainer = _prepare(base, data, Path(out), config)
         finished = trainer.train(stop=stop, report=lambda loss: _report(progress, trainer, loss))
-    except (ValueError, OSError, MemoryError) as error:
-        progress.write(state="failed", message=str(error) or "Memory ran out.")
+    except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        out_of_memory = is_out_of_memory(error)
+        if out_of_memory or not isinstance(error, RuntimeError):  # of which others are mistakes
+            progress.write(
+                state="failed", message="Memory ran out." if out_of_memory else str(error)
+            )
         raise
     earlier = trainer.progress.stale > 0  # whether it ended early or not
     message = "The held-out loss was rising; the weights before that are kept." if earlier else ""

@@ -11,10 +11,9 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from accelerate.utils import broadcast, parse_flag_from_env
 from torch import Tensor
 from tqdm import tqdm
 
-from .augment import Augment
+from .augment import AUGMENT_CHANNELS, Augment
 from .checkpoint import (
     WEIGHTS_NAME,
     CheckpointInfo,
@@ -124,8 +123,7 @@ def _oom_as_sentence() -> Iterator[None]:
         worker_killed = "killed by signal" in str(error)  # what a lack of memory does to those
         if is_out_of_memory(error) or worker_killed:
             raise TrainingError(
-                "Memory ran out; the last checkpoint is kept. Try a smaller --batch-size, or more "
-                "--accumulate."
+                "Memory ran out; the last checkpoint is kept. Try a smaller --batch-size."
             ) from None
         raise
 
@@ -173,10 +171,11 @@ class Trainer:
         self.images, self.heldout = images.to(self.device), heldout
         classes = info.model.num_classes + 1
         self.sample_labels = sample_labels or [seed % classes for seed in SAMPLE_SEEDS]
-        if config.augment and not info.model.augment_channels:
+        if config.augment and info.model.augment_channels != AUGMENT_CHANNELS:
             raise ValueError("This network cannot be told of augmentation; set augment to 0.")
         self.augment = Augment(config.augment)
         self.progress = Progress()
+        self.scalars: SummaryWriter | None = None
 
         if info.guide and init is None:
             raise ValueError("The weights of a guide come with those to start from.")
@@ -247,7 +246,7 @@ class Trainer:
             disable=not self.accelerator.is_main_process,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}",
         )  # fmt: skip
-        with bar:
+        with bar, self._open_scalars() as self.scalars:
             while not self.finished:
                 started = time.monotonic()
                 loss, grad_norm = self._step(*next(batches))
@@ -403,15 +402,15 @@ class Trainer:
         }
         with (self.out / METRICS_NAME).open("a") as file:
             file.write(json.dumps(record) + "\n")
-        self._log_scalars(record)
+        for key, value in record.items():
+            if self.scalars and key != "images_seen" and value is not None:
+                self.scalars.add_scalar(key, value, record["images_seen"])
 
-    def _log_scalars(self, record: dict[str, Any]) -> None:
-        if SummaryWriter is None:
-            return
-        with SummaryWriter(self.out / "tensorboard") as writer:
-            for key, value in record.items():
-                if key != "images_seen" and value is not None:
-                    writer.add_scalar(key, value, record["images_seen"])
+    def _open_scalars(self) -> AbstractContextManager[SummaryWriter | None]:
+        """TensorBoard's file of this session, or None where nobody is to write one."""
+        if SummaryWriter is None or not self.accelerator.is_main_process:
+            return nullcontext()
+        return SummaryWriter(self.out / "tensorboard")
 
     def averaged(self) -> Denoiser:
         """The denoiser of the averaged weights, as it would be shipped now."""

@@ -313,9 +313,14 @@ def test_an_error_in_a_data_worker_is_one_line(capsys, monkeypatch, tmp_path):
 
 
 def test_memory_that_runs_out_is_a_sentence(capsys, monkeypatch, tmp_path):
-    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to")):
+    on_cpu = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+    for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to"), on_cpu):
         monkeypatch.setattr(cli, "load_images", Mock(side_effect=error))
         assert refused(capsys, "inspect", str(tmp_path)) == "Memory ran out."
+    mistake = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    monkeypatch.setattr(cli, "load_images", Mock(side_effect=mistake))
+    with pytest.raises(RuntimeError, match="mat1"):
+        cli.main(["inspect", str(tmp_path)])
 
 
 def test_ctrl_c_leaves_without_a_traceback(capsys, monkeypatch, tmp_path):
@@ -368,3 +373,16 @@ def test_the_real_command_ends_with_a_sentence_and_an_exit_code(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("Error: There is no checkpoint 'nobody'")
     assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_not_utf_8_is_shown_as_well_as_can_be(tmp_path):
+    for seed in range(8):
+        cat(seed).save(tmp_path / f"{seed}.png")
+    try:
+        Path(tmp_path, "caf\udce9.png").write_bytes(b"no picture")
+    except OSError:
+        pytest.skip("this file system knows UTF-8 alone")
+    command = [sys.executable, "-m", "diffusion", "inspect", str(tmp_path), "--size", "16"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "caf?.png: not an image" in done.stdout

@@ -338,6 +338,19 @@ def test_a_failure_is_told_where_the_page_looks(base, tmp_path):
     assert "has 3 usable pictures" in told["message"]
 
 
+def test_memory_that_runs_out_before_the_training_is_told_too(
+    base, pictures, tmp_path, monkeypatch
+):
+    def fail(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
+
+    monkeypatch.setattr(finetune, "generate", fail)
+    with pytest.raises(RuntimeError):
+        finetune.finetune(base, pictures, tmp_path, config())
+    assert progress(tmp_path)["state"] == "failed"
+    assert progress(tmp_path)["message"] == "Memory ran out."
+
+
 # -- the command ------------------------------------------------------------------------------
 
 

@@ -70,8 +70,9 @@ def test_the_core_imports_no_web_code(path):
     assert not others & {"gradio", "studio", "app", "outside the package"}
 
 
-def test_importing_the_core_loads_no_web_code_and_nothing_slow():
-    code = "import sys, diffusion; print(*{m.split('.')[0] for m in sys.modules})"
+@pytest.mark.parametrize("module", ["diffusion", "diffusion.cli"])
+def test_importing_the_core_loads_no_web_code_and_nothing_slow(module):
+    code = f"import sys, {module}; print(*{{m.split('.')[0] for m in sys.modules}})"
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )

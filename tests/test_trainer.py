@@ -439,8 +439,16 @@ def test_every_line_of_metrics_is_json_and_says_the_same(pictures, tmp_path):
     told = json.loads((tmp_path / trainer.RUN_NAME).read_text())
     assert TrainConfig.from_dict(told["train"]) == run.config
     assert CheckpointInfo.from_dict(told["info"]) == run.info
-    if trainer.SummaryWriter is not None:
-        assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_session_writes_one_file_of_scalars(pictures, tmp_path):
+    scalars = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    Trainer(config(images=12, save_minutes=0.0), info(), load(pictures), tmp_path).train()
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    read = scalars.EventAccumulator(str(file)).Reload()
+    for key in ("loss", "heldout_loss"):
+        told = [(event.step, event.value) for event in read.Scalars(key)]
+        assert told == [(m["images_seen"], pytest.approx(m[key])) for m in metrics(tmp_path)]
 
 
 def test_what_is_held_out_is_never_trained_on(pictures, tmp_path):
