@@ -57,9 +57,9 @@ def require_steps() -> None:
 
 def film_of(job: Job, pace: Pace) -> Film:
     """How the first cat of a finished job formed; the job must have recorded it."""
-    if job.stopped or not job.frames[0]:
+    if job.stopped or not job.frames:
         raise ValueError("Stopped before the animation was whole.")
-    frames = retime(_enlarged(job.frames[0]), max(2, round(pace.seconds * pace.speed)))
+    frames = retime(_enlarged(job.frames), max(2, round(pace.seconds * pace.speed)))
     return _write(frames, f"cat-{job.recipes[0].seed}", pace.speed, pace.hold)
 
 

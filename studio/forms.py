@@ -87,6 +87,7 @@ def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
         towards_seed=int(query.get("towards_seed", 0)),
         towards_coat=query.get("towards_coat", ""),
         towards=float(query.get("towards", 0)),
+        turned=query.get("turned", ""),
     )
     return consecutive(first, read_count(int(query.get("count", 1))))
 

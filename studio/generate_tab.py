@@ -293,9 +293,8 @@ class GenerateTab:
         text = result_text(
             job.recipes[0], len(job.recipes), job.seconds, stopped=job.stopped, note=job.note
         )
-        frames = job.frames[0]
-        stage = stage_html(job.pictures, job.recipes, stopped=job.stopped, frames=frames)
-        strip = still_there(strip)
+        stage = stage_html(job.pictures, job.recipes, stopped=job.stopped, frames=job.frames)
+        strip, num_frames = still_there(strip), len(job.frames)
         if job.stopped:
             shown = save_half_a_cat(job.pictures[0])
         else:
@@ -315,7 +314,7 @@ class GenerateTab:
             shown,
             gr.update(value=enlarge(shown, scale), interactive=True),
             gr.update(value=save_zip(strip), interactive=bool(strip)),
-            gr.update(maximum=max(len(frames), 2), value=len(frames), interactive=bool(frames)),
+            gr.update(maximum=max(num_frames, 2), value=num_frames, interactive=num_frames > 0),
         )
 
     def _failed(self, error: Exception) -> tuple[Any, ...]:

@@ -52,7 +52,6 @@ class Update:
     total: int  # sampler steps to take
     place: int  # jobs ahead of this one; 0 while it is drawn
     done: bool
-    seconds: float  # since the job began to be drawn
 
 
 class Job:
@@ -63,7 +62,7 @@ class Job:
         self.waiting = deque(range(len(recipes)))  # rows not yet given to a turn
         self.undone = len(recipes)  # rows not yet finished
         self.pictures: Tensor | None = None
-        self.frames: list[list[Tensor]] = [[] for _ in recipes]  # recorded uint8 [3, S, S]
+        self.frames: list[Tensor] = []  # how the first picture formed, uint8 [3, S, S]
         self.stopped = False
         self.note = ""  # something that the visitor should know
         self.error: Exception | None = None
@@ -131,7 +130,8 @@ class Studio:
             raise ValueError("All pictures of one request need the same settings.")
         build_start(model.denoiser, recipes[:1])  # raises where the visitor can still be told
         for recipe in recipes:
-            model.info.label_index(recipe.coat), model.info.label_index(recipe.towards_coat)
+            for coat in (recipe.coat, *(coat for _, coat, _ in recipe.turns)):
+                model.info.label_index(coat)
         job = Job(model, recipes, record=record)
         if wanted and wanted != model.hash:
             job.note = f"{model.name} has been trained further since; this is how it draws it now."
@@ -203,7 +203,7 @@ class Studio:
     def _update(self, job: Job) -> Update:
         total = job.recipes[0].steps_to_take
         step = total if job.done and not job.stopped else sum(job.steps_taken) // len(job.recipes)
-        return Update(job.pictures, step, total, self.place(job), job.done, job.seconds)
+        return Update(job.pictures, step, total, self.place(job), job.done)
 
     # -- the worker ---------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Studio:
             first = self._jobs[0]
             turn: list[tuple[Job, int]] = []
             for job in [job for job in self._jobs if job.key == first.key]:
-                if job.record != first.record and turn:
+                if job.record != first.record:
                     continue
                 while job.waiting and len(turn) < self.max_batch:
                     turn.append((job, job.waiting.popleft()))
@@ -286,7 +286,8 @@ class Studio:
                 for job, row in reversed(turn):
                     job.waiting.appendleft(row)
                     job.steps_taken[row] = 0  # it starts again
-                    job.frames[row].clear()
+                    if row == 0:
+                        job.frames.clear()
                     job.note = "Memory was short, so this was drawn in smaller batches."
                 for job in reversed(jobs):
                     if job.stopped:  # meanwhile: nobody waits for its rows
@@ -327,8 +328,9 @@ class _Observer:
                 continue
             _store(job, row, denoised[i])
             job.steps_taken[row] += 1
-            if keep and job.record:
-                job.frames[row].append((denoised if noisy is None else noisy)[i])
+            if keep and job.record and row == 0:
+                shown = denoised if noisy is None else noisy
+                job.frames.append(shown[i].clone())  # without the rest of its batch
         for job in self.jobs:
             if job.stopped and job not in self.stopped_rows:
                 self.stopped_rows[job] = {row for other, row in self.turn if other is job}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from diffusion.pictures import from_image
 from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
 
 MAX_NAME = 200  # characters of a coat, a model and so on
+MAX_TURNS = 16  # of a variation of a variation of …
 MAX_EMBEDDED = 70_000  # characters of a picture or mask inside a recipe: noise of 128 pixels
 
 
@@ -46,6 +48,7 @@ class Recipe:
     towards_seed: int = 0
     towards_coat: str = ""
     towards: float = 0.0  # 0 is this seed alone, 1 the other
+    turned: str = ""  # turns before that one, of what was itself a variation: see ``turns``
     # Start from a picture, or repaint a part of it: base64 PNGs at the model's size.
     picture: str = ""
     mask: str = ""  # white is painted anew, the rest is kept
@@ -72,6 +75,8 @@ class Recipe:
             raise ValueError("Guidance must be between 0 and 10.")
         if not 0 <= self.towards <= 1:
             raise ValueError("The strength of a variation must be between 0 and 1.")
+        if self.turned:
+            _check_turns(self.turned)
         if not 0 < self.strength <= 1:
             raise ValueError("Strength must be above 0 and at most 1.")
         if max(len(self.picture), len(self.mask)) > MAX_EMBEDDED:
@@ -114,6 +119,14 @@ class Recipe:
         return self.config.steps_to_take
 
     @property
+    def turns(self) -> list[tuple[int, str, float]]:
+        """How the noise and the coat are turned, one after the other: towards which seed and which
+        coat, and how far."""
+        before = [tuple(turn) for turn in json.loads(self.turned)] if self.turned else []
+        last = [(self.towards_seed, self.towards_coat, self.towards)] if self.towards else []
+        return before + last
+
+    @property
     def batch_key(self) -> tuple[Any, ...]:
         """Recipes with equal keys can be drawn together."""
         return self.model, self.config, bool(self.picture), bool(self.mask)
@@ -121,9 +134,9 @@ class Recipe:
     def describe(self) -> str:
         """One line for people: what made this picture."""
         parts = [f"seed {self.seed}", self.coat or "any coat"]
-        if self.towards:
-            other = f" {self.towards_coat}" if self.towards_coat != self.coat else ""
-            parts.append(f"{self.towards:.0%} towards seed {self.towards_seed}{other}")
+        for seed, coat, share in self.turns:
+            other = f" {coat}" if coat != self.coat else ""
+            parts.append(f"{share:.0%} towards seed {seed}{other}")
         if self.picture:
             kind = (
                 "a part repainted" if self.mask else f"from a picture, strength {self.strength:g}"
@@ -135,17 +148,31 @@ class Recipe:
         return " · ".join([*parts, self.model])
 
 
+def _check_turns(text: str) -> None:
+    """Raises ValueError unless ``turned`` of a recipe lists seeds, coats and shares."""
+    try:
+        turns = json.loads(text) if len(text) <= MAX_EMBEDDED else None
+        for seed, coat, share in turns:
+            check_seed(seed)
+            named = isinstance(coat, str) and len(coat) <= MAX_NAME
+            if not (named and type(share) in (int, float) and 0 <= share <= 1):
+                raise ValueError
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError("The variations inside the recipe are damaged.") from None
+    if len(turns) > MAX_TURNS:
+        raise ValueError(f"A cat can be varied {MAX_TURNS} times over, and this one has been.")
+
+
 def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
     """The start of sampling for recipes of one batch key. Raises ValueError for an unknown coat."""
     label_index = denoiser.info.label_index
     noise = seed_noise(denoiser, [recipe.seed for recipe in recipes])
     labels = label_weights(denoiser, [label_index(r.coat) for r in recipes], len(recipes))
     for row, recipe in enumerate(recipes):
-        if recipe.towards:
-            other = seed_noise(denoiser, [recipe.towards_seed])[0]
-            noise[row] = slerp(noise[row], other, recipe.towards)
-            coat = label_weights(denoiser, [label_index(recipe.towards_coat)], 1)[0]
-            labels[row] = torch.lerp(labels[row], coat, recipe.towards)
+        for seed, coat, share in recipe.turns:
+            noise[row] = slerp(noise[row], seed_noise(denoiser, [seed])[0], share)
+            other = label_weights(denoiser, [label_index(coat)], 1)[0]
+            labels[row] = torch.lerp(labels[row], other, share)
     picture = keep = None
     size = denoiser.info.model.image_size
     if recipes[0].picture:
@@ -180,9 +207,10 @@ def variations(recipe: Recipe, *, count: int, strength: float, first_seed: int) 
     """``count`` recipes around one, each turned by ``strength`` towards a seed of its own."""
     if not 1 <= count <= 16:
         raise ValueError("The number of variations must be between 1 and 16.")
+    start = dataclasses.replace(recipe, turned=json.dumps(recipe.turns) if recipe.turns else "")
     return [
         dataclasses.replace(
-            recipe, towards_seed=first_seed + i, towards_coat=recipe.coat, towards=float(strength)
+            start, towards_seed=first_seed + i, towards_coat=recipe.coat, towards=float(strength)
         )
         for i in range(count)
     ]

@@ -198,8 +198,8 @@ def test_stop_ends_within_one_step_and_keeps_what_is_there(studio):
     assert job.stopped
     assert job.error is None
     assert job.pictures.shape == (1, 3, 16, 16)
-    assert len(job.frames[0]) == 1
-    assert torch.equal(job.pictures[0], job.frames[0][-1])
+    assert len(job.frames) == 1
+    assert torch.equal(job.pictures[0], job.frames[-1])
 
 
 def test_others_in_the_turn_go_on_when_one_stops(studio):
@@ -284,14 +284,14 @@ def test_updates_tell_the_steps(studio):
 @pytest.mark.parametrize("record", ["denoised", "noisy"])
 def test_steps_are_recorded(studio, record):
     job = studio.draw([dataclasses.replace(PLAIN, seed=s, steps=5) for s in (1, 2)], record=record)
-    assert [len(frames) for frames in job.frames] == [5, 5]
+    assert len(job.frames) == 5
     long = studio.draw([dataclasses.replace(PLAIN, sampler="ddpm", steps=130)], record=record)
-    assert 40 < len(long.frames[0]) <= generation.MAX_FRAMES + 1
+    assert 40 < len(long.frames) <= generation.MAX_FRAMES + 1
 
 
 def test_the_two_recordings_differ(studio):
     shown, noisy = (
-        studio.draw([dataclasses.replace(PLAIN, steps=5)], record=record).frames[0]
+        studio.draw([dataclasses.replace(PLAIN, steps=5)], record=record).frames
         for record in ("denoised", "noisy")
     )
     assert (shown[0].int() - noisy[0].int()).abs().float().mean() > 5
@@ -304,7 +304,10 @@ def test_what_cannot_be_drawn_is_refused_at_once(studio):
     for recipes, sentence in (
         ([dataclasses.replace(PLAIN, coat="pink")], "does not know the label 'pink'"),
         ([PLAIN, dataclasses.replace(PLAIN, coat="pink")], "does not know the label 'pink'"),
-        ([dataclasses.replace(PLAIN, towards_coat="pink")], "does not know the label 'pink'"),
+        (
+            [dataclasses.replace(PLAIN, towards=0.5, towards_coat="pink")],
+            "does not know the label 'pink'",
+        ),
         ([dataclasses.replace(PLAIN, model="lion")], "There is no model 'lion'"),
         ([dataclasses.replace(PLAIN, model="../../etc/passwd")], "There is no model"),
         ([PLAIN, dataclasses.replace(PLAIN, steps=4)], "same settings"),
@@ -350,7 +353,8 @@ def test_out_of_memory_splits_the_batch(studio, error):
     job = studio.draw(recipes, record="denoised")
     assert sizes == [8, 4, 2, 2, 2, 2]
     assert "smaller batches" in job.note
-    assert [len(frames) for frames in job.frames] == [3] * 8
+    assert len(job.frames) == 3
+    assert torch.equal(job.frames[-1], job.pictures[0])
     for row in (0, 3, 7):
         assert_same_pixels(job.pictures[row], alone(studio, recipes[row]))
 
@@ -371,7 +375,7 @@ def test_out_of_memory_late_in_a_batch_counts_no_step_twice(studio):
     updates = list(studio.watch(job))
     assert max(update.step for update in updates) == 3
     assert job.steps_taken == [3] * 4
-    assert [len(frames) for frames in job.frames] == [3] * 4
+    assert len(job.frames) == 3
 
 
 def test_what_is_stopped_while_memory_runs_out_is_drawn_no_further(studio):

@@ -13,11 +13,12 @@ from PIL import Image
 from studio_fixtures import TINY, crafted_png, save_tiny
 
 from diffusion import Denoiser
-from diffusion.sampling import MAX_SEED, seed_noise
+from diffusion.sampling import MAX_SEED, seed_noise, slerp
 from studio.forms import read_link
 from studio.png_metadata import encode_png, read_recipe
 from studio.recipe import (
     MAX_EMBEDDED,
+    MAX_TURNS,
     Recipe,
     build_start,
     consecutive,
@@ -57,6 +58,22 @@ def denoiser(tmp_path_factory) -> Denoiser:
         ({"guidance": float("inf")}, "Guidance"),
         ({"towards": 1.01}, "variation"),
         ({"towards": float("nan")}, "variation"),
+        *(
+            ({"turned": text}, "damaged")
+            for text in (
+                "x",
+                "3",
+                "null",
+                "[" * 100_000,
+                "[[1, 2, 3]]",
+                '[[1, "", 2]]',
+                '[[1, "", NaN]]',
+                '[[-1, "", 0.5]]',
+                '[[1, "", true]]',
+                '[[1, ""]]',
+                f'[[1, "{"x" * 201}", 0.5]]',
+            )
+        ),
         ({"strength": 0}, "Strength"),
         ({"strength": float("nan")}, "Strength"),
         ({"coat": "x" * 201}, "name .* too long"),
@@ -220,6 +237,31 @@ def test_variations_stay_apart_and_have_limits():
             variations(recipe, count=count, strength=strength, first_seed=first)
 
 
+def test_a_variation_of_a_variation_begins_where_that_one_is(denoiser):
+    cat = Recipe(seed=5, coat="tabby")
+    (once,) = variations(cat, count=1, strength=0.5, first_seed=10)
+    (twice,) = variations(once, count=1, strength=0.25, first_seed=20)
+    assert twice.turns == [(10, "tabby", 0.5), (20, "tabby", 0.25)]
+    assert "50% towards seed 10 · 25% towards seed 20" in twice.describe()
+    assert Recipe.from_dict(twice.to_dict()) == twice
+    before, after = (build_start(denoiser, [recipe]).noise[0] for recipe in (once, twice))
+    exact = slerp(before, seed_noise(denoiser, [20])[0], 0.25)
+    torch.testing.assert_close(after, exact)
+    (same,) = variations(once, count=1, strength=0, first_seed=20)
+    assert torch.equal(build_start(denoiser, [same]).noise[0], before)
+    for seed in range(MAX_TURNS - 1):
+        (twice,) = variations(twice, count=1, strength=0.1, first_seed=seed)
+    with pytest.raises(ValueError, match="16 times over"):
+        variations(twice, count=1, strength=0.1, first_seed=99)
+
+
+def test_a_variation_of_a_morph_keeps_the_colours_between_two_coats(denoiser):
+    half = morph([Recipe(seed=1, coat="black"), Recipe(seed=2, coat="tabby")], frames=2)[1]
+    (varied,) = variations(half, count=1, strength=0.2, first_seed=9)
+    labels = build_start(denoiser, [varied]).labels[0]
+    torch.testing.assert_close(labels, torch.tensor([0.6, 0.4, 0.0]))
+
+
 def test_a_morph_loops_through_its_seeds():
     stops = [Recipe(seed=s, coat=c) for s, c in ((1, "black"), (2, "tabby"), (3, ""))]
     path = morph(stops, frames=4)
@@ -246,7 +288,11 @@ def test_a_link_leads_back():
         [one],
         consecutive(one, 5),
         variations(one, count=1, strength=0.25, first_seed=3),
-    ):
+        variations(
+            variations(one, count=1, strength=0.25, first_seed=3)[0],
+            count=1, strength=0.5, first_seed=4,
+        ),
+    ):  # fmt: skip
         query = dict(parse_qsl(to_query(recipes), keep_blank_values=True))
         assert read_link(query, ["m x"]) == list(recipes)
     # no series, so the first alone

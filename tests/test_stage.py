@@ -98,9 +98,9 @@ def test_an_error_is_announced():
 
 
 def test_lines_for_people():
-    at = Update(pictures=None, step=7, total=12, place=0, done=False, seconds=1.0)
+    at = Update(pictures=None, step=7, total=12, place=0, done=False)
     assert progress_text(at) == "Step 7 of 12"
-    waits = Update(pictures=None, step=0, total=12, place=3, done=False, seconds=0.0)
+    waits = Update(pictures=None, step=0, total=12, place=3, done=False)
     assert progress_text(waits) == "Waiting: place 4 in the queue"
     recipe = Recipe(seed=1, model="tiny")
     assert result_text(recipe, 1, 0.5, stopped=False, note="") == f"{recipe.describe()} · 0.50 s"
