@@ -98,25 +98,32 @@
   }
 
   let sending = false;
+  const queue = []; // chosen and not yet sent; more can be chosen meanwhile
+  let chosen = 0; // files since the first of them
+  let total = 0; // bytes of those
+  let show; // how far it is
 
   async function send(files) {
     files = files.filter(({name}) => !leftBehind(name));
-    if (!files.length || sending) return;
+    queue.push(...files);
+    chosen += files.length;
+    total += files.reduce((sum, {file}) => sum + file.size, 0);
+    if (sending) return show();
+    if (!files.length) return;
     sending = true;
     const bar = find('.admin-drop progress');
-    const total = files.reduce((sum, {file}) => sum + file.size, 1);
     const loaded = new Map();
     const problems = [];
     let done = 0;
     bar.hidden = false;
+    show = () => {
+      bar.value = [...loaded.values()].reduce((a, b) => a + b, 0) / (total + 1);
+      say('.admin-drop', `Sent ${done} of ${chosen}`);
+    };
+    show();
     try {
       const set = find('#admin-photos [data-set]')?.dataset.set ||
         (await post('admin/sets', {})).set;
-      const show = () => {
-        bar.value = [...loaded.values()].reduce((a, b) => a + b, 0) / total;
-        say('.admin-drop', `Sent ${done} of ${files.length}`);
-      };
-      const queue = [...files];
       const worker = async () => {
         for (let item = queue.shift(); item; item = queue.shift()) {
           const problem = await sendOne(set, item, (bytes) => { loaded.set(item, bytes); show(); });
@@ -133,6 +140,7 @@
     } finally {
       bar.hidden = true;
       sending = false;
+      chosen = total = queue.length = 0;
       showPhotos();
     }
   }

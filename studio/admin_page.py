@@ -48,9 +48,9 @@ DROP = f"""\
 <div class="admin-drop" data-admin="drop">
 <p>Drop photos, a folder or a zip here: {MIN_IMAGES} to {MAX_PICTURES:,} pictures of one cat.</p>
 <div class="admin-row">
-<label class="admin-button" tabindex="0">Choose photos or a zip
+<label class="admin-button" role="button" tabindex="0">Choose photos or a zip
 <input type="file" multiple accept="image/*,.zip" data-admin="files" tabindex="-1"></label>
-<label class="admin-button" tabindex="0">Choose a folder
+<label class="admin-button" role="button" tabindex="0">Choose a folder
 <input type="file" webkitdirectory multiple data-admin="files" tabindex="-1"></label>
 </div>
 <progress max="1" value="0" hidden aria-label="Upload"></progress>

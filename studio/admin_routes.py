@@ -28,7 +28,6 @@ from .uploads import NoSuchSet, PictureSet
 
 PREFIX = "/admin"
 THUMBNAIL = 128  # pixels, as the largest shipped network sees
-MAX_THUMBNAIL = 512
 HEADERS = {
     "cache-control": "private, max-age=3600",  # dropped at sign-out
     "cross-origin-resource-policy": "same-origin",
@@ -129,7 +128,8 @@ class _Handlers:
         """One file as the raw body; ``set`` says where it goes, ``name`` what it was called."""
         sets, query = self.admin.sets, request.query_params
         pictures = await run_in_threadpool(sets.get, query.get("set", ""))
-        incoming = pictures.receive(query.get("name", ""), num_bytes=_content_length(request))
+        name, num_bytes = query.get("name", ""), _content_length(request)
+        incoming = await run_in_threadpool(pictures.receive, name, num_bytes=num_bytes)
         try:
             with incoming:
                 async for chunk in request.stream():
@@ -160,16 +160,15 @@ class _Handlers:
     async def crop(self, request: Request) -> Response:
         """The square that the network will see of a picture; null is the centre."""
         body = await _json(request)
-        picture = await run_in_threadpool(
-            self._set(request).crop, _number(body), body.get("square")
-        )
+        pictures = await self._set(request)
+        picture = await run_in_threadpool(pictures.crop, _number(body), body.get("square"))
         return JSONResponse({"box": picture.box})
 
     @_answering
     async def remove(self, request: Request) -> Response:
         """Leave a picture out, or with ``removed`` false take it in again."""
         body = await _json(request)
-        pictures = self._set(request)
+        pictures = await self._set(request)
         change = pictures.remove if body.get("removed", True) is True else pictures.put_back
         picture = await run_in_threadpool(change, _number(body))
         return JSONResponse({"removed": picture.removed})
@@ -177,22 +176,17 @@ class _Handlers:
     @_answering
     async def thumbnail(self, request: Request) -> Response:
         """A picture as the network sees it."""
-        size = request.query_params.get("size", str(THUMBNAIL))
-        if not (size.isascii() and size.isdecimal() and 16 <= int(size) <= MAX_THUMBNAIL):
-            raise ValueError(f"The size must be 16 to {MAX_THUMBNAIL} pixels.")
-        number = request.path_params["number"]
-        make = self._set(request).thumbnail
-        return await run_in_threadpool(lambda: _jpeg(make(number, int(size))))
+        pictures, number = await self._set(request), request.path_params["number"]
+        return await run_in_threadpool(lambda: _jpeg(pictures.thumbnail(number, THUMBNAIL)))
 
     @_answering
     async def picture(self, request: Request) -> Response:
         """A whole picture, to choose a square on."""
-        number = request.path_params["number"]
-        open_picture = self._set(request).open
-        return await run_in_threadpool(lambda: _jpeg(open_picture(number)))
+        pictures, number = await self._set(request), request.path_params["number"]
+        return await run_in_threadpool(lambda: _jpeg(pictures.open(number)))
 
-    def _set(self, request: Request) -> PictureSet:
-        return self.admin.sets.get(request.path_params["id"])
+    async def _set(self, request: Request) -> PictureSet:
+        return await run_in_threadpool(self.admin.sets.get, request.path_params["id"])
 
     # -- trainings and models -----------------------------------------------------------------
 

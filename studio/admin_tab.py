@@ -213,7 +213,7 @@ class AdminTab:
     def stop_training(self, identity: str, request: gr.Request) -> str:
         """End it here and keep the model."""
         self.admin.jobs.stop_and_keep(text(identity, "The training"))
-        return message_html("It ends here; its best weights become a model.")
+        return message_html("It ends here; what it has learned becomes a model.")
 
     @owner_only
     def cancel_training(self, identity: str, request: gr.Request) -> str:

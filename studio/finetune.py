@@ -173,14 +173,14 @@ class FinetuneJobs:
             write_record(folder, replace(record, state=QUEUED, queued=time.time(), message=""))
 
     def stop_and_keep(self, id: str) -> None:
-        """End a job; the best model so far goes to the library."""
+        """End a job; its model so far goes to the library."""
         with self._changing(id) as (folder, record):
             if record.state == RUNNING:
                 self._ask(folder, record, STOP)
             elif record.state not in ENDINGS:
                 if not weights_path(folder).is_file():
                     raise ValueError("There is no model to keep yet; resume the job, or cancel it.")
-                message = "Stopped; the best model so far is kept."
+                message = "Stopped; the model so far is kept."
                 stopped = replace(record, state=STOPPED, message=message)
                 write_record(folder, self._published(folder, stopped))
 
@@ -447,7 +447,7 @@ class FinetuneJobs:
         return outcome
 
     def _published(self, folder: Path, outcome: Record) -> Record:
-        """The outcome with its best model in the library, or the sentence why it is not there."""
+        """The outcome with its model in the library, or the sentence why it is not there."""
         if not weights_path(folder).is_file():
             if outcome.state == DONE:
                 return replace(outcome, state=FAILED, message="The training left no model.")

@@ -208,7 +208,7 @@ def step_path(folder: Path, images: int) -> Path:
 
 
 def weights_path(folder: Path) -> Path:
-    """The best weights so far."""
+    """Its latest weights whose held-out loss had not risen."""
     return folder / WEIGHTS_NAME
 
 
@@ -238,7 +238,7 @@ def ended(record: Record, progress: dict[str, Any], log: list[str]) -> Record:
     elif said == "failed" or (error and said != "stopped"):
         state, message = FAILED, message if said == "failed" and message else error
     elif record.wanted == STOP:
-        state, message = STOPPED, "Stopped; the best model so far is kept."
+        state, message = STOPPED, "Stopped; the model so far is kept."
     elif record.wanted == PAUSE:
         state, message = PAUSED, "Paused."
     else:

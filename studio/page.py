@@ -61,7 +61,7 @@ window.catLink = () => {
   say('Copied');
   const note = document.createElement('textarea');
   note.value = link; document.body.append(note); note.select();
-  try { document.execCommand('copy'); } finally { note.remove(); }
+  try { document.execCommand('copy'); } finally { note.remove(); button.focus(); }
   if (navigator.clipboard) navigator.clipboard.writeText(link).catch(() => {});
   window.catLinkCopied = link;
 };

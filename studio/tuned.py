@@ -13,7 +13,7 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from diffusion import Denoiser
-from diffusion.checkpoint import WEIGHTS_NAME, atomic_path
+from diffusion.checkpoint import WEIGHTS_NAME, atomic_path, read_checkpoint
 
 from .disk import errors_as_sentences, hold
 from .library import ModelLibrary
@@ -147,7 +147,7 @@ class TunedModels:
         if not isinstance(token, str) or not token.strip():
             raise ValueError("Publishing needs a token of the Hub that may write.")
         repo, problem = repo.strip(), ""
-        labels = ", ".join(Denoiser.load(path).info.labels) or "none"
+        labels = ", ".join(read_checkpoint(path)[1].labels) or "none"
         card = CARD.format(name=name, repo=repo, labels=labels).encode()
         try:
             hub = self._hub(token=token.strip())

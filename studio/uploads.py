@@ -2,7 +2,7 @@
 
 A set is a folder ``data/uploads/ID``:
 
-    incoming/00000001.bin   what arrived and has not been looked at, with .name, what it was called
+    incoming/TIME-N.bin     what arrived and has not been looked at, with .name, what it was called
     pictures/0001.png       what a picture became: upright RGB, shorter side at most 640, ours
     set.json                what is known of each picture, and why files were left out
 

@@ -189,27 +189,42 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
     expect(counts(other)).to_have_text("12 photos to learn from · 4 left out")
 
 
+DROP_PHOTOS = """(photos) => {
+  const transfer = new DataTransfer();
+  photos.forEach((photo, i) => {
+    const bytes = Uint8Array.from(atob(photo), (c) => c.charCodeAt(0));
+    transfer.items.add(new File([bytes], `dropped ${i}.png`, {type: 'image/png'}));
+  });
+  const area = document.querySelector('.admin-drop');
+  area.dispatchEvent(
+    new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+
+
 def test_photos_can_be_dropped(visit):
     page = enter(visit())
     start_over(page)
     photos = [base64.b64encode(data).decode() for data in cats(3, 64).values()]
-    page.evaluate(
-        """(photos) => {
-          const transfer = new DataTransfer();
-          photos.forEach((photo, i) => {
-            const bytes = Uint8Array.from(atob(photo), (c) => c.charCodeAt(0));
-            transfer.items.add(new File([bytes], `dropped ${i}.png`, {type: 'image/png'}));
-          });
-          const area = document.querySelector('.admin-drop');
-          area.dispatchEvent(
-            new DragEvent('drop', {dataTransfer: transfer, bubbles: true, cancelable: true}));
-        }""",
-        photos,
-    )
+    page.evaluate(DROP_PHOTOS, photos)
     expect(counts(page)).to_have_text("3 photos to learn from · at least 8 are needed")
     page.locator("#admin-name").locator("input, textarea").fill("Mia")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator("#admin-start-message [role=alert]")).to_contain_text("at least 8")
+
+
+def test_photos_dropped_while_others_are_being_sent_are_sent_too(visit):
+    page = enter(visit())
+    start_over(page)
+    held, holding = [], True
+    page.route("**/admin/upload*", lambda r: held.append(r) if holding else r.continue_())
+    photos = [base64.b64encode(data).decode() for data in cats(6, 64).values()]
+    for part in (photos[:4], photos[4:]):
+        page.evaluate(DROP_PHOTOS, part)
+    expect(page.locator(".admin-drop .admin-message")).to_have_text("Sent 0 of 6")
+    holding = False
+    for route in held:
+        route.continue_()
+    expect(counts(page)).to_have_text("6 photos to learn from · at least 8 are needed")
 
 
 # -- a training -------------------------------------------------------------------------------

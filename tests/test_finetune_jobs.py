@@ -187,7 +187,7 @@ def test_pause_resume_and_stop_and_keep(rig):
     jobs.stop_and_keep(id)
     stopped = wait_for(jobs, id, "stopped")
     assert (stopped.message, stopped.result) == (
-        "Stopped; the best model so far is kept.", "mia",
+        "Stopped; the model so far is kept.", "mia",
     )  # fmt: skip
     jobs.stop_and_keep(id)
     with pytest.raises(ValueError, match="stopped cannot be paused"):
