@@ -26,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+from io import BytesIO
 from pathlib import Path
 
 import httpx
@@ -66,10 +67,7 @@ def ask(http: httpx.Client, seed: int, model: str) -> tuple[np.ndarray, float]:
         sentence = str(values.get("error") if isinstance(values, dict) else values)
         raise Busy(sentence) if "try again" in sentence else RuntimeError(sentence)
     png = http.get(values[0]["pictures"][0]["url"]).raise_for_status()
-    with tempfile.SpooledTemporaryFile() as file:
-        file.write(png.content)
-        file.seek(0)
-        return np.array(Image.open(file).convert("RGB")), values[0]["seconds"]
+    return np.array(Image.open(BytesIO(png.content)).convert("RGB")), values[0]["seconds"]
 
 
 def free_port() -> int:

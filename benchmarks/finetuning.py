@@ -36,7 +36,7 @@ from diffusion import Denoiser, SampleConfig  # noqa: E402
 from diffusion.checkpoint import WEIGHTS_NAME, find_checkpoint  # noqa: E402
 from diffusion.config import LENGTHS  # noqa: E402
 from diffusion.data import load_images  # noqa: E402
-from diffusion.evaluate import Probe, draw_samples, fit_probe, thumbnails  # noqa: E402
+from diffusion.evaluate import Probe, draw_samples, fit_probe, load_real, thumbnails  # noqa: E402
 from diffusion.features import FEATURES, extract_features  # noqa: E402
 from diffusion.metrics import frechet_distance, kernel_distance, nearest  # noqa: E402
 from diffusion.pictures import save_grid  # noqa: E402
@@ -99,7 +99,7 @@ def main() -> None:
 
     base = Denoiser.load_for_sampling(find_checkpoint(options.base))
     size, known = base.info.model.image_size, base.info.labels
-    heads = load_images(options.data, image_size=size, labels_csv=options.labels, labels=known)
+    heads = load_real(options.data, base.info, labels_csv=options.labels)
     like = heads.pixels[heads.classes == known.index(options.like)]
     own = load_images(options.pictures, image_size=size, photos=False).pixels
     with tempfile.TemporaryDirectory() as folder:

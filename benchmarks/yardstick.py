@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from diffusion.checkpoint import CheckpointInfo, atomic_path
 from diffusion.device import choose_device, keep_freed_memory
-from diffusion.evaluate import load_real, proportional_classes
+from diffusion.evaluate import batches_of, load_real, proportional_classes
 from diffusion.features import BATCH_SIZE, FEATURES, extract_features
 from diffusion.metrics import KernelDistance, frechet_distance, kernel_distance
 
@@ -30,12 +31,15 @@ class Yardstick:
         keep_freed_memory()  # as the programs do
         images = load_real(data, info, labels_csv=labels_csv)
         self.network = FEATURES["effnet-lite0"]().to(choose_device())
-        self.real = self.features(images.get(torch.arange(len(images)))[0])
+        self.real = self._extract(batches_of(images, torch.arange(len(images))))
         self.classes = proportional_classes(images.classes, samples)  # of the samples
 
     def features(self, pictures: Tensor) -> Tensor:
         """Features [N, D] of uint8 pictures."""
-        return extract_features(self.network, pictures.split(BATCH_SIZE), device=choose_device())
+        return self._extract(pictures.split(BATCH_SIZE))
+
+    def _extract(self, batches: Iterable[Tensor]) -> Tensor:
+        return extract_features(self.network, batches, device=choose_device())
 
     def distances(self, features: Tensor) -> tuple[float, KernelDistance]:
         """Fréchet and kernel distance of features [N, D] to those of the real pictures."""

@@ -67,14 +67,14 @@ def evaluate(
     clock.lap("drawing")
 
     training, heldout = _split(images)
-    held_pictures = torch.cat(list(_batches(images, heldout))) if len(heldout) else drawn[:0]
+    held_pictures = torch.cat(list(batches_of(images, heldout))) if len(heldout) else drawn[:0]
     total = len(images) + 2 * samples + len(heldout)
     with tqdm(total=total, unit="picture", desc="features") as bar:
 
         def features_of(batches: Iterator[Tensor]) -> Tensor:
             return extract_features(network, batches, device=device, progress=bar.update)
 
-        real = features_of(_batches(images, torch.arange(len(images))))
+        real = features_of(batches_of(images, torch.arange(len(images))))
         generated = features_of(iter(drawn.split(BATCH_SIZE)))
         queries = torch.cat([drawn, held_pictures])
         mirrored = features_of(iter(queries.flip(3).split(BATCH_SIZE)))
@@ -118,7 +118,7 @@ def evaluate(
             }
     report |= {"label_accuracy": accuracy, "per_label": per_label}
 
-    train_pixels = torch.cat([thumbnails(batch) for batch in _batches(images, training)])
+    train_pixels = torch.cat([thumbnails(batch) for batch in batches_of(images, training)])
     neighbours = {
         "features": Neighbours.find(
             torch.cat([generated, real[heldout]]), mirrored, real[training], samples=samples
@@ -294,7 +294,8 @@ def _split(images: ImageSet) -> tuple[Tensor, Tensor]:
     )
 
 
-def _batches(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
+def batches_of(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
+    """The pictures at ``indices``, a few at once."""
     return (images.get(part)[0] for part in indices.split(BATCH_SIZE))
 
 
