@@ -122,6 +122,8 @@
     };
     show();
     try {
+      if (!find('#admin-photos')?.dataset.shown) await showPhotos(); // or a set would be put away
+      if (!find('#admin-photos')?.dataset.shown) throw new Error('Nothing was sent. Try again.');
       const set = find('#admin-photos [data-set]')?.dataset.set ||
         (await post('admin/sets', {})).set;
       const worker = async () => {
@@ -178,10 +180,10 @@
   async function showPhotos() {
     const place = find('#admin-photos');
     if (!place) return;
-    place.dataset.shown = 'true';
     const answer = await fetch('admin/sets/current').catch(() => null);
     if (!answer?.ok) return;
     const html = await answer.text();
+    place.dataset.shown = 'true';
     if (place.innerHTML === html || place.dataset.html === html) return;
     const closed = place.querySelector('details:not([open])');
     place.innerHTML = html;
@@ -199,7 +201,9 @@
   document.addEventListener('click', async (event) => {
     const button = event.target.closest?.('[data-admin]');
     if (button?.dataset.admin === 'photo') openPhoto(button);
-    if (button?.dataset.admin === 'again' && confirm('Put these photos away and start over?')) {
+    if (button?.dataset.admin === 'again' && sending) {
+      say('.admin-drop', 'Some photos are still being sent. Start over when they are here.');
+    } else if (button?.dataset.admin === 'again' && confirm('Put these photos away and start over?')) {
       await post('admin/sets', {}).catch((error) => say('.admin-drop', error.message, true));
       showPhotos();
     }

@@ -67,7 +67,8 @@ class Endpoints:
     ) -> Iterator[dict]:  # fmt: skip
         """Lay noise over an uploaded picture and draw a cat out of it (SDEdit)."""
         recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-        embedded = embed_picture(read_upload(_path(picture)), self._size(recipe))
+        size = self._size(recipe)
+        embedded = read_upload(_path(picture), lambda image: embed_picture(image, size))
         strength = number(strength, "Strength")
         yield from self._draw([dataclasses.replace(recipe, picture=embedded, strength=strength)])
 
@@ -77,22 +78,25 @@ class Endpoints:
     ) -> Iterator[dict]:  # fmt: skip
         """Draw the white part of ``mask`` anew; the rest of the picture stays pixel for pixel."""
         recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-        image, painted = read_upload(_path(picture)), read_upload(_path(mask), "The mask")
-        if image.size != painted.size:
-            raise ValueError(
-                f"The mask is {painted.width}x{painted.height}, but the picture is "
-                f"{image.width}x{image.height}; they must be of one size."
-            )
         size = self._size(recipe)
-        recipe = dataclasses.replace(
-            recipe, picture=embed_picture(image, size), mask=embed_mask(painted, size)
+        shape, embedded = read_upload(
+            _path(picture), lambda image: (image.size, embed_picture(image, size))
         )
-        yield from self._draw([recipe])
+        painted_shape, painted = read_upload(
+            _path(mask), lambda image: (image.size, embed_mask(image, size)), "The mask"
+        )
+        if shape != painted_shape:
+            raise ValueError(
+                "The mask is {}x{}, but the picture is {}x{}; they must be of one size.".format(
+                    *painted_shape, *shape
+                )
+            )
+        yield from self._draw([dataclasses.replace(recipe, picture=embedded, mask=painted)])
 
     def restore(self, picture: dict) -> Iterator[dict]:
         """Draw again the cat of a PNG that came from here."""
         path = _path(picture)
-        read_upload(path)
+        read_upload(path, lambda image: None)
         yield from self._draw([read_recipe(path)])
 
     def animate(

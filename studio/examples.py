@@ -26,6 +26,7 @@ class Examples:
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
         self._of: tuple[str, str] | None = None  # name and hash of the model that drew them
+        self._drawing: object = None  # the thread that may add to them
         self._drawn: list[tuple[bytes, str]] = []  # PNG and file name
         self._changed = threading.Condition()
 
@@ -36,13 +37,13 @@ class Examples:
             of = model.name, model.hash
             if self._of == of:
                 return
-            self._of, self._drawn = of, []
+            self._of, self._drawn, self._drawing = of, [], object()
             coats = ["", *model.info.labels]
             recipes = [
                 Recipe(seed=FIRST_SEED + i, coat=coats[i % len(coats)], model=model.name)
                 for i in range(EXAMPLES)
             ]
-        arguments = of, recipes
+            arguments = self._drawing, recipes
         threading.Thread(target=self._draw, args=arguments, name="examples", daemon=True).start()
 
     def files(self) -> list[str]:
@@ -54,14 +55,14 @@ class Examples:
             drawn = list(self._drawn)
         return [save_file(png, name) for png, name in drawn]
 
-    def _draw(self, of: tuple[str, str], recipes: list[Recipe]) -> None:
+    def _draw(self, drawing: object, recipes: list[Recipe]) -> None:
         try:
             for recipe in recipes:
                 job = self.studio.draw([recipe])
                 if job.stopped:  # the page closes
                     return
                 with self._changed:
-                    if self._of != of:  # another model is the default by now
+                    if self._drawing is not drawing:  # another model was the default meanwhile
                         return
                     png = encode_png(job.pictures[0], job.recipes[0])
                     self._drawn.append((png, png_name(recipe)))
@@ -70,6 +71,6 @@ class Examples:
             if isinstance(error, ValueError):
                 traceback.print_exc()
             with self._changed:
-                if self._of == of:
+                if self._drawing is drawing:
                     self._of = None  # the next visit tries again
                 self._changed.notify_all()

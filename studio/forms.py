@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gradio.utils import get_upload_folder
 from PIL import Image
 
 from diffusion.images import decode_image
 
-from .recipe import Recipe, consecutive, morph
+from .recipe import MAX_STOPS, Recipe, consecutive, embed_mask, morph
+
+T = TypeVar("T")
 
 ANY_COAT = "any"
 MAX_CATS = 16
 MAX_UPLOAD_BYTES = 20_000_000
+MAX_LAYER_SIDE = 4096  # pixels of what was painted
 
 _decoding = threading.Lock()  # a large picture takes much memory; many of them come one by one
 
@@ -118,14 +121,15 @@ def read_morph_form(
     """The recipes of a morph from seed to seed; the coats take turns."""
     stops = [
         read_recipe_form(seed, coats[i % len(coats)], steps, sampler, guidance, model)
-        for i, seed in enumerate(read_seeds(seeds))
+        for i, seed in enumerate(read_seeds(seeds)[: MAX_STOPS + 1])  # one too many is refused
     ]
     return morph(stops, frames=whole_number(frames, "The number of frames"))
 
 
-def read_upload(path: Any, what: str = "The picture") -> Image.Image:
-    """An uploaded picture, upright RGB. Raises ValueError with a sentence.
+def read_upload(path: Any, use: Callable[[Image.Image], T], what: str = "The picture") -> T:
+    """What ``use`` makes of an uploaded picture, upright RGB. Raises ValueError with a sentence.
 
+    The picture, which may be large, must not outlive this call: a visitor may wait for a long time.
     Any path but one in Gradio's upload folder is refused: a script can name what it likes.
     """
     if not isinstance(path, str) or not path:
@@ -135,22 +139,33 @@ def read_upload(path: Any, what: str = "The picture") -> Image.Image:
         raise ValueError(f"{what} must be an uploaded file, not an address.")
     if file.stat().st_size > MAX_UPLOAD_BYTES:
         raise ValueError(f"{what} is larger than {MAX_UPLOAD_BYTES // 1_000_000} MB.")
-    try:
-        with _decoding:
-            return decode_image(file.read_bytes())
-    except ValueError as error:
-        raise ValueError(f"{what} cannot be used: {error}.") from None
+    with _decoding:
+        try:
+            image = decode_image(file.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{what} cannot be used: {error}.") from None
+        return use(image)
 
 
-def read_mask_layer(path: Any) -> Image.Image:
-    """What was painted on an uploaded layer of the editor, as a grey picture: its opacity."""
+def read_mask_layer(path: Any, size: int) -> str:
+    """What was painted on an uploaded layer of the editor, as it goes into a recipe."""
     file = _uploaded(path) if isinstance(path, str) and path else None
     if file is None:
         raise ValueError("Nothing is marked: paint over the part that shall be drawn anew.")
-    with Image.open(file, formats=["PNG", "WEBP"]) as layer:
-        if max(layer.size) > 4096:
-            raise ValueError("The mask is too large.")
-        return layer.convert("RGBA").getchannel("A")
+    with _decoding:
+        return embed_mask(_opacity(file), size)
+
+
+def _opacity(file: Path) -> Image.Image:
+    try:
+        with Image.open(file, formats=["PNG", "WEBP"]) as layer:
+            small = max(layer.size) <= MAX_LAYER_SIDE
+            opacity = layer.convert("RGBA").getchannel("A") if small else None
+    except Exception:  # a broken file surfaces as almost any exception
+        raise ValueError("The mask cannot be used: corrupt or cut short.") from None
+    if opacity is None:
+        raise ValueError(f"The mask is larger than {MAX_LAYER_SIDE}x{MAX_LAYER_SIDE}.")
+    return opacity
 
 
 def _uploaded(path: str) -> Path | None:

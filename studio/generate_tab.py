@@ -32,7 +32,7 @@ from .forms import (
 )
 from .generation import Busy, Job, Studio, Update
 from .png_metadata import read_recipe
-from .recipe import Recipe, consecutive, embed_mask, embed_picture, max_steps, variations
+from .recipe import Recipe, consecutive, embed_picture, max_steps, variations
 from .stage import progress_text, result_text, stage_html, status_html
 
 STRIP_LENGTH = 24  # cats of this visit that are kept at hand
@@ -100,8 +100,9 @@ class GenerateTab:
         """A cat that begins as a picture under noise."""
         try:
             recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-            picture = read_upload((editor or {}).get("composite"))
-            embedded = embed_picture(picture, self._size(recipe.model))
+            size = self._size(recipe.model)
+            composite = (editor or {}).get("composite")
+            embedded = read_upload(composite, lambda picture: embed_picture(picture, size))
             strength = number(strength, "How much becomes noise")
             recipe = dataclasses.replace(recipe, picture=embedded, strength=strength)
         except ValueError as error:
@@ -117,12 +118,12 @@ class GenerateTab:
         try:
             recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
             size = self._size(recipe.model)
-            picture = read_upload((editor or {}).get("background"))
+            background = (editor or {}).get("background")
             layers = (editor or {}).get("layers") or [None]
             recipe = dataclasses.replace(
                 recipe,
-                picture=embed_picture(picture, size),
-                mask=embed_mask(read_mask_layer(layers[0]), size),
+                picture=read_upload(background, lambda picture: embed_picture(picture, size)),
+                mask=read_mask_layer(layers[0], size),
             )
         except ValueError as error:
             yield self._failed(error)

@@ -24,6 +24,7 @@ from diffusion.sampling import Start, check_seed, label_weights, seed_noise, sle
 
 MAX_NAME = 200  # characters of a coat, a model and so on
 MAX_TURNS = 16  # of a variation of a variation of …
+MAX_STOPS = 8  # of a morph
 MAX_EMBEDDED = 70_000  # characters of a picture or mask inside a recipe: noise of 128 pixels
 
 
@@ -152,14 +153,16 @@ def _check_turns(text: str) -> None:
     """Raises ValueError unless ``turned`` of a recipe lists seeds, coats and shares."""
     try:
         turns = json.loads(text) if len(text) <= MAX_EMBEDDED else None
+        if not isinstance(turns, list):
+            raise ValueError
         for seed, coat, share in turns:
-            check_seed(seed)
-            named = isinstance(coat, str) and len(coat) <= MAX_NAME
+            named = type(seed) is int and isinstance(coat, str) and len(coat) <= MAX_NAME
             if not (named and type(share) in (int, float) and 0 <= share <= 1):
                 raise ValueError
+            check_seed(seed)
     except (ValueError, TypeError, RecursionError):
         raise ValueError("The variations inside the recipe are damaged.") from None
-    if len(turns) > MAX_TURNS:
+    if len(turns) >= MAX_TURNS:  # and one more is turned now
         raise ValueError(f"A cat can be varied {MAX_TURNS} times over, and this one has been.")
 
 
@@ -218,8 +221,8 @@ def variations(recipe: Recipe, *, count: int, strength: float, first_seed: int) 
 
 def morph(stops: Sequence[Recipe], *, frames: int) -> list[Recipe]:
     """``frames`` recipes on the way from each stop to the next, and from the last to the first."""
-    if not 2 <= len(stops) <= 8:
-        raise ValueError("A morph needs 2 to 8 seeds.")
+    if not 2 <= len(stops) <= MAX_STOPS:
+        raise ValueError(f"A morph needs 2 to {MAX_STOPS} seeds.")
     if not 2 <= frames <= 32:
         raise ValueError("A morph has 2 to 32 frames between two seeds.")
     return [
@@ -249,7 +252,7 @@ def embed_mask(painted: Image.Image, size: int) -> str:
 
 def _base64_png(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True, icc_profile=None)  # which may be larger than it
     return base64.b64encode(buffer.getvalue()).decode()
 
 

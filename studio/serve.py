@@ -31,6 +31,7 @@ from .settings import SHARE_WARNING, Settings
 from .tuned import DEFAULT_NAME
 
 TITLE = "Cat Diffusion"
+MAX_VISITS = 256  # whose pages Gradio remembers, with what they show: a megabyte or two each
 CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old
 
 
@@ -115,6 +116,7 @@ def launch(
         "ssr_mode": False,
         "enable_monitoring": False,
         "run_history": False,
+        "state_session_capacity": MAX_VISITS,
         "max_file_size": "20mb",
         "allowed_paths": [],
         "footer_links": ["api"],

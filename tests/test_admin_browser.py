@@ -220,11 +220,39 @@ def test_photos_dropped_while_others_are_being_sent_are_sent_too(visit):
     photos = [base64.b64encode(data).decode() for data in cats(6, 64).values()]
     for part in (photos[:4], photos[4:]):
         page.evaluate(DROP_PHOTOS, part)
-    expect(page.locator(".admin-drop .admin-message")).to_have_text("Sent 0 of 6")
+    message = page.locator(".admin-drop .admin-message")
+    expect(message).to_have_text("Sent 0 of 6")
     holding = False
     for route in held:
         route.continue_()
     expect(counts(page)).to_have_text("6 photos to learn from · at least 8 are needed")
+
+    holding = True
+    page.evaluate(DROP_PHOTOS, photos[:1])
+    expect(message).to_have_text("Sent 0 of 1")
+    page.get_by_role("button", name="Start over").click()  # asks nothing now
+    expect(message).to_contain_text("still being sent")
+    expect(counts(page)).to_contain_text("6 photos")
+    held[-1].continue_()
+
+
+def test_photos_that_could_not_be_looked_up_are_not_put_away(visit):
+    page = enter(visit())
+    start_over(page)
+    photos = [base64.b64encode(data).decode() for data in cats(3, 64).values()]
+    page.evaluate(DROP_PHOTOS, photos)
+    expect(counts(page)).to_contain_text("3 photos")
+
+    broken = True
+    again = visit()
+    again.route(
+        "**/admin/sets/current", lambda r: r.fulfill(status=401) if broken else r.continue_()
+    )
+    enter(again)
+    again.evaluate(DROP_PHOTOS, photos[:1])
+    expect(again.locator(".admin-drop .admin-message")).to_have_text("Nothing was sent. Try again.")
+    broken = False
+    expect(counts(again)).to_contain_text("3 photos")
 
 
 # -- a training -------------------------------------------------------------------------------

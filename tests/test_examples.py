@@ -94,6 +94,22 @@ def test_another_default_model_draws_its_own(tmp_path):
     assert {read_recipe(file).model for file in examples.files()} == {"mia"}
 
 
+def test_a_default_that_changes_to_and_fro_draws_each_example_once(tmp_path):
+    path = save_tiny(tmp_path / "tiny.safetensors")
+    save_tiny(path.with_stem("mia"), seed=1)
+    studio = Studio(ModelLibrary([tmp_path], default_file=tmp_path / "default"))
+    gate, examples = Gate(studio, open=False), Examples(studio)
+    for number, default in enumerate(("tiny", "mia", "tiny"), 1):
+        (tmp_path / "default").write_text(default)
+        examples.begin()
+        wait_until(lambda n=number: len(studio._jobs) + len(studio._drawing) == n)
+    gate.event.set()
+    wait_until(lambda: all_drawn(examples))
+    files = examples.files()
+    assert seeds(files) == list(range(FIRST_SEED, FIRST_SEED + EXAMPLES))
+    assert {read_recipe(file).model for file in files} == {"tiny"}
+
+
 def test_a_renamed_default_model_draws_under_its_new_name(tmp_path):
     path = save_tiny(tmp_path / "mia.safetensors")
     (tmp_path / "default").write_text("mia")

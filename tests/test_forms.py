@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import threading
+import weakref
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from studio.forms import (
     random_seed,
     read_count,
     read_mask_layer,
+    read_morph_form,
     read_recipe_form,
     read_seeds,
     read_upload,
@@ -87,7 +91,9 @@ def test_an_upload_is_read(upload_folder):
     path = upload_folder / "cat.png"
     pixels = torch.randint(0, 256, (9, 7, 3), dtype=torch.uint8)
     Image.fromarray(pixels.numpy()).save(path)
-    read = torch.frombuffer(bytearray(read_upload(str(path)).tobytes()), dtype=torch.uint8)
+    read = torch.frombuffer(
+        bytearray(read_upload(str(path), Image.Image.tobytes)), dtype=torch.uint8
+    )
     assert torch.equal(read, pixels.flatten())
 
 
@@ -99,24 +105,47 @@ def test_only_the_upload_folder_is_read(upload_folder, tmp_path):
     crooked = f"{upload_folder}/../{os.path.relpath(outside, upload_folder.parent)}"
     for path in (str(outside), str(link), crooked, "/etc/passwd", str(upload_folder), "x\0y"):
         with pytest.raises(ValueError, match="must be an uploaded file"):
-            read_upload(path)
+            read_upload(path, Image.Image.copy)
     for path in ("http://127.0.0.1/cat.png", "https://x.org/a.png", "ftp://x/a.png",
                  "file:///etc/passwd", "a" * 5000):  # fmt: skip
         with pytest.raises(ValueError, match="must be an uploaded file, not an address"):
-            read_upload(path)
+            read_upload(path, Image.Image.copy)
     for path in (None, "", 3, {"path": "x"}, []):
         with pytest.raises(ValueError, match="The mask is missing"):
-            read_upload(path, "The mask")
+            read_upload(path, Image.Image.copy, "The mask")
+
+
+def test_a_picture_lives_no_longer_than_it_is_looked_at(upload_folder):
+    path = upload_folder / "cat.png"
+    path.write_bytes(crafted_png(8, 8))
+    seen, size = read_upload(str(path), lambda image: (weakref.ref(image), image.size))
+    assert size == (8, 8)
+    assert seen() is None
 
 
 def test_only_an_uploaded_layer_is_a_mask(upload_folder, tmp_path):
     inside, outside = upload_folder / "layer.png", tmp_path / "layer.png"
     for path in (inside, outside):
-        Image.new("RGBA", (8, 8), (255, 0, 0, 40)).save(path)
-    assert set(read_mask_layer(str(inside)).getdata()) == {40}
+        layer = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+        layer.paste((255, 0, 0, 200), (0, 0, 4, 8))
+        layer.save(path)
+    with Image.open(io.BytesIO(base64.b64decode(read_mask_layer(str(inside), 8)))) as mask:
+        assert list(mask.convert("L").crop((0, 0, 8, 1)).getdata()) == [255] * 4 + [0] * 4
     for path in (str(outside), "/etc/passwd", "http://x/a.png", "", None, 3):
         with pytest.raises(ValueError, match="Nothing is marked"):
-            read_mask_layer(path)
+            read_mask_layer(path, 8)
+
+
+def test_broken_and_oversized_layers(upload_folder):
+    path = upload_folder / "layer.png"
+    for data, sentence in (
+        (b"%PDF", "corrupt"),
+        (crafted_png(400, 400)[:-60], "corrupt"),
+        (crafted_png(4097, 8, rows=1), "larger than 4096x4096"),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=f"^The mask .*{sentence}"):
+            read_mask_layer(str(path), 8)
 
 
 def test_broken_and_oversized_uploads(upload_folder):
@@ -130,11 +159,11 @@ def test_broken_and_oversized_uploads(upload_folder):
     ):
         path.write_bytes(data)
         with pytest.raises(ValueError, match=f"^The picture cannot be used: .*{sentence}.*"):
-            read_upload(str(path))
+            read_upload(str(path), Image.Image.copy)
     with path.open("wb") as file:
         file.truncate(21_000_000)
     with pytest.raises(ValueError, match="larger than 20 MB"):
-        read_upload(str(path))
+        read_upload(str(path), Image.Image.copy)
     path.unlink()
 
 
@@ -152,9 +181,17 @@ def test_uploads_are_decoded_one_by_one(upload_folder, monkeypatch):
         at_once -= 1
 
     monkeypatch.setattr(forms, "decode_image", slow)
-    threads = [threading.Thread(target=read_upload, args=(str(path),)) for _ in range(4)]
+    threads = [threading.Thread(target=read_upload, args=(str(path), bool)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert most == 1
+
+
+def test_a_morph_of_a_million_seeds_is_refused_unread(monkeypatch):
+    made = []
+    monkeypatch.setattr(forms, "Recipe", lambda **values: made.append(values))
+    with pytest.raises(ValueError, match="2 to 8 seeds"):
+        read_morph_form([1] * 1_000_000, [""], 12, 12, "dpmpp_2m", 1.5, "")
+    assert len(made) < 20

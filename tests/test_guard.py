@@ -114,7 +114,7 @@ def test_a_body_reaches_the_app_whole():
 
 
 def test_deep_nesting_is_refused():
-    for depth, status in ((15, 200), (30, 403), (900, 403), (500_000, 200)):  # the last: no JSON
+    for depth, status in ((15, 200), (30, 403), (900, 403), (200_000, 200)):  # the last: no JSON
         body = b"[" * depth + b"]" * depth
         got, sentence, _ = ask(body=body)
         assert got == status, depth

@@ -71,6 +71,10 @@ def denoiser(tmp_path_factory) -> Denoiser:
                 '[[-1, "", 0.5]]',
                 '[[1, "", true]]',
                 '[[1, ""]]',
+                '[[1.5, "", 0.5]]',
+                '[[true, "", 0.5]]',
+                "{}",
+                '""',
                 f'[[1, "{"x" * 201}", 0.5]]',
             )
         ),
@@ -249,7 +253,7 @@ def test_a_variation_of_a_variation_begins_where_that_one_is(denoiser):
     torch.testing.assert_close(after, exact)
     (same,) = variations(once, count=1, strength=0, first_seed=20)
     assert torch.equal(build_start(denoiser, [same]).noise[0], before)
-    for seed in range(MAX_TURNS - 1):
+    for seed in range(MAX_TURNS - 2):
         (twice,) = variations(twice, count=1, strength=0.1, first_seed=seed)
     with pytest.raises(ValueError, match="16 times over"):
         variations(twice, count=1, strength=0.1, first_seed=99)
@@ -280,6 +284,12 @@ def test_embedding_makes_a_square_of_the_models_size():
     wide = Image.new("RGB", (300, 100), "red")
     with Image.open(io.BytesIO(base64.b64decode(embed_picture(wide, TINY.image_size)))) as small:
         assert small.size == (16, 16)
+
+
+def test_nothing_but_pixels_is_embedded():
+    told = Image.new("RGB", (32, 32), "red")
+    told.info["icc_profile"] = bytes(100_000)
+    assert len(embed_picture(told, 16)) < 200
 
 
 def test_a_link_leads_back():
