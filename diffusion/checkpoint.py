@@ -6,8 +6,9 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def clear_temporary(folder: str | Path) -> None:
-    """Remove what was being written below a folder when its process was killed."""
+    """Remove what was being written below a folder when its process was killed; what is a minute
+    old at most may be another process's, which is about to give it its name."""
     for path in Path(folder).rglob(".*"):
-        if TEMPORARY.search(path.name):
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if TEMPORARY.search(path.name) and time.time() - path.stat().st_mtime > 60:
+                path.unlink()
 
 
 def write_tensors(

@@ -115,7 +115,7 @@ class TrainConfig(Config):
     minutes: float | None = None  # budget: minutes spent training
     batch_size: int = 16  # images per optimizer step, over all processes
     accumulate: int = 1  # micro-batches per optimizer step
-    optimizer: str = "adamw"  # adamw or muon (AdamW for everything that is not a matrix)
+    optimizer: str = "adamw"  # adamw or muon (for the inner convolutions; AdamW for the rest)
     lr: float = 4e-4  # peak learning rate of AdamW
     muon_lr: float = 2e-3  # peak learning rate of Muon
     label_lr: float = 0.0  # peak learning rate of the labels' embedding; 0 is that of the others
@@ -136,7 +136,7 @@ class TrainConfig(Config):
     save_minutes: float = 10.0  # checkpoint, samples and held-out loss every so often
     save_images: int = 0  # and after so many images; 0 is off
     keep_steps: int = 0  # weights of so many earlier checkpoints stay in steps/
-    patience: int = 0  # stop after so many checkpoints of a risen held-out loss; 0 is off
+    patience: float = 0.0  # share of the budget that the held-out loss may stay risen; 0 is off
 
     def __post_init__(self) -> None:
         _require(
@@ -155,6 +155,7 @@ class TrainConfig(Config):
         _require(self.lr > 0 and self.muon_lr > 0, "The learning rate must be positive.")
         _require(0 <= self.decay_fraction <= 1, "decay_fraction must be between 0 and 1.")
         for name in (
+            "label_lr",
             "weight_decay",
             "grad_clip",
             "warmup_images",
@@ -169,6 +170,7 @@ class TrainConfig(Config):
             _require(getattr(self, name) >= 0, f"{name} must not be negative.")
         for name in ("label_dropout", "augment"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1.")
+        _require(0 <= self.seed < 2**32, "seed must be between 0 and 2^32 - 1.")
         _require(self.precision in ("auto", "fp32", "bf16"), "precision is auto, fp32 or bf16.")
 
 
@@ -220,7 +222,7 @@ class FinetuneConfig(Config):
             save_minutes=min(1.0, self.minutes / FINETUNE_CHECKPOINTS) if self.minutes else 1.0,
             save_images=self.images // FINETUNE_CHECKPOINTS if self.images else 0,
             keep_steps=6,
-            patience=4,
+            patience=0.4,
         )
 
 

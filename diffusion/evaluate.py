@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from .checkpoint import CheckpointInfo
 from .config import SampleConfig, TrainConfig
-from .data import ImageSet, load_images, to_float
+from .data import ImageSet, load_images, random_crop, to_float
 from .denoiser import Denoiser
 from .features import BATCH_SIZE, FeatureNetwork, extract_features
 from .images import fit_square
@@ -141,8 +141,8 @@ def load_real(
     labels_csv: str | Path | None = None,
     size: int | None = None,
 ) -> ImageSet:
-    """Pictures to compare a model's with: with its labels, and of its size if no smaller one is
-    given. Raises ValueError."""
+    """Pictures to compare a model's with: with its labels, of its size if no smaller one is given,
+    and cropped where the trainer crops. Raises ValueError."""
     own = info.model.image_size
     size = own if size is None else size
     if not 1 <= size <= own:
@@ -152,7 +152,6 @@ def load_real(
         image_size=size,
         labels_csv=labels_csv,
         labels=info.labels,
-        photos=False,
     )
 
 
@@ -268,7 +267,7 @@ class Neighbours:
     def pairs(self, drawn: Tensor, images: ImageSet, training: Tensor) -> list[Tensor]:
         """The closest samples, and below them the training pictures: two rows of PAIRS pictures."""
         closest = self.samples.distance.argsort()[:PAIRS]
-        theirs, _ = images.get(training[self.samples.index[closest]])
+        theirs = torch.cat(list(batches_of(images, training[self.samples.index[closest]])))
         flipped = self.sample_mirrored[closest][:, None, None, None]
         return [drawn[closest], torch.where(flipped, theirs.flip(3), theirs)]
 
@@ -295,8 +294,10 @@ def _split(images: ImageSet) -> tuple[Tensor, Tensor]:
 
 
 def batches_of(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
-    """The pictures at ``indices``, a few at once."""
-    return (images.get(part)[0] for part in indices.split(BATCH_SIZE))
+    """The pictures at ``indices``, a few at once; photos with a crop of each, always the same."""
+    generator, size = torch.Generator().manual_seed(0), images.image_size
+    for part in indices.split(BATCH_SIZE):
+        yield random_crop(images.get(part)[0], size, generator)
 
 
 def _quantiles(values: Tensor) -> dict[str, float] | None:

@@ -10,6 +10,7 @@ with the labels it drew them for (prior preservation: Ruiz et al. 2023, "DreamBo
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -142,14 +143,12 @@ def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
 
 
 def mix(pictures: ImageSet, replays: ImageSet, keep: float) -> ImageSet:
-    """One set, the share ``keep`` > 0 of it replays; of the smaller part pictures are repeated."""
+    """One set, the share ``keep`` > 0 of it replays, each picture in it equally often."""
     ratio = (1 - keep) / keep * len(replays) / len(pictures)  # showings of a picture per replay's
-
-    def repeated(images: ImageSet, times: float) -> ImageSet:
-        wanted = round(max(1, times) * len(images))
-        return images.subset([i % len(images) for i in range(wanted)])
-
-    own, again = repeated(pictures, ratio), repeated(replays, 1 / ratio)
+    times = math.ceil(max(1, ratio))  # for all of them alike; of replays, whose labels take turns,
+    wanted = round(times * len(pictures) * keep / (1 - keep))  # some may come once more
+    own = pictures.subset(list(range(len(pictures))) * times)
+    again = replays.subset([i % len(replays) for i in range(wanted)])
     return replace(
         own,
         names=own.names + again.names,
@@ -312,6 +311,10 @@ def estimate(base: str | Path) -> dict[str, float]:
     # In pictures: the tries of each label, and replays, which are drawn no slower than samples.
     each = LABEL_LOOKS / SampleConfig.num_steps + replays_per_label(model)
     pictures = each * (model.num_classes + 1)
-    aside = drawing * (pictures / SAMPLES + 1.5 * FINETUNE_CHECKPOINTS)  # draws and measures
-    minutes = {name: round((n / speed + aside) / 60, 2) for name, n in LENGTHS.items()}
+    minutes = {}
+    for name, images in LENGTHS.items():
+        training = images / speed / 60
+        checkpoints = max(FINETUNE_CHECKPOINTS, training)  # one a minute at least
+        aside = drawing / 60 * (pictures / SAMPLES + 1.5 * checkpoints)  # draws and measures
+        minutes[name] = round(training + aside, 2)
     return {"images_per_second": round(speed, 1), **minutes}

@@ -1,4 +1,4 @@
-"""Optimizers: AdamW, or Muon for the matrices with AdamW for everything else."""
+"""Optimizers: AdamW, or Muon for the inner convolutions with AdamW for everything else."""
 
 from __future__ import annotations
 

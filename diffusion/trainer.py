@@ -54,7 +54,15 @@ LOG_SECONDS = 5  # between lines of metrics that tell the training loss only
 
 
 # A resumed run may change these; everything else is what made it the run that it is.
-CHANGEABLE = ("images", "minutes", "save_minutes", "save_images", "keep_steps", "compile")
+CHANGEABLE = (
+    "images",
+    "minutes",
+    "save_minutes",
+    "save_images",
+    "keep_steps",
+    "patience",
+    "compile",
+)
 
 
 class TrainingError(ValueError):
@@ -71,18 +79,20 @@ class Progress:
     last_loss: float | None = None  # held-out loss at the last checkpoint
     best_loss: float | None = None  # the lowest so far
     best_images: int = 0  # the last time that it was about as low
-    stale: int = 0  # checkpoints since then
+    best_fraction: float = 0.0  # the share of the budget that was spent then
+    stale: float = 0.0  # share of the budget from then to the last checkpoint
 
-    def take_in(self, heldout: float | None) -> bool:
-        """Note a held-out loss; whether it is about as low as the lowest, or unknown."""
+    def take_in(self, heldout: float | None, fraction: float) -> bool:
+        """Note a held-out loss when ``fraction`` of the budget is spent; whether it is about as low
+        as the lowest, or unknown."""
         lowest = self.best_loss
         self.last_loss = heldout
         if heldout is not None and lowest is not None and heldout > RISEN * lowest:
-            self.stale += 1
+            self.stale = fraction - self.best_fraction
             return False
         if heldout is not None:
             self.best_loss = heldout if lowest is None else min(lowest, heldout)
-        self.best_images, self.stale = self.images, 0
+        self.best_images, self.best_fraction, self.stale = self.images, fraction, 0.0
         return True
 
     def fraction(self, config: TrainConfig) -> float:
@@ -269,10 +279,10 @@ class Trainer:
                 if stopping or saving:
                     started = time.monotonic()
                     self._checkpoint(window)
-                    window, recent = _Window(progress), _Window(progress)
                     last_save = last_log = time.monotonic()
                     progress.seconds += last_save - started
                     self._agree()  # the others did not save: without this their clocks are behind
+                    window, recent = _Window(progress), _Window(progress)
                 elif time.monotonic() - last_log > LOG_SECONDS:
                     self._log(recent, heldout=None)
                     recent, last_log = _Window(progress), time.monotonic()
@@ -288,8 +298,7 @@ class Trainer:
             return list(flags)
         progress = self.progress
         values = torch.tensor([*flags, progress.seconds, progress.stale], dtype=torch.float64)
-        *agreed, progress.seconds, stale = broadcast(values.to(self.device)).tolist()
-        progress.stale = int(stale)
+        *agreed, progress.seconds, progress.stale = broadcast(values.to(self.device)).tolist()
         return [bool(flag) for flag in agreed]
 
     def _step(self, pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -367,7 +376,7 @@ class Trainer:
         averaged, progress = self.averaged(), self.progress
         heldout = heldout_loss(averaged, self.heldout, device=self.device, **self.heldout_options)
         self._require_finite(heldout or 0.0)
-        good = progress.take_in(heldout)
+        good = progress.take_in(heldout, progress.fraction(self.config))
         if good or not self.config.patience:
             averaged.save(self.out / WEIGHTS_NAME)
         self._keep_step(averaged)

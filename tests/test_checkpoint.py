@@ -322,6 +322,10 @@ def test_what_a_killed_process_was_writing_is_cleared_and_nothing_else(tmp_path)
     for name in (*gone, *kept):
         (tmp_path / "steps" / name).touch()
         (tmp_path / name).touch()
+    clear_temporary(tmp_path)  # another process may be about to rename it
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2 * len(gone + kept)
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (0, time.time() - 61))
     clear_temporary(tmp_path)
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2 * len(kept)

@@ -245,6 +245,7 @@ def test_the_share_of_replays_is_what_was_asked_for(base, pictures, keep, count)
     shown = torch.tensor([name.startswith("replay") for name in mixed.names]).float().mean()
     assert abs(float(shown) - keep) < 0.02
     assert set(mixed.names) == {*own.names, *replays.names}
+    assert len({mixed.names.count(name) for name in own.names}) == 1  # none is learned twice
     for index in (0, len(mixed) - 1):
         source = own if mixed.names[index] in own.names else replays
         at = source.names.index(mixed.names[index])
@@ -421,6 +422,8 @@ def killed_again_and_again(base: Path, pictures: Path, out: Path, *, times: int)
     In a process of our own, forked for each life, so that imports are paid once. On a busy machine
     a life achieves little, and it takes more of them.
     """
+    import torchvision.utils  # noqa: F401 - which a run imports when it first saves samples
+
     tqdm.set_lock(threading.RLock())  # its own outlives a fork, and whoever is killed with it
     chance = random.Random(0)
     seen = lives = 0
@@ -456,6 +459,8 @@ def test_killed_at_thirty_random_moments_it_always_goes_on(base, pictures, tmp_p
     often = lambda self: replace(training(self), save_images=16)  # noqa: E731
     monkeypatch.setattr(FinetuneConfig, "training", often)
     seen = killed_again_and_again(base, pictures, tmp_path, times=30)
+    for path in tmp_path.rglob(".*"):
+        os.utime(path, (0, time.time() - 61))  # old enough not to be another process's
     assert finetune.finetune(base, pictures, tmp_path, config(images=seen + 64))
     lines = [line["images"] for line in metrics(tmp_path)]
     assert lines == sorted(set(lines))

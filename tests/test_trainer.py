@@ -87,7 +87,7 @@ def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor
 # -- stopping and going on --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("patience", [0, 2])
+@pytest.mark.parametrize("patience", [0.0, 0.5])
 def test_a_run_killed_while_it_saves_loses_no_weights(pictures, tmp_path, monkeypatch, patience):
     images, settings = load(pictures), config(images=8, patience=patience)
     whole = Trainer(settings, info(), images, tmp_path / "whole")
@@ -464,14 +464,34 @@ def test_a_held_out_loss_about_as_low_as_the_lowest_is_good():
     progress, kept = Progress(), []
     for images, loss in enumerate([0.5, 0.4, 0.405, 0.41, 0.409, 0.39, 0.399]):
         progress.images = images
-        if progress.take_in(loss):
+        if progress.take_in(loss, images / 8):
             kept.append(images)
     assert kept == [0, 1, 2, 5]
-    assert (progress.best_loss, progress.best_images, progress.stale) == (0.39, 5, 1)
+    assert (progress.best_loss, progress.best_images, progress.stale) == (0.39, 5, 1 / 8)
     assert progress.last_loss == 0.399
-    progress.take_in(0.395)
+    progress.take_in(0.395, 7 / 8)
     assert (progress.best_loss, progress.best_images, progress.stale) == (0.39, 6, 0)
-    assert Progress().take_in(None)
+    assert Progress().take_in(None, 0.5)
+
+
+@pytest.mark.parametrize("every", [4, 8])
+def test_patience_is_a_share_of_the_budget_however_often_it_saves(
+    pictures, tmp_path, monkeypatch, every
+):
+    losses = iter([0.5, 0.4, *[0.6] * 20])
+    monkeypatch.setattr(trainer, "heldout_loss", lambda *_, **__: next(losses))
+    settings = config(images=80, save_images=every, patience=0.39)
+    run = Trainer(settings, info(), load(pictures), tmp_path)
+    assert run.train()
+    assert run.progress.images == 2 * every + 32
+
+
+def test_the_speed_leaves_out_the_time_of_saving(pictures, tmp_path, monkeypatch):
+    run = Trainer(config(images=40, save_images=4), info(), load(pictures), tmp_path)
+    save = run._save_state
+    monkeypatch.setattr(run, "_save_state", lambda: (time.sleep(0.5), save()))
+    run.train()
+    assert max(line["images_per_second"] for line in metrics(tmp_path)) > 8  # 4 in 0.5 s else
 
 
 def test_held_out_pictures_of_ones_own_are_looked_at_as_it_trains(pictures, tmp_path):
