@@ -28,7 +28,7 @@ from diffusion.evaluate import draw_samples  # noqa: E402
 from diffusion.metrics import frechet_distance  # noqa: E402
 
 EVALUATIONS = (1, 2, 4, 6, 8, 12, 18, 36, 100)
-GUIDANCE = (1.0, 1.5, 2.0, 2.5, 3.0)
+GUIDANCE = (1.0, 1.4, 1.7, 2.0, 2.5)
 FEW = 10  # one sample in so many is drawn with a thousand steps
 
 

@@ -232,7 +232,7 @@ class SampleConfig(Config):
 
     sampler: str = "dpmpp_2m"
     num_steps: int = 12  # sampler steps
-    guidance: float = 1.5  # away from a weaker estimate (see ``Guided``); 1 is off
+    guidance: float = 1.7  # away from a weaker estimate (see ``Guided``); 1 is off
     strength: float = 1.0  # share of the steps that are taken, from less noise when below 1
     sigma_min: float = 0.02  # noise std of the last step before 0; below, 8 bits show nothing
     sigma_max: float = 80.0  # noise std of the first step

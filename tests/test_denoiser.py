@@ -13,6 +13,7 @@ from diffusion import device
 from diffusion.config import PRESETS, ModelConfig
 from diffusion.denoiser import (
     EDM,
+    TEXTURE_BELOW,
     Denoiser,
     Epsilon,
     Guided,
@@ -352,6 +353,19 @@ def test_in_much_noise_the_denoiser_answers_alone(guide, width, limit):
             assert bool(guide.calls) == (not alone)
         else:
             assert len(denoiser.calls[0][0]) == (2 if alone else 4)
+
+
+@pytest.mark.parametrize("guide", [None, Labelled()], ids=["null label", "guide"])
+def test_texture_is_guided_less(guide):
+    denoiser, labels = Labelled(), torch.tensor([0, 1])
+    x = torch.randn(2, 1, 2, 32, dtype=F64)
+    guided = Guided(denoiser, 2.5, null_label=2, guide=guide)
+    just_below = TEXTURE_BELOW - 1e-3
+    for sigma, weight in ((TEXTURE_BELOW, 2.5), (just_below, 1.6), (torch.tensor([0.02, 1]), 2.5),
+                          (torch.tensor([0.02, just_below]), 1.6)):  # fmt: skip
+        strong = denoiser(x, sigma, labels)
+        weak = guide(x, sigma) if guide else denoiser(x, sigma, torch.full((2,), 2))
+        assert_close(guided(x, sigma, labels), weak + weight * (strong - weak))
 
 
 def test_another_guide_takes_its_place():

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 
 from diffusion import SAMPLERS, SampleConfig, generate
 from diffusion.data import to_uint8
-from diffusion.denoiser import GUIDED_BELOW, Guided
+from diffusion.denoiser import GUIDED_BELOW, TEXTURE_BELOW, Guided
 from diffusion.sampling import (
     MAX_SEED,
     Start,
@@ -124,7 +124,8 @@ def test_guidance_leads_away_from_the_guide_that_a_model_has(label, from_picture
 
     def lead(x, sigma, labels):
         weak = guided.guide(x, sigma)
-        return weak + 2.5 * (guided(x, sigma, labels) - weak)
+        weight = 1.6 if sigma < TEXTURE_BELOW else 2.5
+        return weak + weight * (guided(x, sigma, labels) - weak)
 
     labels = None if label is None else torch.tensor([label])
     x0 = SAMPLERS["euler"](lead, x, sigmas, class_labels=labels)
