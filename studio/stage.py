@@ -65,7 +65,8 @@ def progress_text(update: Update) -> str:
 def result_text(recipe: Recipe, count: int, seconds: float, *, stopped: bool, note: str) -> str:
     """What made these pictures and how long it took."""
     many = f"{count} cats from " if count > 1 else ""
-    took = f"stopped after {seconds:.2f} s" if stopped else f"{seconds:.2f} s"
+    spent = f"{seconds:.2f}\N{NO-BREAK SPACE}s"  # on one line
+    took = f"stopped after {spent}" if stopped else spent
     return " · ".join(filter(None, [many + recipe.describe(), took, note]))
 
 

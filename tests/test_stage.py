@@ -103,7 +103,10 @@ def test_lines_for_people():
     waits = Update(pictures=None, step=0, total=12, place=3, done=False)
     assert progress_text(waits) == "Waiting: place 4 in the queue"
     recipe = Recipe(seed=1, model="tiny")
-    assert result_text(recipe, 1, 0.5, stopped=False, note="") == f"{recipe.describe()} · 0.50 s"
+    assert (
+        result_text(recipe, 1, 0.5, stopped=False, note="")
+        == f"{recipe.describe()} · 0.50\N{NO-BREAK SPACE}s"
+    )
     text = result_text(recipe, 4, 0.5, stopped=True, note="A note.")
     assert text.startswith("4 cats from seed 1")
     assert text.endswith("stopped after 0.50 s · A note.")
