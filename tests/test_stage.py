@@ -109,4 +109,4 @@ def test_lines_for_people():
     )
     text = result_text(recipe, 4, 0.5, stopped=True, note="A note.")
     assert text.startswith("4 cats from seed 1")
-    assert text.endswith("stopped after 0.50 s · A note.")
+    assert text.endswith("stopped after 0.50\N{NO-BREAK SPACE}s · A note.")
