@@ -91,7 +91,7 @@ def generate(page, seed):
     field = page.locator("#seed input")
     field.fill(str(seed))
     field.press("Enter")
-    wait_for_status(page, rf"^seed {seed} .* s$")
+    wait_for_status(page, rf"^seed {seed} .*\ss$")
 
 
 def choose(page, dropdown, option):
@@ -117,7 +117,7 @@ def test_generate_draws_another_cat_with_each_click(visit):
     seen, seed = [], FIRST_SEED
     for _ in range(2):
         page.get_by_role("button", name="Generate", exact=True).click()
-        wait_for_status(page, rf"^seed (?!{seed} ).* s$")
+        wait_for_status(page, rf"^seed (?!{seed} ).*\ss$")
         seed = int(status(page).split()[1])
         seen.append(pixels(page).tobytes())
     assert seen[0] != seen[1]
@@ -232,7 +232,7 @@ def test_a_link_brings_the_same_cat(visit):
     sync_api.expect(page.locator("#said")).to_have_text("Copied")
     link = urlsplit(page.evaluate("window.catLinkCopied"))
     other = visit(f"/?{link.query}")
-    wait_for_status(other, r"^seed 42 · black .* s$")
+    wait_for_status(other, r"^seed 42 · black .*\ss$")
     np.testing.assert_array_equal(pixels(other), pixels(page))
     sync_api.expect(other.locator("#coat input")).to_have_value("black")
 
@@ -345,7 +345,7 @@ def test_enter_generates_from_any_number(visit):
     field = page.locator("#count input[type=number]")
     field.fill("2")
     field.press("Enter")
-    wait_for_status(page, r"^2 cats from seed .* s$")
+    wait_for_status(page, r"^2 cats from seed .*\ss$")
 
 
 def test_everything_has_a_name(visit):
