@@ -36,7 +36,14 @@ from diffusion import Denoiser, SampleConfig  # noqa: E402
 from diffusion.checkpoint import WEIGHTS_NAME, find_checkpoint  # noqa: E402
 from diffusion.config import LENGTHS  # noqa: E402
 from diffusion.data import load_images  # noqa: E402
-from diffusion.evaluate import Probe, draw_samples, fit_probe, load_real, thumbnails  # noqa: E402
+from diffusion.evaluate import (  # noqa: E402
+    Probe,
+    batches_of,
+    draw_samples,
+    fit_probe,
+    load_real,
+    thumbnails,
+)
 from diffusion.features import FEATURES, extract_features  # noqa: E402
 from diffusion.metrics import frechet_distance, kernel_distance, nearest  # noqa: E402
 from diffusion.pictures import save_grid  # noqa: E402
@@ -100,14 +107,15 @@ def main() -> None:
     base = Denoiser.load_for_sampling(find_checkpoint(options.base))
     size, known = base.info.model.image_size, base.info.labels
     heads = load_real(options.data, base.info, labels_csv=options.labels)
-    like = heads.pixels[heads.classes == known.index(options.like)]
+    pixels = torch.cat(list(batches_of(heads, torch.arange(len(heads)))))
+    like = pixels[heads.classes == known.index(options.like)]
     own = load_images(options.pictures, image_size=size, photos=False).pixels
     with tempfile.TemporaryDirectory() as folder:
         minutes = tune(options, Path(folder))
         tuned = Denoiser.load_for_sampling(Path(folder, WEIGHTS_NAME))
 
     labelled = heads.classes >= 0
-    probe = fit_probe(features(heads.pixels[labelled]), heads.classes[labelled])
+    probe = fit_probe(features(pixels[labelled]), heads.classes[labelled])
     drawn = {
         "base, no label": draw(base, -1),
         f"base, {options.like}": draw(base, known.index(options.like)),

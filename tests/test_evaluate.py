@@ -17,6 +17,7 @@ from diffusion.data import ImageSet, load_images
 from diffusion.evaluate import (
     PAIRS,
     Neighbours,
+    batches_of,
     draw_samples,
     fit_probe,
     load_real,
@@ -138,6 +139,18 @@ def test_pictures_are_made_small_as_they_are_when_loaded(tmp_path):
     for size in (0, 33):
         with pytest.raises(ValueError, match=f"1 to 32 pixels, not {size}"):
             load_real(tmp_path, info, size=size)
+
+
+def test_photos_are_compared_as_they_are_trained_on_cropped(tmp_path):
+    for seed in range(12):
+        cat(seed, 32).resize((40, 32)).save(tmp_path / f"{seed:02d}.png")
+    info = small_denoiser(replace(CONFIG, image_size=32, num_classes=0)).info
+    photos = load_real(tmp_path, info)
+    indices = torch.arange(len(photos))
+    cropped = torch.cat(list(batches_of(photos, indices)))
+    assert photos.pixels.shape[-1] == 40
+    assert cropped.shape == (12, 3, 32, 32)
+    assert torch.equal(cropped, torch.cat(list(batches_of(photos, indices))))
 
 
 def test_the_closest_pairs_are_shown(denoiser, images, monkeypatch):
