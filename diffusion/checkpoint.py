@@ -22,6 +22,7 @@ from .config import Config, ModelConfig
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "cat-diffusion-1"
 # Names that ``atomic_path`` makes up, and those that safetensors writes under.
+LEFT_BEHIND = 60  # seconds after which nobody is writing a temporary file any more
 TEMPORARY = re.compile(r"^\.(.+-[0-9a-f]{16}(\.\w+)?|tmp\w{6})$")
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
@@ -99,11 +100,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def clear_temporary(folder: str | Path) -> None:
-    """Remove what was being written below a folder when its process was killed; what is a minute
-    old at most may be another process's, which is about to give it its name."""
+    """Remove what was being written below a folder when its process was killed; what is newer may
+    be another process's, which is about to give it its name."""
     for path in Path(folder).rglob(".*"):
         with suppress(FileNotFoundError):
-            if TEMPORARY.search(path.name) and time.time() - path.stat().st_mtime > 60:
+            if TEMPORARY.search(path.name) and time.time() - path.stat().st_mtime > LEFT_BEHIND:
                 path.unlink()
 
 

@@ -215,12 +215,12 @@ def finetune(
     try:
         trainer = _prepare(base, data, Path(out), config)
         finished = trainer.train(stop=stop, report=lambda loss: _report(progress, trainer, loss))
-    except (ValueError, OSError, MemoryError, RuntimeError) as error:
-        out_of_memory = is_out_of_memory(error)
-        if out_of_memory or not isinstance(error, RuntimeError):  # of which others are mistakes
-            progress.write(
-                state="failed", message="Memory ran out." if out_of_memory else str(error)
-            )
+    except (ValueError, OSError) as error:
+        progress.write(state="failed", message=str(error))
+        raise
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if is_out_of_memory(error):
+            progress.write(state="failed", message="Memory ran out.")
         raise
     earlier = trainer.progress.stale > 0  # whether it ended early or not
     message = "The held-out loss was rising; the weights before that are kept." if earlier else ""

@@ -411,8 +411,10 @@ class Trainer:
         }
         with (self.out / METRICS_NAME).open("a") as file:
             file.write(json.dumps(record) + "\n")
+        if self.scalars is None:
+            return
         for key, value in record.items():
-            if self.scalars and key != "images_seen" and value is not None:
+            if key != "images_seen" and value is not None:
                 self.scalars.add_scalar(key, value, record["images_seen"])
 
     def _open_scalars(self) -> AbstractContextManager[SummaryWriter | None]:

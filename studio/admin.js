@@ -98,27 +98,24 @@
   }
 
   let sending = false;
-  const queue = []; // chosen and not yet sent; more can be chosen meanwhile
-  let chosen = 0; // files since the first of them
-  let total = 0; // bytes of those
+  const chosen = []; // all that is on its way; more can be chosen meanwhile
   let show; // how far it is
 
   async function send(files) {
-    files = files.filter(({name}) => !leftBehind(name));
-    queue.push(...files);
-    chosen += files.length;
-    total += files.reduce((sum, {file}) => sum + file.size, 0);
+    chosen.push(...files.filter(({name}) => !leftBehind(name)));
     if (sending) return show();
-    if (!files.length) return;
+    if (!chosen.length) return;
     sending = true;
     const bar = find('.admin-drop progress');
     const loaded = new Map();
     const problems = [];
+    let next = 0;
     let done = 0;
     bar.hidden = false;
     show = () => {
-      bar.value = [...loaded.values()].reduce((a, b) => a + b, 0) / (total + 1);
-      say('.admin-drop', `Sent ${done} of ${chosen}`);
+      const total = chosen.reduce((sum, {file}) => sum + file.size, 1);
+      bar.value = [...loaded.values()].reduce((a, b) => a + b, 0) / total;
+      say('.admin-drop', `Sent ${done} of ${chosen.length}`);
     };
     show();
     try {
@@ -127,7 +124,8 @@
       const set = find('#admin-photos [data-set]')?.dataset.set ||
         (await post('admin/sets', {})).set;
       const worker = async () => {
-        for (let item = queue.shift(); item; item = queue.shift()) {
+        while (next < chosen.length) {
+          const item = chosen[next++];
           const problem = await sendOne(set, item, (bytes) => { loaded.set(item, bytes); show(); });
           if (problem) problems.push(problem);
           loaded.set(item, item.file.size);
@@ -142,7 +140,7 @@
     } finally {
       bar.hidden = true;
       sending = false;
-      chosen = total = queue.length = 0;
+      chosen.length = 0;
       showPhotos();
     }
   }
@@ -201,9 +199,10 @@
   document.addEventListener('click', async (event) => {
     const button = event.target.closest?.('[data-admin]');
     if (button?.dataset.admin === 'photo') openPhoto(button);
-    if (button?.dataset.admin === 'again' && sending) {
+    if (button?.dataset.admin !== 'again') return;
+    if (sending) {
       say('.admin-drop', 'Some photos are still being sent. Start over when they are here.');
-    } else if (button?.dataset.admin === 'again' && confirm('Put these photos away and start over?')) {
+    } else if (confirm('Put these photos away and start over?')) {
       await post('admin/sets', {}).catch((error) => say('.admin-drop', error.message, true));
       showPhotos();
     }

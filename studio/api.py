@@ -20,6 +20,7 @@ from .forms import (
     number,
     read_count,
     read_morph_form,
+    read_picture,
     read_recipe_form,
     read_upload,
     whole_number,
@@ -67,8 +68,7 @@ class Endpoints:
     ) -> Iterator[dict]:  # fmt: skip
         """Lay noise over an uploaded picture and draw a cat out of it (SDEdit)."""
         recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-        size = self._size(recipe)
-        embedded = read_upload(_path(picture), lambda image: embed_picture(image, size))
+        embedded = read_picture(_path(picture), self._size(recipe))
         strength = number(strength, "Strength")
         yield from self._draw([dataclasses.replace(recipe, picture=embedded, strength=strength)])
 

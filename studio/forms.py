@@ -13,7 +13,7 @@ from PIL import Image
 
 from diffusion.images import decode_image
 
-from .recipe import MAX_STOPS, Recipe, consecutive, embed_mask, morph
+from .recipe import MAX_STOPS, Recipe, consecutive, embed_mask, embed_picture, morph
 
 T = TypeVar("T")
 
@@ -145,6 +145,11 @@ def read_upload(path: Any, use: Callable[[Image.Image], T], what: str = "The pic
         except ValueError as error:
             raise ValueError(f"{what} cannot be used: {error}.") from None
         return use(image)
+
+
+def read_picture(path: Any, size: int) -> str:
+    """An uploaded picture as it goes into a recipe. Raises ValueError, as ``read_upload`` does."""
+    return read_upload(path, lambda picture: embed_picture(picture, size))
 
 
 def read_mask_layer(path: Any, size: int) -> str:

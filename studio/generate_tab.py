@@ -26,13 +26,13 @@ from .forms import (
     read_link,
     read_mask_layer,
     read_morph_form,
+    read_picture,
     read_recipe_form,
-    read_upload,
     text,
 )
 from .generation import Busy, Job, Studio, Update
 from .png_metadata import read_recipe
-from .recipe import Recipe, consecutive, embed_picture, max_steps, variations
+from .recipe import Recipe, consecutive, max_steps, variations
 from .stage import progress_text, result_text, stage_html, status_html
 
 STRIP_LENGTH = 24  # cats of this visit that are kept at hand
@@ -100,9 +100,7 @@ class GenerateTab:
         """A cat that begins as a picture under noise."""
         try:
             recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-            size = self._size(recipe.model)
-            composite = (editor or {}).get("composite")
-            embedded = read_upload(composite, lambda picture: embed_picture(picture, size))
+            embedded = read_picture((editor or {}).get("composite"), self._size(recipe.model))
             strength = number(strength, "How much becomes noise")
             recipe = dataclasses.replace(recipe, picture=embedded, strength=strength)
         except ValueError as error:
@@ -118,11 +116,10 @@ class GenerateTab:
         try:
             recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
             size = self._size(recipe.model)
-            background = (editor or {}).get("background")
             layers = (editor or {}).get("layers") or [None]
             recipe = dataclasses.replace(
                 recipe,
-                picture=read_upload(background, lambda picture: embed_picture(picture, size)),
+                picture=read_picture((editor or {}).get("background"), size),
                 mask=read_mask_layer(layers[0], size),
             )
         except ValueError as error:

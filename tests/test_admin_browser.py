@@ -101,6 +101,7 @@ def start_over(page):
     if again.count():
         again.click()
         expect(again).to_have_count(0)
+    return page
 
 
 def job(page):
@@ -140,8 +141,7 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
         },
     )  # fmt: skip
     more = {f"猫/{name}": data for name, data in list(cats(12, 192).items())[9:]}
-    page = enter(visit())
-    start_over(page)
+    page = start_over(enter(visit()))
     send(page, 1, folder)
     expect(counts(page)).to_have_text("9 photos to learn from · 4 left out")
     lines = page.locator(".admin-left-out li").all_inner_texts()
@@ -201,11 +201,14 @@ DROP_PHOTOS = """(photos) => {
 }"""
 
 
+def drop(page, photos):
+    page.evaluate(DROP_PHOTOS, [base64.b64encode(data).decode() for data in photos])
+
+
 def test_photos_can_be_dropped(visit):
-    page = enter(visit())
-    start_over(page)
-    photos = [base64.b64encode(data).decode() for data in cats(3, 64).values()]
-    page.evaluate(DROP_PHOTOS, photos)
+    page = start_over(enter(visit()))
+    photos = list(cats(3, 64).values())
+    drop(page, photos)
     expect(counts(page)).to_have_text("3 photos to learn from · at least 8 are needed")
     page.locator("#admin-name").locator("input, textarea").fill("Mia")
     page.get_by_role("button", name="Start", exact=True).click()
@@ -213,13 +216,12 @@ def test_photos_can_be_dropped(visit):
 
 
 def test_photos_dropped_while_others_are_being_sent_are_sent_too(visit):
-    page = enter(visit())
-    start_over(page)
+    page = start_over(enter(visit()))
     held, holding = [], True
     page.route("**/admin/upload*", lambda r: held.append(r) if holding else r.continue_())
-    photos = [base64.b64encode(data).decode() for data in cats(6, 64).values()]
+    photos = list(cats(6, 64).values())
     for part in (photos[:4], photos[4:]):
-        page.evaluate(DROP_PHOTOS, part)
+        drop(page, part)
     message = page.locator(".admin-drop .admin-message")
     expect(message).to_have_text("Sent 0 of 6")
     holding = False
@@ -228,7 +230,7 @@ def test_photos_dropped_while_others_are_being_sent_are_sent_too(visit):
     expect(counts(page)).to_have_text("6 photos to learn from · at least 8 are needed")
 
     holding = True
-    page.evaluate(DROP_PHOTOS, photos[:1])
+    drop(page, photos[:1])
     expect(message).to_have_text("Sent 0 of 1")
     page.get_by_role("button", name="Start over").click()  # asks nothing now
     expect(message).to_contain_text("still being sent")
@@ -237,10 +239,9 @@ def test_photos_dropped_while_others_are_being_sent_are_sent_too(visit):
 
 
 def test_photos_that_could_not_be_looked_up_are_not_put_away(visit):
-    page = enter(visit())
-    start_over(page)
-    photos = [base64.b64encode(data).decode() for data in cats(3, 64).values()]
-    page.evaluate(DROP_PHOTOS, photos)
+    page = start_over(enter(visit()))
+    photos = list(cats(3, 64).values())
+    drop(page, photos)
     expect(counts(page)).to_contain_text("3 photos")
 
     broken = True
@@ -249,7 +250,7 @@ def test_photos_that_could_not_be_looked_up_are_not_put_away(visit):
         "**/admin/sets/current", lambda r: r.fulfill(status=401) if broken else r.continue_()
     )
     enter(again)
-    again.evaluate(DROP_PHOTOS, photos[:1])
+    drop(again, photos[:1])
     expect(again.locator(".admin-drop .admin-message")).to_have_text("Nothing was sent. Try again.")
     broken = False
     expect(counts(again)).to_contain_text("3 photos")
@@ -260,8 +261,7 @@ def test_photos_that_could_not_be_looked_up_are_not_put_away(visit):
 
 @pytest.mark.slow
 def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
-    page = enter(visit())
-    start_over(page)
+    page = start_over(enter(visit()))
     send(page, 1, write_folder(tmp_path / "Mia", cats(10, 64)))
     expect(counts(page)).to_have_text("10 photos to learn from")
     page.locator("#admin-name").locator("input, textarea").fill("Mia")
