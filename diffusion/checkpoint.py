@@ -21,8 +21,8 @@ from .config import Config, ModelConfig
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "cat-diffusion-1"
-# Names that ``atomic_path`` makes up, and those that safetensors writes under.
 LEFT_BEHIND = 60  # seconds after which nobody is writing a temporary file any more
+# Names that ``atomic_path`` makes up, and those that safetensors writes under.
 TEMPORARY = re.compile(r"^\.(.+-[0-9a-f]{16}(\.\w+)?|tmp\w{6})$")
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
@@ -40,6 +40,10 @@ class CheckpointInfo(Config):
     guide: ModelConfig | None = None  # the weaker network inside (see ``denoiser.Guided``)
 
     def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (*self.labels, *self.history)):
+            raise ValueError("Labels and history must be words.")
+        if not isinstance(self.images_seen, int) or self.images_seen < 0:
+            raise ValueError("images_seen must be a whole number.")
         if len(self.labels) != self.model.num_classes:
             raise ValueError(
                 f"{len(self.labels)} label names do not fit {self.model.num_classes} classes."

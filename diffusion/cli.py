@@ -246,6 +246,7 @@ def run_train(args: argparse.Namespace) -> None:
         model = replace(preset.model, num_classes=len(images.labels))
         info = CheckpointInfo(model=model, labels=images.labels, preset=preset_name, data=data)
     trainer = Trainer(config, info, images, out, init=init)
+    del images, init  # of which it has copies
     with stop_on_signal() as stop:
         finished = trainer.train(stop=stop)
     state = "Finished" if finished else "Stopped; the same command goes on"
@@ -335,15 +336,17 @@ def run_sample(args: argparse.Namespace) -> None:
             batch = seeds[start : start + SAMPLE_BATCH]
             recorder = Recorder() if args.animation else None
             labels = [label] * len(batch)
-            drawn.append(generate(denoiser, batch, config, class_labels=labels, callback=recorder))
-            steps.append(recorder.steps if recorder else [])
+            pictures = generate(denoiser, batch, config, class_labels=labels, callback=recorder)
+            if args.out:
+                for seed, picture in zip(batch, pictures, strict=True):
+                    save_picture(picture, Path(args.out, f"{seed:06d}.png"))
+            if args.grid:
+                drawn.append(pictures)
+            if recorder:
+                steps.append(recorder.steps)
             bar.update(len(batch))
-    pictures = torch.cat(drawn)
-    if args.out:
-        for seed, picture in zip(seeds, pictures, strict=True):
-            save_picture(picture, Path(args.out, f"{seed:06d}.png"))
     if args.grid:
-        save_grid(pictures, args.grid)
+        save_grid(torch.cat(drawn), args.grid)
     if args.animation:
         whole = Recorder()
         whole.steps = [torch.cat(step) for step in zip(*steps, strict=True)]

@@ -55,7 +55,7 @@ class ModelConfig(Config):
     patch_size: int = 2  # the U-Net works on patch_size x patch_size pixel patches
     channels: int = 64  # feature channels at the outermost level
     channel_mult: tuple[int, ...] = (1, 2, 3)  # per level; each level halves the resolution
-    num_blocks: int = 2  # residual blocks per level on the way down (one more on the way up)
+    num_blocks: int = 2  # residual blocks per level (and one more at the outermost, on the way up)
     attention_resolutions: tuple[int, ...] = (16, 8)  # feature resolutions with self-attention
     attention_head_channels: int = 64
     fine_channels: int = 0  # of a refinement at half the patch size; 0 is none
@@ -73,7 +73,7 @@ class ModelConfig(Config):
         )
         _require(self.image_channels >= 1, "image_channels must be at least 1.")
         _require(self.augment_channels >= 0, "augment_channels must not be negative.")
-        _require(self.sigma_data > 0, "sigma_data must be positive.")
+        _require(0 < self.sigma_data <= 100, "sigma_data must be positive, at most 100.")
         multiple = self.patch_size * 2 ** (len(self.channel_mult) - 1)
         _require(
             self.image_size >= multiple and self.image_size % multiple == 0,

@@ -63,7 +63,12 @@ class Folder:
 
     def names(self) -> tuple[list[str], list[Skipped]]:
         names, skipped = [], []
-        for root, folders, files in os.walk(self.path):
+
+        def closed(error: OSError) -> None:
+            name = Path(error.filename).relative_to(self.path).as_posix()
+            skipped.append(Skipped(name, "a folder that cannot be opened"))
+
+        for root, folders, files in os.walk(self.path, onerror=closed):
             folders[:] = sorted(f for f in folders if not f.startswith("."))
             links = [folder for folder in folders if Path(root, folder).is_symlink()]
             for file in sorted(files + links):

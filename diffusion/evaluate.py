@@ -295,9 +295,12 @@ def _split(images: ImageSet) -> tuple[Tensor, Tensor]:
 
 def batches_of(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:
     """The pictures at ``indices``, a few at once; photos with a crop of each, always the same."""
-    generator, size = torch.Generator().manual_seed(0), images.image_size
     for part in indices.split(BATCH_SIZE):
-        yield random_crop(images.get(part)[0], size, generator)
+        pictures, _ = images.get(part)
+        yield torch.cat([
+            random_crop(picture[None], images.image_size, torch.Generator().manual_seed(index))
+            for index, picture in zip(part.tolist(), pictures, strict=True)
+        ])  # fmt: skip
 
 
 def _quantiles(values: Tensor) -> dict[str, float] | None:

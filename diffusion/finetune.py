@@ -222,7 +222,7 @@ def finetune(
         if is_out_of_memory(error):
             progress.write(state="failed", message="Memory ran out.")
         raise
-    earlier = trainer.progress.stale > 0  # whether it ended early or not
+    earlier = trainer.progress.risen_images > 0  # whether it ended early or not
     message = "The held-out loss was rising; the weights before that are kept." if earlier else ""
     progress.write(
         **_standing(trainer),

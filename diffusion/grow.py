@@ -37,11 +37,12 @@ def grow(denoiser: Denoiser) -> Denoiser:
         fine_channels=max(4, old.channels // 8 * 4),
     )
     shape = replace(model, num_classes=0)
+    info = info.without_guide()
     info = replace(
-        runs := info.without_guide(),
+        info,
         model=model,
         preset=next((name for name, preset in PRESETS.items() if preset.model == shape), ""),
-        history=(*runs.history, f"grown from {old.image_size} to {model.image_size} pixels"),
+        history=(*info.history, f"grown from {old.image_size} to {model.image_size} pixels"),
     )
     grown = build_unet(model)
     state = grown.state_dict() | unet.state_dict()  # the refinement is new

@@ -26,7 +26,7 @@ class Step(NamedTuple):
     denoised: Tensor  # [N, C, H, W] the x0 estimate that the step used
 
 
-Denoise = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Denoise = Callable[[Tensor, Tensor | float, Tensor | None], Tensor]
 Callback = Callable[[Step], bool | None]
 NoiseSource = Callable[[], Tensor]
 

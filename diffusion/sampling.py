@@ -18,8 +18,8 @@ MAX_SEED = 2**53 - 1  # the largest whole number that JSON and a web page hold e
 
 
 def check_seed(seed: int) -> int:
-    """The seed itself; raises ValueError outside 0 to MAX_SEED."""
-    if not 0 <= seed <= MAX_SEED:
+    """The seed itself; raises ValueError for what is no whole number from 0 to MAX_SEED."""
+    if not (hasattr(seed, "__index__") and 0 <= seed <= MAX_SEED):
         raise ValueError(
             f"A seed must be a whole number from 0 to {MAX_SEED}, not {str(seed)[:40]}."
         )
@@ -80,14 +80,22 @@ class Start:
 
 
 def label_weights(denoiser: Denoiser, class_labels: Sequence[int] | None, num: int) -> Tensor:
-    """Class indices (None: all the null class) as weights [num, num_classes + 1]."""
+    """Class indices (None: all the null class) as weights [num, num_classes + 1].
+
+    Raises ValueError unless there are ``num`` of them, each from 0 to num_classes.
+    """
     classes = denoiser.info.model.num_classes
     labels = torch.full((num,), classes) if class_labels is None else torch.as_tensor(class_labels)
+    if labels.shape != (num,) or ((labels < 0) | (labels > classes)).any():
+        raise ValueError(f"{num} pictures need as many class labels, from 0 to {classes}.")
     return torch.nn.functional.one_hot(labels.long(), classes + 1).float()
 
 
 def seed_noise(denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:
-    """The unit normal noise that each seed begins with: [N, C, S, S]."""
+    """The unit normal noise that each seed begins with: [N, C, S, S]. Raises ValueError for seeds
+    that are none, or not whole numbers from 0 to MAX_SEED."""
+    if not len(seeds):
+        raise ValueError("Give at least one seed.")
     model = denoiser.info.model
     shape = (model.image_channels, model.image_size, model.image_size)
     return SeededNoise([check_seed(seed) for seed in seeds], shape)()
@@ -154,7 +162,7 @@ def generate(
 
     ``class_labels`` gives each picture its class index (None: all unlabelled). The same seed, label
     and settings give the same picture at any batch size, but for the last bit of a float. Raises
-    ValueError for an unknown sampler or a seed outside 0 to MAX_SEED.
+    ValueError for an unknown sampler, labels that do not fit, and seeds that are none.
     """
     start = from_seeds(denoiser, seeds, class_labels)
     return draw(denoiser, start, config or SampleConfig(), callback=callback)

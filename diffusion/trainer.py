@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,7 @@ from .checkpoint import (
 from .config import TrainConfig
 from .data import ImageSet, random_crop, random_mirror, to_float, training_batches
 from .denoiser import EDM, Denoiser
-from .device import fast_bf16, is_out_of_memory
+from .device import choose_device, fast_bf16, is_out_of_memory
 from .ema import ExponentialMovingAverage
 from .optim import build_optimizers
 from .pictures import save_grid
@@ -79,27 +79,35 @@ class Progress:
     last_loss: float | None = None  # held-out loss at the last checkpoint
     best_loss: float | None = None  # the lowest so far
     best_images: int = 0  # the last time that it was about as low
-    best_fraction: float = 0.0  # the share of the budget that was spent then
-    stale: float = 0.0  # share of the budget from then to the last checkpoint
+    best_seconds: float = 0.0
+    risen_images: int = 0  # from then to the last checkpoint
+    risen_seconds: float = 0.0
 
-    def take_in(self, heldout: float | None, fraction: float) -> bool:
-        """Note a held-out loss when ``fraction`` of the budget is spent; whether it is about as low
-        as the lowest, or unknown."""
+    def take_in(self, heldout: float | None) -> bool:
+        """Note a held-out loss; whether it is about as low as the lowest, or unknown."""
         lowest = self.best_loss
         self.last_loss = heldout
-        if heldout is not None and lowest is not None and heldout > RISEN * lowest:
-            self.stale = fraction - self.best_fraction
-            return False
-        if heldout is not None:
-            self.best_loss = heldout if lowest is None else min(lowest, heldout)
-        self.best_images, self.best_fraction, self.stale = self.images, fraction, 0.0
-        return True
+        good = heldout is None or lowest is None or heldout <= RISEN * lowest
+        if good:
+            self.best_images, self.best_seconds = self.images, self.seconds
+            if heldout is not None:
+                self.best_loss = heldout if lowest is None else min(lowest, heldout)
+        self.risen_images = self.images - self.best_images
+        self.risen_seconds = self.seconds - self.best_seconds
+        return good
 
     def fraction(self, config: TrainConfig) -> float:
         """Share of the budget that is spent, 0 to 1."""
-        if config.images is not None:
-            return min(1.0, self.images / config.images)
-        return min(1.0, self.seconds / 60 / config.minutes)
+        return min(1.0, _share(config, self.images, self.seconds))
+
+    def risen(self, config: TrainConfig) -> float:
+        """Share of the budget through which the held-out loss has stayed risen."""
+        return _share(config, self.risen_images, self.risen_seconds)
+
+
+def _share(config: TrainConfig, images: int, seconds: float) -> float:
+    """Of the budget, which may have been changed since."""
+    return seconds / 60 / config.minutes if config.images is None else images / config.images
 
 
 def lr_factor(progress: Progress, config: TrainConfig) -> float:
@@ -146,7 +154,8 @@ class Trainer:
     that runs are compared by); ``info`` names the network and where it comes from; ``init`` holds
     weights to start from, and ``trainable`` says by name which of them may change. Samples are
     drawn from fixed seeds with ``sample_labels``, by default every label in turn. If the folder
-    holds a state, the run goes on from there.
+    holds a state, the run goes on from there. Raises ValueError where these do not fit together, or
+    after a trainer of another precision in the same process (accelerate has one for all).
     """
 
     @_oom_as_sentence()
@@ -164,7 +173,7 @@ class Trainer:
     ) -> None:
         self.config, self.info, self.out = config, info, Path(out)
         # The CPU has to be asked for: several processes there would else each train alone.
-        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or choose_device().type == "cpu"
         self.accelerator = Accelerator(
             cpu=cpu,
             mixed_precision=choose_precision(config, PartialState(cpu=cpu).device),
@@ -228,7 +237,7 @@ class Trainer:
     def finished(self) -> bool:
         """Whether the budget is spent, or the held-out loss has stayed risen for long enough."""
         config, progress = self.config, self.progress
-        gave_up = bool(config.patience) and progress.stale >= config.patience
+        gave_up = bool(config.patience) and progress.risen(config) >= config.patience
         return gave_up or progress.fraction(config) >= 1
 
     @_oom_as_sentence()
@@ -262,13 +271,14 @@ class Trainer:
                 loss, grad_norm = self._step(*next(batches))
                 progress.step += 1
                 progress.images += config.batch_size
-                progress.seconds += time.monotonic() - started
                 window.add(loss, grad_norm)
                 recent.add(loss, grad_norm)
                 report(loss)
+                if progress.step % 10 == 0:
+                    self._require_finite(window.loss, window.grad_norm)  # waits for a GPU
+                progress.seconds += time.monotonic() - started
                 bar.n = 100 * progress.fraction(config)
                 if progress.step % 10 == 0:
-                    self._require_finite(window.loss, window.grad_norm)
                     bar.set_postfix_str(f"{window.summary(progress)}", refresh=False)
                     bar.refresh()
                 stopping, saving = self._agree(
@@ -284,6 +294,7 @@ class Trainer:
                     self._agree()  # the others did not save: without this their clocks are behind
                     window, recent = _Window(progress), _Window(progress)
                 elif time.monotonic() - last_log > LOG_SECONDS:
+                    self._require_finite(recent.loss, recent.grad_norm)
                     self._log(recent, heldout=None)
                     recent, last_log = _Window(progress), time.monotonic()
                 if stopping:
@@ -297,8 +308,10 @@ class Trainer:
         if self.accelerator.num_processes == 1:
             return list(flags)
         progress = self.progress
-        values = torch.tensor([*flags, progress.seconds, progress.stale], dtype=torch.float64)
-        *agreed, progress.seconds, progress.stale = broadcast(values.to(self.device)).tolist()
+        own = [*flags, progress.seconds, progress.risen_images, progress.risen_seconds]
+        values = broadcast(torch.tensor(own, dtype=torch.float64).to(self.device)).tolist()
+        *agreed, progress.seconds, risen_images, progress.risen_seconds = values
+        progress.risen_images = int(risen_images)
         return [bool(flag) for flag in agreed]
 
     def _step(self, pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -376,7 +389,7 @@ class Trainer:
         averaged, progress = self.averaged(), self.progress
         heldout = heldout_loss(averaged, self.heldout, device=self.device, **self.heldout_options)
         self._require_finite(heldout or 0.0)
-        good = progress.take_in(heldout, progress.fraction(self.config))
+        good = progress.take_in(heldout)
         if good or not self.config.patience:
             averaged.save(self.out / WEIGHTS_NAME)
         self._keep_step(averaged)
@@ -462,7 +475,7 @@ class Trainer:
             raise ValueError(
                 f"{self.out} holds a run of another network or start; choose another --out."
             )
-        # By way of the class, so that settings which are newer than the run get their defaults.
+        # By way of the classes, so that what is newer than the run gets its defaults.
         now, then = self.config.to_dict(), TrainConfig.from_dict(metadata["train"]).to_dict()
         changed = [key for key in now if now[key] != then[key] and key not in CHANGEABLE]
         if changed:
@@ -470,14 +483,16 @@ class Trainer:
                 f"The run in {self.out} was started with another {', '.join(changed)}; "
                 "give the same settings, or choose another --out."
             )
-        self.progress = Progress(**metadata["progress"])
+        known = {field.name for field in fields(Progress)}
+        self.progress = Progress(**{k: v for k, v in metadata["progress"].items() if k in known})
         self.unet.load_state_dict(below(tensors, "model."))
         self.ema.module.load_state_dict(below(tensors, "ema."))
         for i, optimizer in enumerate(optimizers):
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in below(tensors, f"optimizer.{i}.").items():
                 index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = tensor
+                state.setdefault(int(index), {})[name] = _laid_out_as(weights[int(index)], tensor)
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
         self._trim_metrics()
@@ -492,6 +507,14 @@ class Trainer:
         if kept != lines:
             with atomic_path(path) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in kept))
+
+
+def _laid_out_as(weight: Tensor, tensor: Tensor) -> Tensor:
+    """A copy of an optimizer's tensor, in memory as its weight is (channels-last, mostly): a fused
+    optimizer takes no other, and what was read from a file keeps that file open."""
+    if tensor.shape != weight.shape:  # a count of steps
+        return tensor.clone()
+    return torch.empty_like(weight).copy_(tensor)
 
 
 class _Window:

@@ -108,7 +108,7 @@ class SelfAttention(nn.Module):
         return x + self.out(h)
 
 
-class Level(nn.Module):
+class BlockWithAttention(nn.Module):
     """A residual block, followed by self-attention where the resolution asks for it."""
 
     def __init__(
@@ -166,18 +166,18 @@ class UNet(nn.Module):
     def __init__(
         self,
         *,
-        image_size: int = 64,
-        image_channels: int = 3,
-        patch_size: int = 2,
-        channels: int = 64,
-        channel_mult: Sequence[int] = (1, 2, 3),
-        num_blocks: int = 1,
-        attention_resolutions: Sequence[int] = (16, 8),
-        attention_head_channels: int = 64,
-        fine_channels: int = 0,
-        num_classes: int = 0,
-        augment_channels: int = 0,
-        dropout: float = 0.0,
+        image_size: int,
+        image_channels: int,
+        patch_size: int,
+        channels: int,
+        channel_mult: Sequence[int],
+        num_blocks: int,
+        attention_resolutions: Sequence[int],
+        attention_head_channels: int,
+        fine_channels: int,
+        num_classes: int,
+        augment_channels: int,
+        dropout: float,
     ) -> None:
         super().__init__()
         self.patch_size, self.num_classes = patch_size, num_classes
@@ -197,23 +197,23 @@ class UNet(nn.Module):
             else None
         )
 
-        def level(in_width: int, width: int, at: int | None) -> Level:
+        def block(in_width: int, width: int, at: int | None) -> BlockWithAttention:
             head_channels = attention_head_channels if at in attention_resolutions else 0
-            return Level(in_width, width, emb_channels, dropout, head_channels)
+            return BlockWithAttention(in_width, width, emb_channels, dropout, head_channels)
 
         self.conv_in = nn.Conv2d(patch_channels, channels, 3, padding=1)
         self.down, skip_widths, width = nn.ModuleList(), [channels], channels
         for depth, out_width in enumerate(widths):
             for _ in range(num_blocks):
-                self.down.append(level(width, out_width, resolution >> depth))
+                self.down.append(block(width, out_width, resolution >> depth))
                 width = out_width
                 skip_widths.append(width)
         bottom = resolution >> (len(widths) - 1)
-        self.middle = nn.ModuleList([level(width, width, bottom), level(width, width, None)])
+        self.middle = nn.ModuleList([block(width, width, bottom), block(width, width, None)])
         self.up = nn.ModuleList()
         for depth, out_width in reversed(list(enumerate(widths))):
             for _ in range(num_blocks + (depth == 0)):
-                self.up.append(level(width + skip_widths.pop(), out_width, resolution >> depth))
+                self.up.append(block(width + skip_widths.pop(), out_width, resolution >> depth))
                 width = out_width
         self.num_blocks = num_blocks
         self.norm_out = GroupNorm(width)
@@ -250,17 +250,17 @@ class UNet(nn.Module):
         x_in = x_in.to(self.conv_in.weight.dtype)
         x = self.conv_in(_patches(x_in, self.patch_size))
         skips = [x]
-        for i, level in enumerate(self.down):
+        for i, block in enumerate(self.down):
             if i and i % self.num_blocks == 0:
                 x = F.avg_pool2d(x, 2)
-            x = level(x, emb)
+            x = block(x, emb)
             skips.append(x)
-        for level in self.middle:
-            x = level(x, emb)
-        for level in self.up:
+        for block in self.middle:
+            x = block(x, emb)
+        for block in self.up:
             if x.shape[-1] != skips[-1].shape[-1]:
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
-            x = level(torch.cat([x, skips.pop()], dim=1), emb)
+            x = block(torch.cat([x, skips.pop()], dim=1), emb)
         x = F.silu(self.norm_out(x))
         output = F.pixel_shuffle(self.conv_out(x), self.patch_size)
         if self.fine is None:

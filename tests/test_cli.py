@@ -80,6 +80,15 @@ def test_sample_writes_pictures_a_grid_and_animations(model, tmp_path, capsys):
     assert Image.open(paths[0]).size[0] > 32
 
 
+def test_what_is_drawn_is_written_at_once(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "SAMPLE_BATCH", 2)
+    batches = iter([generate(Denoiser.load(model), [0, 1])])
+    monkeypatch.setattr(cli, "generate", lambda *_, **__: next(batches))
+    with pytest.raises(StopIteration):
+        main(["sample", "--checkpoint", model, "--seeds", "0-5", "--out", str(tmp_path / "out")])
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000000.png", "000001.png"]
+
+
 def test_an_animation_of_several_batches_shows_every_picture(model, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "SAMPLE_BATCH", 2)
     films = []
@@ -287,6 +296,28 @@ def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
     guide = ["guide", "--checkpoint", model, "--by"]
     assert "no labels" in refused(capsys, *guide, model, "--out", out)
     assert ".safetensors" in refused(capsys, *guide, weak, "--out", str(tmp_path / "guided.pt"))
+
+
+@pytest.mark.parametrize(
+    ("option", "stored"), [(["--photos"], 20), (["--no-photos"], 16), ([], 16)]
+)
+def test_photos_are_what_train_is_told(pictures, tmp_path, monkeypatch, option, stored):
+    made = Mock(side_effect=ValueError("enough"))
+    monkeypatch.setattr("diffusion.trainer.Trainer", made)
+    arguments = ["train", "--data", pictures, "--preset", "tiny", "--images", "8"]
+    assert main([*arguments, *option, "--out", str(tmp_path / "run")]) == 1
+    assert made.call_args.args[2].stored_size == stored
+
+
+def test_a_guide_is_left_behind_and_that_is_said(model, tmp_path, capsys):
+    weak = str(save_tiny(tmp_path / "weak.safetensors", labels=()))
+    guided, large = (str(tmp_path / f"{name}.safetensors") for name in ("guided", "large"))
+    assert main(["guide", "--checkpoint", model, "--by", weak, "--out", guided]) == 0
+    assert main(["grow", "--checkpoint", guided, "--out", large]) == 0
+    assert "guide, which draws small pictures, is left behind" in capsys.readouterr().err
+    assert Denoiser.load(large).guide is None
+    assert main(["grow", "--checkpoint", model, "--out", large]) == 0
+    assert "guide" not in capsys.readouterr().err
 
 
 def test_grow_makes_what_train_takes_further(pictures, tmp_path, capsys):

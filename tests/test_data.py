@@ -137,6 +137,21 @@ def test_links_in_a_folder_are_named_and_not_followed(folder, tmp_path):
     assert reasons(images) == {"file.png": "a link", "folder": "a link", "loop": "a link"}
 
 
+def test_a_folder_that_cannot_be_opened_is_named(folder, monkeypatch):
+    """Permissions would not do: the tests may be root's."""
+    (folder / "more" / "private").mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "private":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    said = reasons(load_images(folder, image_size=32))
+    assert said == {"more/private": "a folder that cannot be opened"}
+
+
 def test_a_folder_name_that_is_no_unicode_does_no_harm(folder):
     name = os.fsdecode(b"caf\xe9.png")
     try:

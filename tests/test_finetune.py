@@ -278,6 +278,34 @@ def test_a_whole_run_leaves_a_model_that_knows_the_new_label(base, pictures, tmp
     assert samples == {"base.png", *(f"{images:09d}.png" for images in range(8, 72, 8))}
 
 
+def test_the_base_draws_the_seeds_of_the_samples(base, pictures, tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(finetune, "save_grid", lambda p, path, **_: drawn.update({path.name: p}))
+    finetune.finetune(base, pictures, tmp_path, config(images=8))
+    expected = finetune.generate(Denoiser.load_for_sampling(base), trainer.SAMPLE_SEEDS[:2])
+    assert torch.equal(drawn["base.png"], expected)
+
+
+@pytest.mark.parametrize(("keep", "replays"), [(0.0, 0.0), (0.5, 0.5)])
+def test_a_run_is_made_of_its_settings(base, pictures, tmp_path, keep, replays):
+    run = finetune._prepare(base, pictures, tmp_path, config(lr=0.0125, keep=keep))
+    shown = [name.startswith("replay") for name in run.images.names]
+    assert sum(shown) / len(shown) == pytest.approx(replays, abs=0.02)
+    assert run.peak_lrs[0] == 0.0125
+
+
+def test_how_a_run_stands_is_told_as_it_goes(base, pictures, tmp_path):
+    run = finetune._prepare(base, pictures, tmp_path, config(images=None, minutes=1.0))
+    run.progress.images, run.progress.seconds = 60, 15.0
+    told = finetune._standing(run)
+    assert (told["fraction"], told["images_per_second"], told["seconds_left"]) == (0.25, 4.0, 45.0)
+    file = finetune.ProgressFile(tmp_path)
+    finetune._report(file, run, torch.tensor(0.5))
+    assert progress(tmp_path)["loss"] == 0.5
+    run.config = replace(run.config, images=240, minutes=None)
+    assert finetune._standing(run)["seconds_left"] == 45.0
+
+
 def test_frozen_layers_stay_as_they_are(base, pictures, tmp_path):
     finetune.finetune(base, pictures, tmp_path, config(images=16, layers="label"))
     weights, before = read_checkpoint(tmp_path / WEIGHTS_NAME)[0], read_checkpoint(base)[0]

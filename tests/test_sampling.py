@@ -277,7 +277,18 @@ def test_an_unknown_sampler_is_refused_by_a_sentence_that_lists_them(denoiser):
         generate(denoiser, [0], SampleConfig(sampler="plms"))
 
 
-@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1])
+@pytest.mark.parametrize("class_labels", [[3, 0], [-1, 0], [0], [0, 1, 2], [[0, 1]]])
+def test_labels_that_do_not_fit_are_refused(labelled, class_labels):
+    with pytest.raises(ValueError, match=r"^2 pictures need as many class labels, from 0 to 2\.$"):
+        generate(labelled, [0, 1], class_labels=class_labels)
+
+
+def test_no_seed_is_refused(denoiser):
+    with pytest.raises(ValueError, match=r"^Give at least one seed\.$"):
+        generate(denoiser, [])
+
+
+@pytest.mark.parametrize("seed", [-1, MAX_SEED + 1, 0.5, "7"])
 def test_a_seed_out_of_range_is_refused(denoiser, seed):
     with pytest.raises(ValueError, match=r"A seed must be .*\."):
         generate(denoiser, [0, seed])
