@@ -3,6 +3,7 @@
 (() => {
   const PARALLEL = 3; // uploads at once
   const MIN_SIDE = 64; // pixels of a square, as studio/uploads.py
+  const NO_ANSWER = 'The server does not answer. Try again.';
   const find = (selector) => document.querySelector(selector);
   const leftBehind = (name) =>
     name.split('/').some((part) => part.startsWith('.') || part === '__MACOSX') ||
@@ -11,8 +12,8 @@
   async function post(path, body) {
     const answer = await fetch(path, {
       method: 'POST', headers: {'content-type': 'application/json'}, body: JSON.stringify(body),
-    });
-    const values = await answer.json();
+    }).catch(() => { throw new Error(NO_ANSWER); });
+    const values = await answer.json().catch(() => ({error: NO_ANSWER}));
     if (answer.status === 401) look();
     if (!answer.ok) throw new Error(values.error);
     return values;
@@ -54,12 +55,25 @@
   if (window.top !== window.self) document.documentElement.classList.add('admin-in-frame');
 
   document.addEventListener('click', (event) => { // before Gradio hears of it
-    const button = event.target.closest?.('.admin-confirm');
-    if (button && !confirm(`${button.textContent.trim()}? This cannot be undone.`)) {
+    const button = event.target.closest?.('.admin-confirm, #admin-start');
+    if (!button) return;
+    let refused = false;
+    if (button.id === 'admin-start') {
+      refused = sending;
+      if (refused) say('.admin-drop', 'Some photos are still being sent. Start when they are here.');
+    } else {
+      refused = !confirm(`${button.textContent.trim()}: ${target(button)}? This cannot be undone.`);
+    }
+    if (refused) {
       event.preventDefault();
       event.stopImmediatePropagation();
     }
   }, true);
+
+  function target(button) { // what is chosen of the trainings, or of the models
+    if (button.id === 'admin-delete') return find('#admin-model input')?.value;
+    return find('#admin-jobs input:checked')?.closest('label').textContent.trim();
+  }
 
   // -- sending photos -------------------------------------------------------------------------
 
@@ -119,7 +133,8 @@
     };
     show();
     try {
-      if (!find('#admin-photos')?.dataset.shown) await showPhotos(); // or a set would be put away
+      delete find('#admin-photos')?.dataset.shown; // another device may have begun a set meanwhile
+      await showPhotos();
       if (!find('#admin-photos')?.dataset.shown) throw new Error('Nothing was sent. Try again.');
       const set = find('#admin-photos [data-set]')?.dataset.set ||
         (await post('admin/sets', {})).set;
@@ -188,6 +203,8 @@
     place.dataset.html = html;
     if (closed) place.querySelector('details')?.removeAttribute('open');
   }
+
+  document.addEventListener('visibilitychange', () => document.hidden || showPhotos());
 
   setInterval(() => {
     const place = find('#admin-photos');

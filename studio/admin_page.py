@@ -153,23 +153,27 @@ def job_title(view: JobView) -> str:
 
 
 def job_html(view: JobView | None) -> str:
-    """How a training stands: bar, figures, curves, and the end of its log."""
+    """How a training stands: bar, figures and curves."""
     if view is None:
         return '<p class="admin-counts">Nothing has been trained yet.</p>'
     fraction = min(1.0, max(0.0, float(view.progress.get("fraction") or 0)))
     failed = " error" if view.state == "failed" else ""
-    log = escape("\n".join(view.log_tail))
     return (
         f'<div class="admin-job" data-state="{view.state}">'
         f"<p><b>{escape(view.spec.name)}</b> · label “{escape(view.spec.label)}” · from "
         f"{escape(view.spec.base)} · {escape(view.spec.length)}</p>"
         f'<progress max="1" value="{fraction:.4f}" aria-label="Training"></progress>'
-        f'<p class="admin-counts" role="status">{escape(_figures(view))}</p>'
-        f'<p class="admin-message{failed}">{escape(view.message)}</p>'
+        f'<p class="admin-counts">{escape(_figures(view))}</p>'
+        f'<p class="admin-message{failed}" role="status">{escape(view.message)}</p>'
         f"{plot_svg(view.metrics)}"
-        f"<details><summary>Log</summary><pre tabindex='0'>{log or 'Nothing yet.'}</pre></details>"
         f"</div>"
     )
+
+
+def log_html(view: JobView | None) -> str:
+    """The end of a training's log."""
+    log = escape("\n".join(view.log_tail)) if view else ""
+    return f'<pre class="admin-log" tabindex="0">{log or "Nothing yet."}</pre>'
 
 
 def _figures(view: JobView) -> str:

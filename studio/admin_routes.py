@@ -1,7 +1,7 @@
 """What the owner's browser asks for beside Gradio: signing in, uploads, photos, samples, models.
 
 None of it goes through Gradio, whose upload folder and cache strangers can use. Every route but
-sign-in demands a living session before anything else happens, the body included.
+sign-in demands a living session before anything else happens; of an upload, even before its body.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .uploads import NoSuchSet, PictureSet
 PREFIX = "/admin"
 THUMBNAIL = 128  # pixels, as the largest shipped network sees
 HEADERS = {
-    "cache-control": "private, max-age=3600",  # dropped at sign-out
+    "cache-control": "private, max-age=3600",  # dropped at sign-out, where it is https
     "cross-origin-resource-policy": "same-origin",
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; sandbox",
@@ -69,7 +69,7 @@ class AdminRoutes:
         await (response or self.routes)(scope, receive, send)
 
     def _refusal(self, request: Request) -> Response | None:
-        """Decided by the headers alone: of a stranger's request no byte of the body is read."""
+        """Decided by the headers alone: no byte of a stranger's upload is read."""
         if _from_elsewhere(request):
             return _error(ELSEWHERE, 403)
         if request.scope["path"] == f"{PREFIX}/sign-in":

@@ -24,6 +24,7 @@ from .admin_page import (
     SWITCHED_OFF,
     job_html,
     job_title,
+    log_html,
     message_html,
     models_html,
     samples_html,
@@ -119,6 +120,7 @@ class AdminTab:
             self.length: self._lengths(base if base in names else ""),
             self.models: models_html(tuned, library.default),
             self.job: job_html(view),
+            self.log: log_html(view),
             self.samples: samples_html(view),
             self.choice: gr.update(
                 choices=[(job_title(v), v.id) for v in views], value=view.id if view else None,
@@ -135,7 +137,7 @@ class AdminTab:
             self.pause_button: view and view.can_pause,
             self.resume_button: view and view.can_resume,
             self.stop_button: view and view.can_stop,
-            self.cancel_button: view and view.can_cancel,
+            self.cancel_button: view is not None,
         }
         steps = [(f"after {n:,} images", n) for n in view.steps] if view and view.result else []
         return {
@@ -331,6 +333,10 @@ class AdminTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=320):
                 self.job = gr.HTML("", padding=False, elem_id="admin-job")
+                with gr.Accordion(
+                    "Log", open=False
+                ):  # an element of the page, so that it stays open
+                    self.log = gr.HTML("", padding=False, elem_id="admin-log")
             with gr.Column(scale=4, min_width=300):
                 self.samples = gr.HTML("", padding=False, elem_id="admin-samples")
         with gr.Row():
@@ -424,7 +430,7 @@ class AdminTab:
         """All that a look may change."""
         shown = [
             self.door, self.room, self.timer, self.selected, self.seen, self.base, self.length,
-            self.choice, self.job, self.samples, self.pause_button, self.resume_button,
+            self.choice, self.job, self.log, self.samples, self.pause_button, self.resume_button,
             self.stop_button, self.cancel_button, self.step, self.roll_back_button, self.models,
             self.model, self.compared_base, self.compared_model, self.compared, *self.messages,
         ]  # fmt: skip

@@ -8,11 +8,12 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from gradio.processing_utils import save_bytes_to_cache
+from gradio.processing_utils import hash_bytes
 from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
 
+from diffusion.checkpoint import atomic_path
 from diffusion.pictures import from_image
 
 from .png_metadata import encode_png, read_recipe
@@ -31,11 +32,15 @@ def disk_is_low() -> bool:
 def save_file(data: bytes, name: str) -> str:
     """Store bytes under a name in a folder of its own (named by their hash); returns the path.
 
+    It is whole at any moment: others may be reading the same file, written for an earlier visit.
     Raises ValueError if the disk is nearly full.
     """
     if disk_is_low():
         raise ValueError("The disk of this machine is nearly full; please try again later.")
-    return save_bytes_to_cache(data, name, get_upload_folder())
+    path = Path(get_upload_folder()).resolve() / hash_bytes(data) / name
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return str(path)
 
 
 def save_png(picture: Tensor, recipe: Recipe) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from .generation import Job
 MAX_SECONDS = 10.0
 MAX_SPEED = 30.0  # frames a second
 MORPH_SPEED = 12.0
+
+_writing = threading.Lock()  # a long film takes hundreds of megabytes; many are written one by one
 
 
 @dataclass(frozen=True)
@@ -59,15 +62,17 @@ def film_of(job: Job, pace: Pace) -> Film:
     """How the first cat of a finished job formed; the job must have recorded it."""
     if job.stopped or not job.frames:
         raise ValueError("Stopped before the animation was whole.")
-    frames = retime(_enlarged(job.frames), max(2, round(pace.seconds * pace.speed)))
-    return _write(frames, f"cat-{job.recipes[0].seed}", pace.speed, pace.hold)
+    with _writing:
+        frames = retime(_enlarged(job.frames), max(2, round(pace.seconds * pace.speed)))
+        return _write(frames, f"cat-{job.recipes[0].seed}", pace.speed, pace.hold)
 
 
 def morph_of(job: Job) -> Film:
     """The pictures of a finished morph, one after the other, without an end."""
     if job.stopped or job.pictures is None:
         raise ValueError("Stopped before the morph was whole.")
-    return _write(_enlarged(job.pictures), "morph", MORPH_SPEED, hold=0.0)
+    with _writing:
+        return _write(_enlarged(job.pictures), "morph", MORPH_SPEED, hold=0.0)
 
 
 def _enlarged(pictures: Iterable[Tensor]) -> list[Image.Image]:

@@ -89,7 +89,6 @@ class JobView:
     can_pause: bool = False
     can_resume: bool = False
     can_stop: bool = False  # and keep what there is
-    can_cancel: bool = True  # and delete it all
 
 
 class FinetuneJobs:
@@ -399,9 +398,16 @@ class FinetuneJobs:
         return [folder for folder in self._folders() if job_process.is_alive(folder)]
 
     def _finished(self) -> list[Path]:
-        """Folders that may be cleared when there are too many, the oldest first."""
+        """Folders that may be cleared when there are too many, the oldest first: not where the
+        weights of a failed one are all that there is of its model."""
         looks = [(folder, self._look(folder)) for folder in self._folders()]
-        return [f for f, record in looks if record and record.state in (*ENDINGS, FAILED)]
+        return [
+            folder for folder, record in looks
+            if record and (
+                record.state in ENDINGS
+                or (record.state == FAILED and not weights_path(folder).is_file())
+            )
+        ]  # fmt: skip
 
     def _require_place(self) -> None:
         states = [record.state for folder in self._folders() if (record := self._look(folder))]

@@ -13,6 +13,7 @@ from diffusion import SAMPLERS, SampleConfig
 from diffusion.checkpoint import CheckpointInfo
 from diffusion.pictures import from_image
 
+from .choice import Choice
 from .editor import PictureEditor
 from .examples import FIRST_SEED, Examples
 from .files import enlarge, save_half_a_cat, save_png, save_zip, still_there
@@ -146,7 +147,13 @@ class GenerateTab:
         """The cat that was clicked in the strip."""
         index = event.index if isinstance(event.index, int) else -1
         path = strip[index] if 0 <= index < len(strip) else None
-        yield from self.restore(path, scale, strip, request)
+        if still_there([path]):
+            yield from self.restore(path, scale, strip, request)
+        else:
+            gone = ValueError(
+                "This cat is no longer kept here; its PNG or its link brings it back."
+            )
+            yield (*self._failed(gone), *[gr.skip()] * 9)
 
     def animate(
         self, recipe: dict | None, kind: str, seconds: Any, speed: Any, hold: Any,
@@ -391,13 +398,13 @@ class GenerateTab:
                 self.dice = gr.Button("🎲 Random", size="sm", elem_id="dice")
                 self.reuse = gr.Button("♻ Reuse", size="sm", elem_id="reuse")
         self.fresh = gr.Checkbox(True, label="A new seed for every click", elem_id="fresh")
-        self.coat = gr.Dropdown([ANY_COAT], value=ANY_COAT, label="Coat", elem_id="coat")
+        self.coat = Choice([ANY_COAT], value=ANY_COAT, label="Coat", elem_id="coat")
         self.count = gr.Slider(1, MAX_CATS, value=1, step=1, label="Cats", elem_id="count")
         with gr.Accordion("Advanced", open=False):
             self.steps = gr.Slider(
                 1, 100, value=SampleConfig.num_steps, step=1, label="Steps", elem_id="steps"
             )
-            self.sampler = gr.Dropdown(
+            self.sampler = Choice(
                 list(SAMPLERS), value=SampleConfig.sampler, label="Sampler", elem_id="sampler"
             )
             self.hint = gr.Markdown(SAMPLER_HINTS[SampleConfig.sampler])
@@ -405,7 +412,7 @@ class GenerateTab:
                 0, 10, value=SampleConfig.guidance, step=0.1, elem_id="guidance",
                 label="Guidance (1 is off)",
             )  # fmt: skip
-            self.model = gr.Dropdown([], label="Model", elem_id="model", allow_custom_value=False)
+            self.model = Choice([], label="Model", elem_id="model")
             self.pixels = gr.Checkbox(False, label="Show the pixels", elem_id="pixels")
         with gr.Accordion("Keep", open=True):
             self.scale = gr.Radio(
@@ -441,7 +448,7 @@ class GenerateTab:
                 gr.Markdown("A loop from cat to cat; with several coats they take turns.")
                 with gr.Row():
                     self.morph_seeds = gr.Textbox("1, 2, 3", label="Seeds", elem_id="morph-seeds")
-                    self.morph_coats = gr.Dropdown(
+                    self.morph_coats = Choice(
                         [ANY_COAT], multiselect=True, label="Coats (empty: the one above)",
                         elem_id="morph-coats",
                     )  # fmt: skip

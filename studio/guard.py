@@ -5,7 +5,8 @@
 * A file input that is an address instead of an upload: the same.
 * Requests that change something and come from another site's page, and its asking beforehand
   whether it might (a preflight), to which Gradio would say yes.
-* More uploads than there is room for.
+* More uploads than there is room for, and services of Gradio's that this page has no use for: one
+  would write what is on the page to the disk as often as asked, and never clear it away.
 * Bodies larger than any honest call, before they are read to the end.
 """
 
@@ -30,6 +31,7 @@ MAX_CALL_BYTES = 500_000  # of a JSON call; uploads have a limit of their own
 MAX_DEPTH = 20
 UPLOAD = "/gradio_api/upload"
 OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own
+UNUSED = re.compile(r"/gradio_api/(deep_link|process_recording|component_server|(undo-)?vibe-.+)/*")
 ELSEWHERE = "This request comes from the page of another site."
 UNANSWERED = "There is nothing here that could answer this request."
 
@@ -68,6 +70,8 @@ class Guard:
             return "This page fetches nothing from other hosts."
         if re.search(r"/file[=/].*:/", path, re.DOTALL):
             return "This page fetches nothing from other hosts."
+        if UNUSED.fullmatch(path):
+            return "This page has no such service."
         origin = headers.get("origin", b"").decode("latin1")
         if scope["method"] not in ("GET", "HEAD") and origin:
             names = ("host", "x-forwarded-host") if self.behind_proxy else ("host",)

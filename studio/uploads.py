@@ -46,7 +46,7 @@ MIN_SIDE = 64  # pixels: half of the largest shipped network's pictures, as in t
 STORED_SIDE = 640  # of a stored picture's shorter side: room to crop, small enough to keep
 LONGEST_SIDE = 4 * STORED_SIDE
 SQUARE_SIDE = 512  # what a training is given at most
-SET_SECONDS = 7 * 86400  # a set that nobody touched so long is cleared
+SET_SECONDS = 7 * 86400  # a set that nobody touched so long is cleared when the next one begins
 SAVE_SECONDS = 1.0  # between saves while many pictures are looked at
 MAX_NAME = 200  # characters that are shown of a name
 

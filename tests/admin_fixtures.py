@@ -38,7 +38,6 @@ class FakeView:
     can_pause: bool = True
     can_resume: bool = False
     can_stop: bool = True
-    can_cancel: bool = True
 
 
 class FakeJobs:

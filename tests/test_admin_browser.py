@@ -256,6 +256,24 @@ def test_photos_that_could_not_be_looked_up_are_not_put_away(visit):
     expect(counts(again)).to_contain_text("3 photos")
 
 
+def test_photos_of_two_devices_come_together(visit):
+    page, other = (enter(visit()) for _ in range(2))
+    start_over(page)
+    photos = list(cats(5, 64).values())
+    drop(page, photos[:3])
+    expect(counts(page)).to_contain_text("3 photos")
+    drop(other, photos[3:])
+    expect(counts(other)).to_contain_text("5 photos")
+    held = []
+    page.route("**/admin/upload*", lambda route: held.append(route))
+    drop(page, list(cats(6, 64).values())[5:])
+    expect(page.locator(".admin-drop .admin-message")).to_have_text("Sent 0 of 1")
+    page.get_by_role("button", name="Start", exact=True).click()  # before all are here
+    expect(page.locator(".admin-drop .admin-message")).to_contain_text("still being sent")
+    held[-1].continue_()
+    expect(counts(page)).to_contain_text("6 photos")
+
+
 # -- a training -------------------------------------------------------------------------------
 
 
@@ -283,6 +301,9 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     page.wait_for_function(
         "[...document.querySelectorAll('#admin-samples img')].every((i) => i.naturalWidth > 16)"
     )
+    page.get_by_role("button", name=re.compile("^Log")).click()
+    page.wait_for_timeout(3_000)  # it stays open while the figures change
+    expect(page.locator("#admin-log pre")).to_contain_text("pictures, 0 left out")
     page.get_by_role("button", name="Stop and keep").click()
     expect(job(page)).to_have_attribute("data-state", re.compile("stopped|done"), timeout=PATIENCE)
     expect(page.locator("#admin-models")).to_contain_text("Download mia", timeout=30_000)
@@ -306,11 +327,16 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     page.get_by_role("button", name="Compare", exact=True).click()
     expect(page.locator("#admin-compared img")).to_have_count(8)
 
+    asked = []
+    page.on("dialog", lambda dialog: asked.append(dialog.message))
     page.get_by_role("button", name="Cancel and delete").click()
     expect(page.locator("#admin-job")).to_contain_text("Nothing has been trained yet")
     choose(page, "admin-model", "mia")
     page.locator("#admin-delete").click()
     expect(page.locator("#admin-models")).to_contain_text("No model of your own yet")
+    cancelled, deleted = asked
+    assert re.fullmatch(r"Cancel and delete: Mia · \w+\? This cannot be undone\.", cancelled)
+    assert deleted == "Delete: mia? This cannot be undone."
 
 
 # -- looks ------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
+from studio import films
 from studio.files import save_file, save_zip, still_there
 from studio.films import Pace, film_of, morph_of
 from studio.recipe import Recipe, morph
@@ -44,6 +47,23 @@ def test_a_single_step_makes_a_film_too(studio):
     film = film_of(job, Pace(seconds=0.5, speed=1, hold=0))
     assert len(iio.imread(film.mp4)) == 1
     assert Path(film.gif).stat().st_size > 0
+
+
+def test_films_are_written_one_by_one(studio, monkeypatch):
+    jobs = [studio.draw([PLAIN], record="denoised"), studio.draw([PLAIN], record="denoised")]
+    writing, most = [], []
+
+    def write(frames, path, **options):
+        writing.append(path)
+        most.append(len(writing))
+        time.sleep(0.05)
+        path.write_bytes(b"film")
+        writing.pop()
+
+    monkeypatch.setattr(films, "write_animation", write)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(films.film_of, jobs, [Pace(), Pace()]))
+    assert most == [1] * 4
 
 
 def test_a_morph_has_one_frame_for_each_picture(studio):
@@ -82,6 +102,16 @@ def test_what_was_stopped_makes_no_film(studio):
         film_of(job, Pace())
     with pytest.raises(ValueError, match="Stopped before"):
         morph_of(job)
+
+
+def test_a_file_that_others_read_is_replaced_whole():
+    path = save_file(b"cat", "cat-1.png")
+    with open(path, "rb") as reader:
+        before = Path(path).stat().st_ino
+        assert save_file(b"cat", "cat-1.png") == path
+        assert Path(path).stat().st_ino != before
+        assert reader.read() == b"cat"
+    assert [other.name for other in Path(path).parent.iterdir()] == ["cat-1.png"]
 
 
 def test_a_zip_holds_the_files_in_order_and_skips_lost_ones():

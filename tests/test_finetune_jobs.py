@@ -22,7 +22,7 @@ import pytest
 from studio_fixtures import save_tiny, wait_until
 
 import studio.finetune as finetune_module
-from studio import job_process
+from studio import job_folder, job_process
 from studio.finetune import FinetuneJobs, JobSpec, JobView
 from studio.library import ModelLibrary
 
@@ -128,9 +128,7 @@ def test_a_job_runs_to_its_end_and_its_model_is_in_the_library(rig):
     assert view.log_tail[-1] == "pictures: 8"
     folder = rig.data_dir / "jobs" / id
     assert sorted(p.name for p in (folder / "images").iterdir())[::7] == ["0001.png", "0008.png"]
-    assert (view.can_pause, view.can_resume, view.can_stop, view.can_cancel) == (
-        False, False, False, True,
-    )  # fmt: skip
+    assert (view.can_pause, view.can_resume, view.can_stop) == (False, False, False)
     assert jobs.views() == [view]
 
 
@@ -563,6 +561,19 @@ def test_the_oldest_finished_jobs_make_room_and_their_models_stay(rig, monkeypat
     with pytest.raises(ValueError, match="3 jobs are kept here"):
         jobs.create(LONG, rig.pictures)
     assert len(jobs.views()) == 3
+
+
+def test_a_training_whose_model_was_never_published_makes_no_room(rig, monkeypatch):
+    jobs = rig.server(max_kept=3)
+    id = jobs.create(SPEC, rig.pictures)
+    wait_for(jobs, id, "done")
+    (folder,) = jobs._finished()
+    look = jobs._look
+    failed = lambda folder: dataclasses.replace(look(folder), state="failed")  # noqa: E731
+    monkeypatch.setattr(jobs, "_look", failed)
+    assert jobs._finished() == []
+    job_folder.weights_path(folder).unlink()
+    assert jobs._finished() == [folder]
 
 
 # -- what people and disks do -------------------------------------------------------------------

@@ -16,6 +16,7 @@ from PIL import Image
 from studio_fixtures import LABELS, Gate, pixels, save_tiny, wait_until
 
 from diffusion import Denoiser
+from studio.choice import Choice
 from studio.editor import PictureEditor
 from studio.examples import FIRST_SEED, Examples
 from studio.generate_tab import GenerateTab
@@ -169,6 +170,9 @@ def test_lost_files_of_a_long_visit_hurt_nobody(tab):
         assert tab.take_cat(nothing) == gr.skip()
     (failed,) = tab.restore(lost[0], 8, [], request())
     assert "alert" in failed[1]
+    (told,) = tab.restore_from_strip(8, lost, SimpleNamespace(index=1), request())
+    assert "no longer kept here" in told[1]
+    assert len(told) == len(failed)
 
 
 def test_half_a_cat_is_not_kept(tab):
@@ -204,6 +208,16 @@ def test_a_download_has_the_size_that_was_chosen(tab):
         assert large.shape == (3, 16 * scale, 16 * scale)
         assert torch.equal(large[:, ::scale, ::scale], job.pictures[0])
         assert read_recipe(update["value"]) == job.recipes[0]
+
+
+def test_a_choice_outlives_gradios_memory_of_a_visit():
+    """With it goes what a model list or a link had put into the list of choices."""
+    one, many = (Choice(["any"], render=False, multiselect=multi) for multi in (False, True))
+    assert one.preprocess("tabby") == "tabby"
+    assert many.preprocess(["tabby", "white"]) == ["tabby", "white"]
+    assert [one.preprocess(odd) for odd in (None, ["any"], {"a": 1})] == [""] * 3
+    assert [many.preprocess(odd) for odd in (None, "any", {"a": 1})] == [[]] * 3
+    assert one.get_block_name() == "dropdown"
 
 
 def test_the_editor_hands_over_files_undecoded(upload_folder, monkeypatch):

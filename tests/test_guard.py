@@ -76,6 +76,17 @@ def test_nothing_is_fetched_from_other_hosts(path):
         assert ask(path, method=method)[:2] == (403, "This page fetches nothing from other hosts.")
 
 
+@pytest.mark.parametrize(
+    "path", ["deep_link", "deep_link/", "DEEP_LINK", "process_recording", "component_server",
+             "vibe-code", "vibe-edit/", "undo-vibe-edit"],
+)  # fmt: skip
+def test_what_the_page_has_no_use_for_is_closed(path):
+    for method in ("GET", "POST"):
+        status, sentence, _ = ask(f"/gradio_api/{path}", method=method)
+        assert (status, sentence) == (403, "This page has no such service.")
+    assert ask("/gradio_api/info", method="GET")[0] == 200
+
+
 def test_honest_files_pass():
     assert ask("/gradio_api/file=/tmp/gradio/abc/cat-1.png", method="GET")[0] == 200
 

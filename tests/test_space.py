@@ -75,7 +75,7 @@ def test_threads_come_from_the_cores(monkeypatch, cores, threads):
     assert space.num_threads() == threads
 
 
-def test_a_space_starts_with_its_cores_and_no_tunnel(monkeypatch, tiny_folder):
+def test_a_space_starts_with_its_cores_and_no_tunnel(monkeypatch, tiny_folder, tmp_path):
     monkeypatch.setenv("SYSTEM", "spaces")
     monkeypatch.setenv("SPACE_ID", "someone/cats")
     monkeypatch.setenv("CPU_CORES", "3")
@@ -88,7 +88,7 @@ def test_a_space_starts_with_its_cores_and_no_tunnel(monkeypatch, tiny_folder):
     monkeypatch.setattr("gradio.Blocks.block_thread", lambda self: None)
     monkeypatch.setattr(serve.Examples, "begin", lambda self: None)
     checkpoint = str(tiny_folder / "tiny.safetensors")
-    serve.serve(Settings(host="0.0.0.0", share=True, checkpoint=checkpoint))
+    serve.serve(Settings(host="0.0.0.0", share=True, checkpoint=checkpoint, data_dir=tmp_path))
     assert threads == [3]
     assert launched["share"] is False
     assert launched["server_name"] == "0.0.0.0"
