@@ -30,6 +30,7 @@ from .admin_page import (
     samples_html,
 )
 from .auth import NotOwner
+from .choice import Choice
 from .disk import errors_as_sentences
 from .examples import FIRST_SEED
 from .finetune import JobSpec, JobView
@@ -305,7 +306,7 @@ class AdminTab:
                 label="Label", info="The coat to choose for it; empty: the name.",
                 elem_id="admin-label", max_lines=1,
             )  # fmt: skip
-        self.base = gr.Dropdown([], label="Begin from", elem_id="admin-base")
+        self.base = Choice([], label="Begin from", elem_id="admin-base")
         self.length = gr.Radio(
             [(title, name) for name, title in LENGTHS.items()], value="balanced",
             label="How long", elem_id="admin-length",
@@ -348,7 +349,7 @@ class AdminTab:
                 "Cancel and delete", elem_id="admin-cancel", elem_classes="admin-confirm", **options
             )
         with gr.Row(equal_height=False):
-            self.step = gr.Dropdown([], label="Earlier states", elem_id="admin-step", visible=False)
+            self.step = Choice([], label="Earlier states", elem_id="admin-step", visible=False)
             self.roll_back_button = gr.Button(
                 "Roll back to it", size="sm", elem_id="admin-roll-back", visible=False
             )
@@ -358,7 +359,7 @@ class AdminTab:
         gr.Markdown("### 4 · Models")
         self.models = gr.HTML("", padding=False, elem_id="admin-models")
         with gr.Row(equal_height=True):
-            self.model = gr.Dropdown([], label="Model", elem_id="admin-model")
+            self.model = Choice([], label="Model", elem_id="admin-model")
             self.new_name = gr.Textbox(label="New name", elem_id="admin-new-name", max_lines=1)
         with gr.Row():
             options = {"size": "sm", "min_width": 110}
@@ -377,8 +378,8 @@ class AdminTab:
         self.model_message = gr.HTML("", padding=False, elem_id="admin-model-message")
         with gr.Accordion("Compare with the base model", open=False):
             with gr.Row():
-                self.compared_base = gr.Dropdown([], label="Base", elem_id="admin-compare-base")
-                self.compared_model = gr.Dropdown([], label="Tuned", elem_id="admin-compare-tuned")
+                self.compared_base = Choice([], label="Base", elem_id="admin-compare-base")
+                self.compared_model = Choice([], label="Tuned", elem_id="admin-compare-tuned")
             self.compare_button = gr.Button("Compare", size="sm", elem_id="admin-compare")
             self.compared = gr.HTML("", padding=False, elem_id="admin-compared")
 
@@ -459,7 +460,7 @@ def _model(name: Any) -> str:
 
 def _about(minutes: float | None) -> str:
     if minutes is None:
-        return ": being measured"
+        return ": not measured yet"
     if not minutes:
         return ""
     return ": under a minute" if minutes < 1 else f": about {round(minutes)} min"

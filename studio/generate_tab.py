@@ -206,7 +206,7 @@ class GenerateTab:
     def open_page(self, request: gr.Request) -> tuple[Any, ...]:
         """What a new visit sees: the model list, and the settings of its link."""
         query = dict(request.query_params) if request else {}
-        linked: list[Recipe] = []
+        linked: list[Recipe] | None = []
         controls = self._controls(Recipe(seed=FIRST_SEED))
         status = gr.skip()
         if "seed" in query:
@@ -214,19 +214,21 @@ class GenerateTab:
                 linked = read_link(query, self.studio.library.names)
                 controls = len(linked), *self._controls(linked[0])[1:]
             except ValueError:
-                linked = []
+                linked = None
                 sentence = "This link holds settings that are not possible here."
                 status = status_html(sentence, error=True)
         try:
             strip = self.examples.files()
         except ValueError as error:  # a full disk, say
             strip, status = [], status_html(str(error), error=True)
-        return (*controls, strip, strip, status, [recipe.to_dict() for recipe in linked])
+        linked = linked and [recipe.to_dict() for recipe in linked]
+        return (*controls, strip, strip, status, linked)
 
     def first_cat(
         self, linked: list[dict] | None, scale: int, strip: list[str], request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        """The cat of a link forms by itself; any other visit finds the first example there."""
+        """The cat of a link forms by itself; any other visit finds the first example there, and
+        what was wrong with its link (``linked`` is None) stays below it."""
         if linked:
             yield from self._draw([Recipe.from_dict(r) for r in linked], scale, strip, request)
         elif strip:
@@ -234,8 +236,9 @@ class GenerateTab:
             with Image.open(strip[0]) as image:
                 stage = stage_html(from_image(image)[None], [recipe])
             text = f"{recipe.describe()} · an example; click Generate for one of your own"
+            status = gr.skip() if linked is None else status_html(text)
             yield (
-                stage, status_html(text), gr.skip(), gr.skip(), recipe.to_dict(), strip[0],
+                stage, status, gr.skip(), gr.skip(), recipe.to_dict(), strip[0],
                 gr.update(value=enlarge(strip[0], scale), interactive=True), gr.skip(), gr.skip(),
             )  # fmt: skip
 
@@ -518,6 +521,8 @@ class GenerateTab:
         self.seed.submit(**generate, **drawing)  # Enter means this very seed
         self.stop_button.click(self.stop, **at_once)
         self.dice.click(random_seed, None, self.seed, **at_once)
+        for chosen in (self.seed.input, self.dice.click):  # then it is this one that is wanted
+            chosen(None, None, self.fresh, js="() => false", **private)
         self.reuse.click(_reuse_seed, recipe, [self.seed, self.fresh], **at_once)
         self.sampler.input(self.choose_sampler, self.sampler, [self.steps, self.hint], **at_once)
         self.model.focus(self.list_models, None, self.model, **at_once)
@@ -541,12 +546,14 @@ class GenerateTab:
             [self.morph_film, self.morph_gif, self.morph_mp4, self.morph_note], **drawing,
         )  # fmt: skip
         self.vary_button.click(self.vary, [recipe, self.vary_strength, *keep], drawn, **drawing)
-        self.picture_button.click(
+        self.picture_button.click(_new_seed, self.fresh, self.seed, **at_once).then(
             self.start_from_picture, [self.picture, self.picture_strength, *settings, *keep],
             drawn, **drawing,
         )  # fmt: skip
         self.take.click(self.take_cat, shown, self.canvas, **at_once)
-        self.repaint_button.click(self.repaint, [self.canvas, *settings, *keep], drawn, **drawing)
+        self.repaint_button.click(_new_seed, self.fresh, self.seed, **at_once).then(
+            self.repaint, [self.canvas, *settings, *keep], drawn, **drawing
+        )
         self.file.upload(self.restore, [self.file, *keep], [*drawn, *controls], **drawing)
         self.strip.select(self.restore_from_strip, keep, [*drawn, *controls], **drawing)
         for play in (self.vary_button.click, self.picture_button.click, self.repaint_button.click,

@@ -32,6 +32,10 @@ CSS = """
 #said {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
 #film-note .status, #morph-note .status {min-height: 0}
 footer .divider {display: none}
+@media (max-width: 600px) {
+  .gradio-container .main, .gradio-container main {padding-left: 0 !important;
+    padding-right: 0 !important}
+}
 .pixels img {image-rendering: pixelated !important}
 """
 
@@ -81,4 +85,4 @@ def theme() -> gr.themes.Base:
         font=FONT,
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
         radius_size="lg",
-    )
+    ).set(body_text_color_subdued="*neutral_500")  # Gradio's own is too pale to read

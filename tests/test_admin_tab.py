@@ -146,7 +146,7 @@ def test_every_event_of_the_tab_refuses_strangers(served, stranger, admin):
 def test_with_honest_values_too_a_stranger_is_refused(served, stranger, admin):
     """Values that pass Gradio's own checks, so that it is our check that refuses."""
     good = {
-        "Dropdown": None, "Radio": None, "Textbox": "mia", "Number": None, "Slider": 0.3,
+        "Choice": None, "Radio": None, "Textbox": "mia", "Number": None, "Slider": 0.3,
         "State": None, "HTML": "",
     }  # fmt: skip
     for index, fn in events(served[0].blocks).items():
@@ -250,7 +250,7 @@ def test_the_owner_sees_trainings_and_models(served, owner, admin):
 def test_how_long_a_training_takes_is_told_once_it_is_known(served, owner, admin, monkeypatch):
     visit = "lengths"
     monkeypatch.setattr(admin.jobs, "estimates", lambda base: None)
-    assert "Quick: being measured" in str(shown(owner, served, visit=visit)["admin-length"])
+    assert "Quick: not measured yet" in str(shown(owner, served, visit=visit)["admin-length"])
     known = {"tiny": {}, "mia": {"quick": 0.4, "balanced": 3.6, "thorough": 20.0}}
     monkeypatch.setattr(admin.jobs, "estimates", lambda base: known[base or "tiny"])
     assert "'Quick'" in str(shown(owner, served, visit=visit)["admin-length"])

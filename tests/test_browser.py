@@ -103,6 +103,23 @@ def open_tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
 
 
+def test_a_seed_that_was_typed_or_thrown_is_the_one_that_is_drawn(visit):
+    page = visit()
+    fresh = page.locator("#fresh input")
+    sync_api.expect(fresh).to_be_checked()
+    page.locator("#seed input").fill("42")
+    sync_api.expect(fresh).not_to_be_checked()
+    page.locator("#generate").click()
+    wait_for_status(page, r"^seed 42 .*\ss$")
+    fresh.check()
+    page.locator("#dice").click()
+    sync_api.expect(fresh).not_to_be_checked()
+    sync_api.expect(page.locator("#seed input")).not_to_have_value("42")
+    seed = page.locator("#seed input").input_value()
+    page.locator("#generate").click()
+    wait_for_status(page, rf"^seed {seed} .*\ss$")
+
+
 def test_the_first_sight_is_a_cat_and_a_button(visit):
     page = visit()
     assert pixels(page).std() > 0
