@@ -8,7 +8,10 @@ FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sa
 
 CSS = """
 .gradio-container {max-width: 1180px !important; width: 100% !important; margin: 0 auto !important}
-.gradio-container main {min-width: 0; padding-left: 12px; padding-right: 12px}
+.gradio-container .main.fillable {padding-left: clamp(4px, 4vw - 16px, 32px) !important;
+  padding-right: clamp(4px, 4vw - 16px, 32px) !important}
+.gradio-container main {min-width: 0; padding-left: clamp(4px, 2vw, 12px);
+  padding-right: clamp(4px, 2vw, 12px)}
 #title h1 {font-size: 1.9rem; margin: .2rem 0 0; letter-spacing: -.02em}
 #title p {color: var(--body-text-color-subdued); margin: .1rem 0 .4rem}
 .stage {display: grid; gap: 6px; grid-template-columns: repeat(var(--columns, 1), 1fr);
@@ -32,10 +35,6 @@ CSS = """
 #said {position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%)}
 #film-note .status, #morph-note .status {min-height: 0}
 footer .divider {display: none}
-@media (max-width: 600px) {
-  .gradio-container .main, .gradio-container main {padding-left: 0 !important;
-    padding-right: 0 !important}
-}
 .pixels img {image-rendering: pixelated !important}
 """
 
