@@ -249,8 +249,9 @@
     const frame = image.nextElementSibling;
     const area = image.parentElement;
     image.src = `admin/sets/${set}/picture/${number}.jpg`;
-    image.width = size[0];
-    image.height = size[1];
+    // As large as there is room for, in its own proportions, and before it has arrived.
+    image.style.width = `min(640px, 86vw, ${60 * size[0] / size[1]}vh)`;
+    image.style.aspectRatio = `${size[0]} / ${size[1]}`;
     image.alt = button.title;
     frame.setAttribute('aria-label', 'Square');
     dialog.querySelector('[value=remove]').textContent = removed ? 'Put back' : 'Remove this photo';

@@ -256,6 +256,18 @@ def test_photos_that_could_not_be_looked_up_are_not_put_away(visit):
     expect(counts(again)).to_contain_text("3 photos")
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (390, 844), (844, 390)])
+def test_a_portrait_keeps_its_proportions_and_the_square_is_one(visit, width, height):
+    page = start_over(enter(visit(width=width, height=height)))
+    drop(page, [encode(cat(1, 160).resize((90, 160)))])
+    page.locator(".admin-photo").click()
+    picture = page.locator(".admin-crop img").bounding_box()
+    square = page.locator(".admin-crop-picture div").bounding_box()
+    assert picture["height"] / picture["width"] == pytest.approx(160 / 90, rel=0.02)
+    assert square["width"] == pytest.approx(square["height"], abs=1)
+    assert picture["height"] <= 0.6 * height + 1
+
+
 def test_photos_of_two_devices_come_together(visit):
     page, other = (enter(visit()) for _ in range(2))
     start_over(page)
