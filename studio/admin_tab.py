@@ -349,7 +349,7 @@ class AdminTab:
                 "Cancel and delete", elem_id="admin-cancel", elem_classes="admin-confirm", **options
             )
         with gr.Row(equal_height=False):
-            self.step = Choice([], label="Earlier states", elem_id="admin-step", visible=False)
+            self.step = gr.Dropdown([], label="Earlier states", elem_id="admin-step", visible=False)
             self.roll_back_button = gr.Button(
                 "Roll back to it", size="sm", elem_id="admin-roll-back", visible=False
             )

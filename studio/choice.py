@@ -16,8 +16,8 @@ class Choice(gr.Dropdown):
 
     is_template = True  # in the browser it is a Dropdown
 
-    def preprocess(self, payload: Any) -> str | float | list[Any]:
+    def preprocess(self, payload: Any) -> str | list[Any]:
         """What was chosen; nothing where it is of another kind."""
         if self.multiselect:
             return payload if isinstance(payload, list) else []
-        return payload if isinstance(payload, (str, int, float)) else ""
+        return payload if isinstance(payload, str) else ""

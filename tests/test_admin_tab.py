@@ -146,8 +146,8 @@ def test_every_event_of_the_tab_refuses_strangers(served, stranger, admin):
 def test_with_honest_values_too_a_stranger_is_refused(served, stranger, admin):
     """Values that pass Gradio's own checks, so that it is our check that refuses."""
     good = {
-        "Choice": None, "Radio": None, "Textbox": "mia", "Number": None, "Slider": 0.3,
-        "State": None, "HTML": "",
+        "Choice": None, "Dropdown": None, "Radio": None, "Textbox": "mia", "Number": None,
+        "Slider": 0.3, "State": None, "HTML": "",
     }  # fmt: skip
     for index, fn in events(served[0].blocks).items():
         if fn.name == "look":

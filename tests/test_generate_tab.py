@@ -221,7 +221,7 @@ def test_a_choice_outlives_gradios_memory_of_a_visit():
     one, many = (Choice(["any"], render=False, multiselect=multi) for multi in (False, True))
     assert one.preprocess("tabby") == "tabby"
     assert many.preprocess(["tabby", "white"]) == ["tabby", "white"]
-    assert [one.preprocess(odd) for odd in (None, ["any"], {"a": 1})] == [""] * 3
+    assert [one.preprocess(odd) for odd in (None, 7, ["any"], {"a": 1})] == [""] * 4
     assert [many.preprocess(odd) for odd in (None, "any", {"a": 1})] == [[]] * 3
     assert one.get_block_name() == "dropdown"
 
