@@ -133,6 +133,10 @@ class GenerateTab:
     ) -> Iterator[tuple[Any, ...]]:
         """The cat of a PNG that was saved from this page, and its settings."""
         try:
+            if path and not still_there([path]):
+                raise ValueError(
+                    "This cat is no longer kept here; its PNG or its link brings it back."
+                )
             recipe = read_recipe(path) if path else _current(None)
             controls = self._controls(recipe)
         except ValueError as error:
@@ -147,13 +151,7 @@ class GenerateTab:
         """The cat that was clicked in the strip."""
         index = event.index if isinstance(event.index, int) else -1
         path = strip[index] if 0 <= index < len(strip) else None
-        if still_there([path]):
-            yield from self.restore(path, scale, strip, request)
-        else:
-            gone = ValueError(
-                "This cat is no longer kept here; its PNG or its link brings it back."
-            )
-            yield (*self._failed(gone), *[gr.skip()] * 9)
+        yield from self.restore(path, scale, strip, request)
 
     def animate(
         self, recipe: dict | None, kind: str, seconds: Any, speed: Any, hold: Any,
