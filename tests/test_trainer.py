@@ -461,17 +461,16 @@ def test_the_learning_rate_rises_stays_and_falls():
 
 
 def test_a_budget_in_minutes_is_kept_over_sessions(pictures, tmp_path):
-    timed = config(images=None, minutes=0.01, decay_fraction=1.0)
+    seconds = 3.0  # of which a step takes little on a busy machine too
+    timed = config(images=None, minutes=seconds / 60, decay_fraction=1.0)
     started = time.monotonic()
     run = Trainer(timed, info(), load(pictures), tmp_path)
     assert not run.train(stop=lambda: run.progress.seconds > 0.2)
     again = Trainer(timed, info(), load(pictures), tmp_path)
     assert 0.2 < again.progress.seconds < 0.6
     assert again.train()
-    assert 0.6 <= again.progress.seconds < time.monotonic() - started
-    assert (
-        metrics(tmp_path)[-1]["lr"] < 0.5 * again.peak_lrs[0]
-    )  # it fell, from the first session on
+    assert seconds <= again.progress.seconds < time.monotonic() - started
+    assert metrics(tmp_path)[-1]["lr"] < 0.1 * again.peak_lrs[0]
 
 
 def test_accumulated_halves_equal_the_whole_batch(pictures, tmp_path):
