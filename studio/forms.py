@@ -18,6 +18,7 @@ from .recipe import MAX_STOPS, Recipe, consecutive, embed_mask, embed_picture, m
 T = TypeVar("T")
 
 ANY_COAT = "any"
+UNKNOWN = "unknown"  # stands for the weights of a model that is not here
 MAX_CATS = 16
 MAX_UPLOAD_BYTES = 20_000_000
 MAX_LAYER_SIDE = 4096  # pixels of what was painted
@@ -78,7 +79,7 @@ def read_recipe_form(
 def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
     """The recipes of a link such as ``/?seed=42&steps=12&coat=tabby``; see ``recipe.to_query``."""
     coat, model = query.get("coat", ANY_COAT), query.get("model", "")
-    here = model in models  # else the default model draws it
+    here = model in models  # else the default model draws it, and says so
     first = Recipe(
         seed=int(query["seed"]),
         coat="" if coat == ANY_COAT else coat,
@@ -86,7 +87,7 @@ def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
         sampler=query.get("sampler", Recipe.sampler),
         guidance=float(query.get("guidance", Recipe.guidance)),
         model=model if here else "",
-        model_hash=query.get("model_hash", "") if here else "",
+        model_hash=query.get("model_hash", "" if here or not model else UNKNOWN),
         towards_seed=int(query.get("towards_seed", 0)),
         towards_coat=query.get("towards_coat", ""),
         towards=float(query.get("towards", 0)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -34,7 +35,7 @@ from .forms import (
 from .generation import Busy, Job, Studio, Update
 from .png_metadata import read_recipe
 from .recipe import Recipe, consecutive, max_steps, variations
-from .stage import progress_text, result_text, stage_html, status_html
+from .stage import PICK, progress_text, result_text, stage_html, status_html
 
 STRIP_LENGTH = 24  # cats of this visit that are kept at hand
 SAMPLER_HINTS = {
@@ -61,6 +62,7 @@ class GenerateTab:
     def __init__(self, studio: Studio, examples: Examples) -> None:
         self.studio, self.examples = studio, examples
         self._jobs: dict[Job, str] = {}  # the visit of each that runs, for Stop
+        self._on_stage: dict[str, Job] = {}  # the one whose cats a visit's stage waits for
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -148,7 +150,7 @@ class GenerateTab:
     def restore_from_strip(
         self, scale: int, strip: list[str], event: gr.SelectData, request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        """The cat that was clicked in the strip."""
+        """The cat that was clicked in the strip; or on the stage, whose cats come first there."""
         index = event.index if isinstance(event.index, int) else -1
         path = strip[index] if 0 <= index < len(strip) else None
         yield from self.restore(path, scale, strip, request)
@@ -265,20 +267,42 @@ class GenerateTab:
     def _draw(
         self, recipes: Sequence[Recipe], scale: int, strip: list[str], request: gr.Request
     ) -> Iterator[tuple[Any, ...]]:
-        """Draw recipes, showing them as they form; yields values for ``self.drawn``."""
-        idle = [gr.skip()] * 7
+        """Draw recipes, showing them as they form; yields values for ``self.drawn``.
+
+        What the visit was drawing on its stage before ends without another word.
+        """
         try:
             job = self.studio.submit(recipes, record="denoised")
-            for update in self._watch(job, request):
-                if not update.done:
-                    stage = (
-                        gr.skip() if update.pictures is None
-                        else stage_html(update.pictures, job.recipes, forming=True)
-                    )  # fmt: skip
-                    yield stage, status_html(progress_text(update)), *idle
-            yield self._finished(job, scale, strip)
+            with self._stage_of(request, job) as is_mine:
+                for update in self._watch(job, request):
+                    if not update.done and is_mine():
+                        yield self._forming(job, update)
+                if is_mine():
+                    yield self._finished(job, scale, strip)
         except (ValueError, Busy) as error:
             yield self._failed(error)
+
+    @contextmanager
+    def _stage_of(self, request: gr.Request, job: Job) -> Iterator[Callable[[], bool]]:
+        """Give a visit's stage to a job, ending the one that had it; yields whether it still has
+        it."""
+        visit = request.session_hash or ""
+        before = self._on_stage.get(visit)
+        self._on_stage[visit] = job
+        if before is not None:
+            self.studio.stop(before)
+        try:
+            yield lambda: self._on_stage.get(visit) is job
+        finally:
+            if self._on_stage.get(visit) is job:
+                del self._on_stage[visit]
+
+    @staticmethod
+    def _forming(job: Job, update: Update) -> tuple[Any, ...]:
+        stage = gr.skip()
+        if update.pictures is not None:
+            stage = stage_html(update.pictures, job.recipes, forming=True)
+        return stage, status_html(progress_text(update)), *[gr.skip()] * 7
 
     def _watch(self, job: Job, request: gr.Request) -> Iterator[Update]:
         """Updates of a job that this visit's Stop can end."""
@@ -320,7 +344,7 @@ class GenerateTab:
             shown,
             gr.update(value=enlarge(shown, scale), interactive=True),
             gr.update(value=save_zip(strip), interactive=bool(strip)),
-            gr.update(maximum=max(num_frames, 2), value=num_frames, interactive=num_frames > 0),
+            gr.update(maximum=max(num_frames, 2), value=num_frames, interactive=num_frames > 1),
         )
 
     def _failed(self, error: Exception) -> tuple[Any, ...]:
@@ -378,7 +402,7 @@ class GenerateTab:
         self._wire(page)
 
     def _build_stage(self) -> None:
-        self.stage = gr.HTML(stage_html(None, []), elem_id="stage")
+        self.stage = gr.HTML(stage_html(None, []), elem_id="stage", js_on_load=PICK)
         with gr.Row(equal_height=True):
             self.generate_button = gr.Button(
                 "Generate", variant="primary", size="lg", elem_id="generate", scale=4
@@ -510,13 +534,14 @@ class GenerateTab:
         controls = [self.count, *settings, self.hint, self.morph_coats]
         private = {"api_visibility": "private", "show_progress": "hidden"}
         drawing = {**private, "concurrency_limit": None}  # the studio bounds what waits
+        on_stage = {**drawing, "trigger_mode": "multiple"}  # a newer run ends the older
         at_once = {**private, "queue": False}
 
         generate = {"fn": self.generate, "inputs": [self.count, *settings, *keep], "outputs": drawn}
         self.generate_button.click(_new_seed, self.fresh, self.seed, **at_once).then(
-            **generate, **drawing
+            **generate, **on_stage
         )
-        self.seed.submit(**generate, **drawing)  # Enter means this very seed
+        self.seed.submit(**generate, **on_stage)  # Enter means this very seed
         self.stop_button.click(self.stop, **at_once)
         self.dice.click(random_seed, None, self.seed, **at_once)
         for chosen in (self.seed.input, self.dice.click):  # then it is this one that is wanted
@@ -543,17 +568,18 @@ class GenerateTab:
             self.morph, [self.morph_seeds, self.morph_coats, self.morph_frames, *settings[1:]],
             [self.morph_film, self.morph_gif, self.morph_mp4, self.morph_note], **drawing,
         )  # fmt: skip
-        self.vary_button.click(self.vary, [recipe, self.vary_strength, *keep], drawn, **drawing)
+        self.vary_button.click(self.vary, [recipe, self.vary_strength, *keep], drawn, **on_stage)
         self.picture_button.click(_new_seed, self.fresh, self.seed, **at_once).then(
             self.start_from_picture, [self.picture, self.picture_strength, *settings, *keep],
-            drawn, **drawing,
+            drawn, **on_stage,
         )  # fmt: skip
         self.take.click(self.take_cat, shown, self.canvas, **at_once)
         self.repaint_button.click(_new_seed, self.fresh, self.seed, **at_once).then(
-            self.repaint, [self.canvas, *settings, *keep], drawn, **drawing
+            self.repaint, [self.canvas, *settings, *keep], drawn, **on_stage
         )
-        self.file.upload(self.restore, [self.file, *keep], [*drawn, *controls], **drawing)
-        self.strip.select(self.restore_from_strip, keep, [*drawn, *controls], **drawing)
+        self.file.upload(self.restore, [self.file, *keep], [*drawn, *controls], **on_stage)
+        for cats in (self.strip, self.stage):
+            cats.select(self.restore_from_strip, keep, [*drawn, *controls], **on_stage)
         for play in (self.vary_button.click, self.picture_button.click, self.repaint_button.click,
                      self.file.upload, self.strip.select):  # fmt: skip
             play(None, None, None, js="() => { catShow() }", **private)

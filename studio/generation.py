@@ -123,7 +123,7 @@ class Studio:
         if not 1 <= len(recipes) <= MAX_PICTURES:
             raise ValueError(f"Between 1 and {MAX_PICTURES} pictures at once.")
         model = self.library.get(recipes[0].model)
-        wanted, version = recipes[0].model_hash, recipes[0].version
+        asked_for, wanted, version = recipes[0].model, recipes[0].model_hash, recipes[0].version
         now = {"model": model.name, "model_hash": model.hash, "version": __version__}
         recipes = [dataclasses.replace(recipe, **now) for recipe in recipes]
         if len({recipe.batch_key for recipe in recipes}) > 1:
@@ -134,7 +134,10 @@ class Studio:
                 model.info.label_index(coat)
         job = Job(model, recipes, record=record)
         if wanted and wanted != model.hash:
-            job.note = f"{model.name} has been trained further since; this is how it draws it now."
+            was = "has been trained further since; this is how it draws it now"
+            if not asked_for:
+                was = "draws it, since the model that drew it first is not here"
+            job.note = f"{model.name} {was}."
         elif version != __version__:
             job.note = f"Version {version} drew it, perhaps a little differently."
         with self._arrived:

@@ -18,6 +18,9 @@ CSS = """
   width: 100%; aspect-ratio: 1; max-width: 448px; margin: 0 auto;
   border-radius: 14px; overflow: hidden;
   background: var(--background-fill-secondary)}
+.stage button {padding: 0; border: 0; background: none; cursor: pointer; line-height: 0}
+.stage button:is(:hover, :focus-visible) {outline: 3px solid var(--color-accent);
+  outline-offset: -3px; z-index: 1}
 .stage img {width: 100%; aspect-ratio: 1; object-fit: contain; display: block}
 .stage[aria-busy=true] {outline: 2px solid var(--color-accent); outline-offset: 2px}
 .status {text-align: center; margin: .5rem auto; font-size: .92rem; max-width: 60ch;

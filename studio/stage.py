@@ -17,6 +17,14 @@ from .generation import Update
 from .png_metadata import encode_png
 from .recipe import Recipe, to_query
 
+PICK = """
+element.addEventListener('click', (event) => {
+  const cats = [...element.querySelectorAll('.stage button')];
+  const index = cats.indexOf(event.target.closest('button'));
+  if (index >= 0) trigger('select', {index, value: null});
+});
+"""  # the stage's script: a cat that is clicked among others is selected
+
 
 def stage_html(
     pictures: Tensor | None,
@@ -28,17 +36,20 @@ def stage_html(
 ) -> str:
     """Pictures as data URIs: no files, no further requests. A finished one carries its recipe.
 
-    ``frames`` are the steps of the first picture, for the slider that walks through them. The link
-    to the pictures lies on the stage, for the button that copies it.
+    Each of several finished ones is a button, for ``PICK``. ``frames`` are the steps of the first
+    picture, for the slider that walks through them. The link to the pictures lies on the stage, for
+    the button that copies it.
     """
     if pictures is None:
         return '<div class="stage empty" role="img" aria-label="Nothing drawn yet"></div>'
     cells = []
+    pickable = len(recipes) > 1 and not forming and not stopped
     state = "Forming" if forming else "Half-formed" if stopped else "Generated"
     for picture, recipe in zip(pictures, recipes, strict=True):
         data = _bare_png(picture) if forming or stopped else encode_png(picture, recipe)
         alt = f"{state} cat: {recipe.describe()}"
-        cells.append(f'<img class="cat" alt="{html.escape(alt)}" src="{_uri(data)}">')
+        cell = f'<img class="cat" alt="{html.escape(alt)}" src="{_uri(data)}">'
+        cells.append(f'<button title="Show this cat alone">{cell}</button>' if pickable else cell)
     film = "".join(f'<i data-frame="{_uri(_bare_png(frame))}"></i>' for frame in frames)
     columns = math.ceil(len(cells) ** 0.5)
     link = html.escape(to_query(recipes))

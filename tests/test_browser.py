@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence
-from studio_fixtures import LABELS, TINY, Gate, save_tiny
+from studio_fixtures import LABELS, TINY, Gate, save_tiny, wait_until
 
 from diffusion.images import fit_square
 from studio.examples import FIRST_SEED
@@ -395,6 +395,41 @@ def test_variations_and_the_strip(visit):
     with page.expect_download() as download:
         page.locator("#zip").click()
     assert len(zipfile.ZipFile(download.value.path()).namelist()) >= 10
+
+
+def test_a_cat_is_picked_out_of_many(visit):
+    page = visit()
+    page.locator("#count input[type=number]").fill("4")
+    generate_many = r"^4 cats from seed 60 .*\ss$"
+    page.locator("#seed input").fill("60")
+    page.locator("#seed input").press("Enter")
+    wait_for_status(page, generate_many)
+    third = pixels(page, 2)
+    page.get_by_role("button", name="Generated cat: seed 62").click()
+    wait_for_status(page, r"^seed 62 .*\ss$")
+    assert page.locator(".stage img.cat").count() == 1
+    np.testing.assert_array_equal(pixels(page), third)
+    sync_api.expect(page.locator("#seed input")).to_have_value("62")
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    assert download.value.suggested_filename == "cat-62.png"
+    page.locator("#strip button").nth(1).focus()
+    page.locator(".stage").click()  # alone, it is no button
+    wait_for_status(page, r"^seed 62 .*\ss$")
+
+
+def test_a_second_click_draws_the_second_cat(visit, page):
+    visitor = visit()
+    with Gate(page.studio, open=False) as gate:
+        for seed in ("70", "71"):
+            visitor.locator("#seed input").fill(seed)
+            visitor.locator("#generate").click()
+            wait_for_status(visitor, "^(Step|Waiting)")
+        wait_until(lambda: [job.recipes[0].seed for job in page.studio._jobs] == [71])
+        gate.event.set()
+        wait_for_status(visitor, r"^seed 71 .*\ss$")
+        visitor.wait_for_selector(DRAWN)
+    assert "seed 71 " in visitor.locator("img.cat").get_attribute("alt")
 
 
 def test_a_mistake_is_a_sentence_and_the_form_keeps_its_values(visit):

@@ -66,6 +66,33 @@ def test_stop_ends_every_job_of_the_visit(tab, studio):
     assert tab._jobs == {}
 
 
+def test_of_two_runs_of_a_visit_the_newer_has_the_stage(tab, studio):
+    gate = Gate(studio, open=False)
+    old, new, other = (
+        tab._draw([Recipe(seed=seed, steps=40)], 8, [], request) for seed, request in
+        ((1, request()), (2, request()), (3, SimpleNamespace(session_hash="another")))
+    )  # fmt: skip
+    for run in (old, new, other):
+        next(run)
+    gate.event.set()
+    assert [shown for shown in old if "seed" in shown[1]] == []
+    for run, seed in ((new, 2), (other, 3)):
+        *_, last = run
+        assert f"seed {seed} " in last[1]
+    assert tab._on_stage == {}
+
+
+def test_a_refused_run_leaves_the_stage_to_the_one_before(tab, studio):
+    gate = Gate(studio, open=False)
+    run = tab._draw([Recipe(seed=1, steps=4)], 8, [], request())
+    next(run)
+    (refused,) = tab._draw([Recipe(model="lion")], 8, [], request())
+    assert "here; there is tiny." in refused[1]
+    gate.event.set()
+    *_, last = run
+    assert "seed 1 " in last[1]
+
+
 def test_a_link_sets_every_control(tab):
     opened = tab.open_page(
         request(seed="42", count="3", coat="tabby", steps="500", sampler="ddpm", guidance="2.5",
@@ -100,7 +127,13 @@ def test_an_impossible_link_says_so_and_shows_the_plain_page(tab, query):
 
 
 def test_a_link_to_a_model_that_is_gone_takes_the_default(tab):
-    assert settings(tab.open_page(request(seed="1", model="../lion")))[-1] == "tiny"
+    for hash in ({}, {"model_hash": "0123456789ab"}):
+        opened = tab.open_page(request(seed="1", steps="2", model="../lion", **hash))
+        assert settings(opened)[-1] == "tiny"
+        *_, last = tab.first_cat(opened[-1], 8, [], request())
+        assert "tiny draws it, since the model that drew it first is not here." in last[1]
+    *_, plain = tab.first_cat(tab.open_page(request(seed="1", steps="2"))[-1], 8, [], request())
+    assert "not here" not in plain[1]
 
 
 def test_a_link_draws_what_it_was_copied_from(tab):

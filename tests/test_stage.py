@@ -49,6 +49,7 @@ def test_pictures_come_back_from_the_page(count, columns, tmp_path):
         path = tmp_path / "cat.png"
         path.write_bytes(base64.b64decode(image["src"].split(",")[1]))
         assert read_recipe(path) == recipe
+    assert len(tags.named("button")) == (count if count > 1 else 0)
     stage = tags.named("div")[0]
     assert stage["style"] == f"--columns: {columns}"
     assert stage["data-link"] == to_query(recipes)
