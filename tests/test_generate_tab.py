@@ -87,7 +87,7 @@ def test_a_refused_run_leaves_the_stage_to_the_one_before(tab, studio):
     run = tab._draw([Recipe(seed=1, steps=4)], 8, [], request())
     next(run)
     (refused,) = tab._draw([Recipe(model="lion")], 8, [], request())
-    assert "here; there is tiny." in refused[1]
+    assert "here; choose another." in refused[1]
     gate.event.set()
     *_, last = run
     assert "seed 1 " in last[1]
