@@ -103,7 +103,7 @@ class ModelLibrary:
                 self._loaded.move_to_end(key)
                 return self._loaded[key]
         except (KeyError, OSError):  # it can be renamed or deleted between two looks
-            raise ValueError(f"There is no model '{name[:60]}' here; choose another.") from None
+            raise ValueError(f"There is no model '{name[:40]}' here; choose another.") from None
 
     def recall(self, name: str, hash: str) -> LoadedModel:
         """The very weights that a job was accepted for, though their file may be newer by now.
