@@ -1,11 +1,18 @@
-"""Files for download. They lie in Gradio's cache, which clears itself (``delete_cache``)."""
+"""Files for download.
+
+They lie in Gradio's cache, which clears away what is hours old (``delete_cache``). Within those
+hours strangers can have any number of cats drawn, so the oldest files also go when it is too much.
+"""
 
 from __future__ import annotations
 
 import io
 import shutil
+import threading
 import zipfile
+from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from gradio.processing_utils import hash_bytes
@@ -20,6 +27,10 @@ from .png_metadata import encode_png, read_recipe
 from .recipe import Recipe
 
 MIN_FREE_BYTES = 500_000_000
+MAX_KEPT_BYTES = 1_000_000_000  # of results; some 8,000 cats, or 1,000 with a full strip each
+
+_kept: OrderedDict[Path, int] = OrderedDict()  # bytes of each file written here, the oldest first
+_keeping = threading.Lock()
 
 
 def disk_is_low() -> bool:
@@ -38,9 +49,24 @@ def save_file(data: bytes, name: str) -> str:
     if disk_is_low():
         raise ValueError("The disk of this machine is nearly full; please try again later.")
     path = Path(get_upload_folder()).resolve() / hash_bytes(data) / name
+    _make_room(path, len(data))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
     return str(path)
+
+
+def _make_room(path: Path, size: int) -> None:
+    """Count a file that is about to be written, and delete the oldest that are too many with it."""
+    with _keeping:
+        _kept.pop(path, None)
+        _kept[path] = size
+        total = sum(_kept.values())
+        while total > MAX_KEPT_BYTES and len(_kept) > 1:
+            oldest, its_size = _kept.popitem(last=False)
+            total -= its_size
+            oldest.unlink(missing_ok=True)
+            with suppress(OSError):  # something else is in it, or it is gone
+                oldest.parent.rmdir()
 
 
 def save_png(picture: Tensor, recipe: Recipe) -> str:
@@ -70,7 +96,7 @@ def png_name(recipe: Recipe) -> str:
 
 
 def still_there(paths: Sequence[str | None]) -> list[str]:
-    """Those of the files that Gradio has not cleared away, as it does in a long visit."""
+    """Those of the files that have not been cleared away, as they are in a long visit."""
     return [path for path in paths if path and Path(path).is_file()]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zipfile
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from studio import films
+from studio import files, films
 from studio.files import save_file, save_zip, still_there
 from studio.films import Pace, film_of, morph_of
 from studio.recipe import Recipe, morph
@@ -112,6 +113,18 @@ def test_a_file_that_others_read_is_replaced_whole():
         assert Path(path).stat().st_ino != before
         assert reader.read() == b"cat"
     assert [other.name for other in Path(path).parent.iterdir()] == ["cat-1.png"]
+
+
+def test_the_oldest_results_make_room_for_new_ones(monkeypatch):
+    monkeypatch.setattr(files, "_kept", OrderedDict())
+    monkeypatch.setattr(files, "MAX_KEPT_BYTES", 3000)
+    first, second, third = (save_file(bytes([i]) * 1000, "cat.png") for i in range(3))
+    assert save_file(bytes([0]) * 1000, "cat.png") == first  # written again, it is the newest
+    fourth = save_file(bytes([3]) * 1001, "cat.png")
+    assert still_there([first, second, third, fourth]) == [first, fourth]
+    assert not Path(second).parent.exists()
+    huge = save_file(bytes(4000), "film.mp4")  # what was asked for just now is kept all the same
+    assert still_there([first, fourth, huge]) == [huge]
 
 
 def test_a_zip_holds_the_files_in_order_and_skips_lost_ones():
