@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .images import decode_image, difference_hash, find_copies, fit_square
+from .images import decode_photo, difference_hash, find_copies, fit_square
 
 MIN_IMAGES = 8
 MAX_FILE_BYTES = 64_000_000  # of one encoded picture
@@ -331,7 +331,7 @@ class _Scan:
 def _scan(source: Folder | Zip, name: str, size: int, smallest: int) -> _Scan | str:
     """What the set needs to know of a picture, or the reason to leave it out."""
     try:
-        image = decode_image(source.read(name))
+        image = decode_photo(source.read(name))
     except (ValueError, OSError) as error:
         return str(error)
     if min(image.size) < smallest:
@@ -343,7 +343,7 @@ def _scan(source: Folder | Zip, name: str, size: int, smallest: int) -> _Scan | 
 
 def _to_tensor(source: Folder | Zip, name: str, size: int) -> Tensor:
     try:
-        picture = fit_square(decode_image(source.read(name)), size)
+        picture = fit_square(decode_photo(source.read(name)), size)
     except ValueError as error:  # it was whole when it was scanned
         raise ValueError(f"{name} has changed: {error}.") from None
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()

@@ -31,7 +31,7 @@ from PIL import Image, ImageOps
 
 from diffusion.config import MAX_PICTURES
 from diffusion.data import MAX_FILE_BYTES, MIN_IMAGES, Skipped, Zip
-from diffusion.images import decode_image, difference_hash, find_copies, fit_square
+from diffusion.images import decode_photo, difference_hash, find_copies, fit_square
 
 from .disk import errors_as_sentences, require_room
 
@@ -221,7 +221,7 @@ class PictureSet:
             self._require_new(digest)
             if data.startswith(b"PK\x03\x04"):
                 raise ValueError("an archive inside the archive")
-            image = small_enough(decode_image(data))
+            image = small_enough(decode_photo(data))
         except ValueError as error:
             self._leave_out(name, str(error))
             return

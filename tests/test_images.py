@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import time
 import zipfile
 import zlib
@@ -13,7 +14,13 @@ from drawing import cat, encode
 from PIL import Image, ImageFile, ImageOps
 
 from diffusion.data import to_float, to_uint8
-from diffusion.images import decode_image, difference_hash, find_copies, fit_square
+from diffusion.images import (
+    decode_image,
+    decode_photo,
+    difference_hash,
+    find_copies,
+    fit_square,
+)
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -64,6 +71,38 @@ def test_a_cut_file_is_refused_and_the_whole_one_is_not(format):
     for share in (0.1, 0.5, 0.9):
         with pytest.raises(ValueError, match=r"not an image|cut short"):
             decode_image(data[: int(share * len(data))])
+
+
+@pytest.fixture
+def heic() -> bytes:
+    """A 64x48 photo as a telephone writes it."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    return encode(cat(0, 64).crop((0, 0, 64, 48)), "HEIF", quality=90)
+
+
+def test_a_telephones_photo_is_read_for_those_who_are_trusted(heic):
+    assert heic[4:12] == b"ftypheic"
+    photo = decode_photo(heic)
+    assert photo.mode == "RGB"
+    assert np.abs(pixels(photo) - pixels(cat(0, 64))[:48]).mean() < 8
+    with pytest.raises(ValueError, match=r"^not an image$"):
+        decode_image(heic)
+    other = encode(cat(0), "JPEG")
+    np.testing.assert_array_equal(pixels(decode_photo(other)), pixels(decode_image(other)))
+
+
+def test_what_is_wrong_with_a_telephones_photo_is_said(heic, monkeypatch):
+    for cut in (12, 40, len(heic) // 2, len(heic) - 9):
+        with pytest.raises(ValueError, match=r"^(not an image|corrupt or cut short)$"):
+            decode_photo(heic[:cut])
+    with pytest.raises(ValueError, match=r"^not an image$"):
+        decode_photo(b"\0\0\0\x1cftypisom" + bytes(64))  # a film
+    monkeypatch.setattr("diffusion.images.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(ValueError, match="64x48 is more than"):
+        decode_photo(heic)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match="pillow-heif is missing"):
+        decode_photo(heic)
 
 
 @pytest.mark.parametrize("size", [(30_000, 30_000), (2**31 - 1, 2**31 - 1), (100_000, 700)])

@@ -154,8 +154,8 @@ def test_two_who_look_at_once_take_nothing_in_twice(tmp_path, monkeypatch):
     pictures = uploads.PictureSet(tmp_path / "set")
     (pictures.folder / "pictures").mkdir(parents=True)
     arrive(pictures, cats(6, 64))
-    decode = uploads.decode_image
-    monkeypatch.setattr(uploads, "decode_image", lambda data: time.sleep(0.02) or decode(data))
+    decode = uploads.decode_photo
+    monkeypatch.setattr(uploads, "decode_photo", lambda data: time.sleep(0.02) or decode(data))
     threads = [threading.Thread(target=pictures.look) for _ in range(2)]
     for thread in threads:
         thread.start()
@@ -474,7 +474,7 @@ def test_a_strange_failure_keeps_nothing_waiting(pictures, monkeypatch, capsys):
     def broken(*_):
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(uploads, "decode_image", broken)
+    monkeypatch.setattr(uploads, "decode_photo", broken)
     add(pictures, cats(2, 64))
     assert set(reasons(pictures).values()) == {"could not be read; the server's log says why"}
     assert "secret" in capsys.readouterr().err
