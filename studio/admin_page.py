@@ -49,7 +49,8 @@ DROP = f"""\
 <p>Drop photos, a folder or a zip here: {MIN_IMAGES} to {MAX_PICTURES:,} pictures of one cat.</p>
 <div class="admin-row">
 <label class="admin-button" role="button" tabindex="0">Choose photos or a zip
-<input type="file" multiple accept="image/*,.heic,.heif,.zip" data-admin="files" tabindex="-1"></label>
+<input type="file" multiple accept="image/*,.heic,.heif,.zip"
+data-admin="files" tabindex="-1"></label>
 <label class="admin-button" role="button" tabindex="0">Choose a folder
 <input type="file" webkitdirectory multiple data-admin="files" tabindex="-1"></label>
 </div>
