@@ -215,6 +215,51 @@ def test_photos_can_be_dropped(visit):
     expect(page.locator("#admin-start-message [role=alert]")).to_contain_text("at least 8")
 
 
+def test_a_folder_can_be_dropped(visit, tmp_path):
+    photos = list(cats(3, 64).values())
+    folder = write_folder(tmp_path / "Mia", {
+        "a.png": photos[0], "deep/er/b.png": photos[1], "deep/c.png": photos[2], ".DS_Store": b"x",
+    })  # fmt: skip
+    page = start_over(enter(visit()))
+    area = page.locator(".admin-drop").bounding_box()
+    mouse = page.context.new_cdp_session(page)  # a drop that the page takes for the system's own
+    for kind in ("dragEnter", "dragOver", "drop"):
+        mouse.send("Input.dispatchDragEvent", {
+            "type": kind, "x": area["x"] + 20, "y": area["y"] + 20,
+            "data": {"items": [], "files": [str(folder)], "dragOperationsMask": 1},
+        })  # fmt: skip
+    expect(counts(page)).to_have_text("3 photos to learn from · at least 8 are needed")
+    for name in ("a.png", "deep/er/b.png", "deep/c.png"):
+        expect(page.locator(f".admin-photo[title='Mia/{name}']")).to_be_visible()
+
+
+def test_photos_are_chosen_and_cropped_with_keys_alone(visit, tmp_path):
+    page = start_over(enter(visit()))
+    for key in ("Enter", " "):
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Choose photos or a zip").press(key)
+    (photo := tmp_path / "wide.png").write_bytes(encode(cat(1, 200).resize((200, 100))))
+    chooser.value.set_files(photo)
+    photo = page.locator(".admin-photo")
+    photo.press("Enter")
+    frame = page.get_by_role("group", name="Square")
+    frame.focus()
+    for keys, square in (
+        ("ArrowLeft ArrowLeft", (46, 0, 100)), ("- - -", (49, 3, 94)), ("ArrowDown", (49, 5, 94)),
+        ("ArrowUp ArrowRight", (51, 3, 94)), ("+ +", (49, 1, 98)), ("+ +", (47, 0, 100)),
+    ):  # fmt: skip
+        for key in keys.split():
+            frame.press(key)
+        style = frame.get_attribute("style")
+        left, top, side = (float(re.search(rf"{part}: ([\d.]+)%", style)[1]) for part in
+                           ("left", "top", "width"))  # fmt: skip
+        assert (2 * left, top, 2 * side) == pytest.approx(square, abs=1.1)
+    page.get_by_role("button", name="Centre").press("Enter")
+    page.get_by_role("button", name="Use this square").press("Enter")
+    expect(photo).to_have_attribute("data-square", "50,0,100")
+    expect(photo).to_be_focused()
+
+
 def test_photos_dropped_while_others_are_being_sent_are_sent_too(visit):
     page = start_over(enter(visit()))
     held, holding = [], True
