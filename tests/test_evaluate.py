@@ -152,6 +152,9 @@ def test_photos_are_compared_as_they_are_trained_on_cropped(tmp_path):
     assert cropped.shape == (12, 3, 32, 32)
     backwards = torch.cat(list(batches_of(photos, indices.flip(0))))
     assert torch.equal(cropped, backwards.flip(0))  # alike in whatever company
+    photos.pixels[:] = photos.pixels[:1]
+    of_one = torch.cat(list(batches_of(photos, indices)))
+    assert len(of_one.unique(dim=0)) == 12  # each with a crop of its own
 
 
 def test_the_closest_pairs_are_shown(denoiser, images, monkeypatch):
