@@ -142,7 +142,7 @@ class GenerateTab:
             recipe = read_recipe(path) if path else _current(None)
             controls = self._controls(recipe)
         except ValueError as error:
-            yield (*self._failed(error), *[gr.skip()] * 9)
+            yield (*self._failed(error), *[gr.skip()] * 8)
             return
         for outputs in self._draw([recipe], scale, strip, request):
             yield (*outputs, *controls)
@@ -207,12 +207,12 @@ class GenerateTab:
         """What a new visit sees: the model list, and the settings of its link."""
         query = dict(request.query_params) if request else {}
         linked: list[Recipe] | None = []
-        controls = self._controls(Recipe(seed=FIRST_SEED))
+        count, controls = 1, self._controls(Recipe(seed=FIRST_SEED))
         status = gr.skip()
         if "seed" in query:
             try:
                 linked = read_link(query, self.studio.library.names)
-                controls = len(linked), *self._controls(linked[0])[1:]
+                count, controls = len(linked), self._controls(linked[0])
             except ValueError:
                 linked = None
                 sentence = "This link holds settings that are not possible here."
@@ -222,7 +222,7 @@ class GenerateTab:
         except ValueError as error:  # a full disk, say
             strip, status = [], status_html(str(error), error=True)
         linked = linked and [recipe.to_dict() for recipe in linked]
-        return (*controls, strip, strip, status, linked)
+        return (count, *controls, strip, strip, status, linked)
 
     def first_cat(
         self, linked: list[dict] | None, scale: int, strip: list[str], request: gr.Request
@@ -351,7 +351,7 @@ class GenerateTab:
         return (gr.skip(), status_html(str(error), error=True), *[gr.skip()] * 7)
 
     def _controls(self, recipe: Recipe) -> tuple[Any, ...]:
-        """Values for a recipe: count, seed, coat, steps, sampler, guidance, model, hint, coats.
+        """Values for a recipe: seed, coat, steps, sampler, guidance, model, hint, coats.
 
         Raises ValueError for a model or coat that is not here, while the form has its own values.
         """
@@ -359,7 +359,7 @@ class GenerateTab:
         model.info.label_index(recipe.coat)
         coats = self._coats(model.name)
         return (
-            1, recipe.seed,
+            recipe.seed,
             gr.update(choices=coats, value=recipe.coat or ANY_COAT),
             gr.update(maximum=max_steps(recipe.sampler), value=recipe.steps),
             recipe.sampler,
@@ -531,7 +531,7 @@ class GenerateTab:
             self.stage, self.status, paths, self.strip, recipe, shown, self.download, self.zip,
             self.walk,
         ]  # fmt: skip
-        controls = [self.count, *settings, self.hint, self.morph_coats]
+        controls = [*settings, self.hint, self.morph_coats]
         private = {"api_visibility": "private", "show_progress": "hidden"}
         drawing = {**private, "concurrency_limit": None}  # the studio bounds what waits
         on_stage = {**drawing, "trigger_mode": "multiple"}  # a newer run ends the older
@@ -584,7 +584,10 @@ class GenerateTab:
                      self.file.upload, self.strip.select):  # fmt: skip
             play(None, None, None, js="() => { catShow() }", **private)
         page.load(
-            self.open_page, None, [*controls, paths, self.strip, self.status, linked], **at_once
+            self.open_page,
+            None,
+            [self.count, *controls, paths, self.strip, self.status, linked],
+            **at_once,
         ).then(self.first_cat, [linked, *keep], drawn, **drawing)
 
 

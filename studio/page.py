@@ -18,7 +18,8 @@ CSS = """
   width: 100%; aspect-ratio: 1; max-width: 448px; margin: 0 auto;
   border-radius: 14px; overflow: hidden;
   background: var(--background-fill-secondary)}
-.stage button {padding: 0; border: 0; background: none; cursor: pointer; line-height: 0}
+.stage button {margin: 0; padding: 0; border: 0; border-radius: 0; background: none;
+  line-height: 0; cursor: pointer}
 .stage button:is(:hover, :focus-visible) {outline: 3px solid var(--color-accent);
   outline-offset: -3px; z-index: 1}
 .stage img {width: 100%; aspect-ratio: 1; object-fit: contain; display: block}
