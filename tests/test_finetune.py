@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from drawing import cat, cats, write_folder, write_zip
 from PIL import Image
 from studio_fixtures import LABELS, TINY, save_tiny
@@ -34,14 +33,6 @@ NEW = len(LABELS)  # index of the new label
 def _few_replays(monkeypatch):
     monkeypatch.setattr(finetune, "REPLAYS", 6)  # 2 of each label, and of none
     monkeypatch.setattr(finetune, "SAMPLES", 2)
-
-
-@pytest.fixture(autouse=True)
-def _accelerate_anew():
-    """Accelerate holds on to one precision in a process; other tests want another."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
