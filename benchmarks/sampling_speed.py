@@ -32,9 +32,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # noqa: E402
 from diffusion import SampleConfig, generate  # noqa: E402
 from diffusion.data import to_uint8  # noqa: E402
 from diffusion.denoiser import GUIDED_BELOW  # noqa: E402
-from diffusion.device import keep_freed_memory  # noqa: E402
+from diffusion.device import can_pack_weights, keep_freed_memory  # noqa: E402
 from diffusion.sampling import sampling_sigmas  # noqa: E402
-from diffusion.unet import cast_weights_  # noqa: E402
+from diffusion.unet import cast_weights_, pack_weights_  # noqa: E402
 
 GUIDE = "cat-64-guide"
 BASELINE = "diffusers, DDIM"
@@ -45,6 +45,13 @@ def seconds(call: Callable[[], object]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def _prepare(denoiser: nn.Module, dtype: torch.dtype) -> None:
+    """What ``Denoiser.load_for_sampling`` does, in the type that is to be measured."""
+    cast_weights_(denoiser, dtype)
+    if can_pack_weights(torch.device("cpu")):
+        pack_weights_(denoiser)
 
 
 @torch.no_grad()
@@ -65,7 +72,7 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
         denoiser = peers.ours(preset)
         if guided:
             denoiser = denoiser.guided_by(peers.ours(GUIDE))
-        cast_weights_(denoiser, DTYPES[dtype])
+        _prepare(denoiser, DTYPES[dtype])
         config = SampleConfig(sampler=sampler, num_steps=steps)
         return lambda num: generate(denoiser, range(num), config)
 
@@ -135,7 +142,7 @@ def convolution_peak(dtype: torch.dtype, repeats: int) -> float:
 def evaluation_seconds(preset: str, num: int, size: int, dtype: torch.dtype, repeats: int) -> float:
     """The best of some evaluations of ``num`` pictures."""
     denoiser, x = peers.ours(preset), torch.randn(num, 3, size, size)
-    cast_weights_(denoiser, dtype)
+    _prepare(denoiser, dtype)
     return min(seconds(lambda: denoiser(x, torch.ones(num))) for _ in range(repeats + 1))
 
 

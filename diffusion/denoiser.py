@@ -22,14 +22,14 @@ from torch import Tensor, nn
 
 from .checkpoint import WEIGHTS_NAME, CheckpointInfo, below, read_checkpoint, write_checkpoint
 from .config import ModelConfig
-from .device import choose_device, sampling_dtype
+from .device import can_pack_weights, choose_device, sampling_dtype
 from .schedules import (
     cosine_alpha_bar,
     linear_alpha_bar,
     lognormal_sigma,
     sigmas_from_alpha_bar,
 )
-from .unet import UNet, cast_weights_
+from .unet import UNet, cast_weights_, pack_weights_
 
 GUIDE = "guide."  # what the guide's weights are called in a checkpoint, before their own names
 # Noise std over the width of a picture in pixels, above which guidance takes its time and betters
@@ -272,6 +272,8 @@ class Denoiser(
         device = choose_device()
         denoiser = cls.load(path, device=device)
         cast_weights_(denoiser, sampling_dtype(device))
+        if can_pack_weights(device):
+            pack_weights_(denoiser)
         return denoiser
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import platform
 import sys
 from contextlib import suppress
 
@@ -36,6 +37,12 @@ def fast_bf16(device: torch.device) -> bool:
 def sampling_dtype(device: torch.device) -> torch.dtype:
     """What weights are best kept in for drawing: cast once, not at every evaluation."""
     return torch.bfloat16 if fast_bf16(device) else torch.float32
+
+
+def can_pack_weights(device: torch.device) -> bool:
+    """Whether convolutions can keep their weights in oneDNN's own order (see ``unet.Conv2d``)."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")  # where it has been measured
+    return device.type == "cpu" and x86 and torch.backends.mkldnn.is_available()
 
 
 def autocast(device: torch.device) -> torch.autocast:
