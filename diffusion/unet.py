@@ -24,28 +24,25 @@ def _zero(module: nn.Module) -> nn.Module:
 class Conv2d(nn.Conv2d):
     """A convolution that can keep its weights in oneDNN's own order, to draw one picture on a CPU.
 
-    PyTorch puts them into that order at every call: a fifth of the time of one picture in bfloat16,
-    a third in float32. Of several pictures it is little, and in bfloat16 they want another order.
+    PyTorch puts them into that order at every call, which is a third of the time of one picture and
+    little of several, which want another order: it depends on the shape of the input.
     """
 
-    packed: Tensor | None = None
-
-    def pack_(self) -> None:
-        """Keep them so as well. They must not change from then on."""
-        self.packed = torch.ops.mkldnn._reorder_convolution_weight(
-            self.weight.detach(), self.padding, self.stride, self.dilation, self.groups
-        )
+    packs = False  # see ``pack_weights_``
+    _packed: tuple[torch.Size, Tensor] | None = None  # for inputs of this shape
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.packed is None or len(x) != 1 or torch.is_grad_enabled():
+        if not self.packs or len(x) != 1 or torch.is_grad_enabled():
             return super().forward(x)
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, self.packed, self.bias, self.padding, self.stride, self.dilation, self.groups,
-            "none", [], "",
-        )  # fmt: skip
+        geometry = self.padding, self.stride, self.dilation, self.groups
+        if self._packed is None or self._packed[0] != x.shape:
+            pack = torch.ops.mkldnn._reorder_convolution_weight
+            self._packed = x.shape, pack(self.weight, *geometry, x.shape)
+        convolve = torch.ops.mkldnn._convolution_pointwise
+        return convolve(x, self._packed[1], self.bias, *geometry, "none", [], "")
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        self.packed = None  # it would stay behind, in another type or on another device
+        self.packs, self._packed = False, None  # in another type, or on another device
         return super()._apply(fn, recurse)
 
 
@@ -182,10 +179,11 @@ def cast_weights_(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 def pack_weights_(network: nn.Module) -> None:
-    """Have the convolutions keep packed weights beside their own, where ``can_pack_weights``."""
+    """Have the convolutions keep packed weights beside their own from the first picture that is
+    drawn alone; none may change from then on. Only where ``can_pack_weights``."""
     for module in network.modules():
         if isinstance(module, Conv2d):
-            module.pack_()
+            module.packs = True
 
 
 class UNet(nn.Module):
