@@ -47,10 +47,10 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _prepare(denoiser: nn.Module, dtype: torch.dtype) -> None:
+def _prepare(denoiser: nn.Module, dtype: torch.dtype, *, packed: bool = True) -> None:
     """What ``Denoiser.load_for_sampling`` does, in the type that is to be measured."""
     cast_weights_(denoiser, dtype)
-    if can_pack_weights(torch.device("cpu")):
+    if packed and can_pack_weights(torch.device("cpu")):
         pack_weights_(denoiser)
 
 
@@ -68,11 +68,13 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
     """Name to GMAC and a function that draws so many pictures."""
     work, of_guide = (peers.gmac(peers.ours(name)) for name in (preset, GUIDE))
 
-    def ours(sampler: str, dtype: str, *, guided: bool = False) -> Callable[[int], object]:
+    def ours(
+        sampler: str, dtype: str, *, guided: bool = False, packed: bool = True
+    ) -> Callable[[int], object]:
         denoiser = peers.ours(preset)
         if guided:
             denoiser = denoiser.guided_by(peers.ours(GUIDE))
-        _prepare(denoiser, DTYPES[dtype])
+        _prepare(denoiser, DTYPES[dtype], packed=packed)
         config = SampleConfig(sampler=sampler, num_steps=steps)
         return lambda num: generate(denoiser, range(num), config)
 
@@ -92,7 +94,9 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
             ours("dpmpp_2m", "bf16", guided=True),
         ),
         "ours, dpmpp_2m, bf16": (work, ours("dpmpp_2m", "bf16")),
+        "ours, dpmpp_2m, bf16, not packed": (work, ours("dpmpp_2m", "bf16", packed=False)),
         "ours, dpmpp_2m, fp32": (work, ours("dpmpp_2m", "fp32")),
+        "ours, dpmpp_2m, fp32, not packed": (work, ours("dpmpp_2m", "fp32", packed=False)),
         "ours, ddim, fp32": (work, ours("ddim", "fp32")),
         BASELINE: (peers.gmac(unet), lambda num: diffusers_loop(unet, ddim, steps, num)),
         "diffusers, DPM-Solver++(2M)": (
