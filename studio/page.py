@@ -24,7 +24,8 @@ CSS = """
   outline-offset: -3px; z-index: 1}
 .stage img {width: 100%; aspect-ratio: 1; object-fit: contain; display: block}
 .stage[aria-busy=true] {outline: 2px solid var(--color-accent); outline-offset: 2px}
-.status {text-align: center; margin: .5rem auto; font-size: .92rem; max-width: 60ch;
+.status {text-align: center; margin: .5rem auto; font-size: .92rem; max-width: 72ch;
+  text-wrap: balance;
   color: var(--body-text-color-subdued); overflow-wrap: anywhere; min-height: 1.4em}
 .status.error {color: var(--error-text-color, #b91c1c); font-weight: 600}
 #generate {min-height: 56px; font-size: 1.15rem}
