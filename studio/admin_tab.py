@@ -194,6 +194,7 @@ class AdminTab:
             for view in self.admin.jobs.views():
                 if view.state in ACTIVE and view.spec.name == spec.name:
                     raise ValueError(f"{spec.name} is in training already; see below.")
+            self.admin.jobs.require_possible(spec)  # before minutes are spent on the photos
             try:
                 self.admin.jobs.create(spec, pictures.squares(squares))
             finally:

@@ -119,27 +119,32 @@ class FinetuneJobs:
 
     # -- what the owner does ------------------------------------------------------------------
 
-    def create(self, spec: JobSpec, pictures: Sequence[Path]) -> str:
-        """Queue a job that learns from ``pictures`` (squares), which are copied; returns its id."""
+    def require_possible(self, spec: JobSpec) -> Path:
+        """The file of a job's base model. Raises ValueError if the job cannot be queued just now,
+        which can be told before its pictures are prepared."""
         _require_background()
-        if not MIN_IMAGES <= len(pictures) <= MAX_PICTURES:
-            raise ValueError(
-                f"Between {MIN_IMAGES} and {MAX_PICTURES:,} pictures, not {len(pictures):,}."
-            )
         base = self.library.paths().get(spec.base or self.library.default)
         if base is None:
             raise ValueError(f"There is no model '{spec.base[:60]}' here.")
         if spec.label in read_checkpoint(base)[1].labels:
             raise ValueError(f"{base.stem} knows the label '{spec.label}' already; choose another.")
-        spec = replace(spec, base=base.stem)
+        require_room(self.folder, self.min_free_bytes)
+        self._require_place()
+        if len(self._folders()) - len(self._finished()) >= self.max_kept:
+            raise ValueError(f"{self.max_kept} jobs are kept here; delete one of them first.")
+        return base
+
+    def create(self, spec: JobSpec, pictures: Sequence[Path]) -> str:
+        """Queue a job that learns from ``pictures`` (squares), which are copied; returns its id."""
+        if not MIN_IMAGES <= len(pictures) <= MAX_PICTURES:
+            raise ValueError(
+                f"Between {MIN_IMAGES} and {MAX_PICTURES:,} pictures, not {len(pictures):,}."
+            )
+        self.require_possible(spec)  # before a folder is made for it
         with self._locked():
-            require_room(self.folder, self.min_free_bytes)
-            self._require_place()
-            finished = self._finished()
-            if len(self._folders()) - len(finished) >= self.max_kept:
-                raise ValueError(f"{self.max_kept} jobs are kept here; delete one of them first.")
+            base, finished = self.require_possible(spec), self._finished()
             id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-            self._build(self.folder / id, spec, base, pictures)
+            self._build(self.folder / id, replace(spec, base=base.stem), base, pictures)
             for folder in finished[: max(0, len(self._folders()) - self.max_kept)]:
                 _remove(folder)
         self._wake.set()

@@ -49,6 +49,10 @@ class FakeJobs:
         self.called: list[tuple] = []
         self.given: list[list[tuple[int, int]]] = []  # sizes of the pictures of each training
 
+    def require_possible(self, spec):
+        if spec.base == "lion":
+            raise ValueError("There is no model 'lion' here.")
+
     def create(self, spec: Any, pictures: Sequence[Path]) -> str:
         self.called.append(("create", spec))
         self.given.append([Image.open(path).size for path in pictures])

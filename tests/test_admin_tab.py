@@ -314,6 +314,18 @@ def test_start_gives_the_squares_and_a_second_start_is_refused(served, owner, ad
     assert "in the queue" in call(owner, served, "start_training", form, visit=visit)
 
 
+def test_what_cannot_be_started_is_told_before_the_photos_are_prepared(served, owner, admin):
+    add_photos(admin)
+    visit = "impossible"
+    shown(owner, served, visit=visit)
+    form = ["lion", "Mia", "", "quick", None, None, "all", 0.3]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("studio.uploads.PictureSet.squares", None)
+        line = call(owner, served, "start_training", form, visit=visit)
+    assert "There is no model" in line
+    assert not admin.jobs.jobs
+
+
 def test_the_buttons_reach_the_training_that_is_shown(served, owner, admin):
     visit = "buttons"
     admin.jobs.create(SPEC, [])
