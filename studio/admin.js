@@ -190,6 +190,8 @@
 
   // -- the photos -----------------------------------------------------------------------------
 
+  const photo = (number) => find(`.admin-photo[data-number="${number}"]`);
+
   async function showPhotos() {
     const place = find('#admin-photos');
     if (!place) return;
@@ -199,9 +201,13 @@
     place.dataset.shown = 'true';
     if (place.innerHTML === html || place.dataset.html === html) return;
     const closed = place.querySelector('details:not([open])');
+    const scrolled = place.querySelector('.admin-photos')?.scrollTop;
+    const focused = place.querySelector('.admin-photo:focus')?.dataset.number;
     place.innerHTML = html;
     place.dataset.html = html;
     if (closed) place.querySelector('details')?.removeAttribute('open');
+    if (scrolled) place.querySelector('.admin-photos')?.scrollTo(0, scrolled);
+    if (focused) photo(focused)?.focus({preventScroll: true});
   }
 
   document.addEventListener('visibilitychange', () => document.hidden || showPhotos());
@@ -338,7 +344,7 @@
     });
     dialog.addEventListener('close', () => {
       dialog.remove();
-      find(`.admin-photo[data-number="${number}"]`)?.focus();
+      photo(number)?.focus();
     });
     document.body.append(dialog);
     dialog.showModal();

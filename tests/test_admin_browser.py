@@ -283,6 +283,21 @@ def test_photos_dropped_while_others_are_being_sent_are_sent_too(visit):
     held[-1].continue_()
 
 
+def test_photos_that_arrive_leave_the_eyes_and_the_focus_where_they_are(visit):
+    page = start_over(enter(visit(height=700, width=390)))
+    photos = list(cats(41, 64).values())
+    drop(page, photos[:40])
+    expect(counts(page)).to_contain_text("40 photos")
+    at = page.locator(".admin-photo").nth(30)
+    at.focus()
+    scrolled = page.locator(".admin-photos").evaluate("list => list.scrollTop")
+    assert scrolled > 0
+    drop(page, photos[40:])
+    expect(counts(page)).to_contain_text("41 photos")
+    expect(at).to_be_focused()
+    assert page.locator(".admin-photos").evaluate("list => list.scrollTop") == scrolled
+
+
 def test_photos_that_could_not_be_looked_up_are_not_put_away(visit):
     page = start_over(enter(visit()))
     photos = list(cats(3, 64).values())
