@@ -133,7 +133,7 @@ class Recipe:
         return self.model, self.config, bool(self.picture), bool(self.mask)
 
     def describe(self) -> str:
-        """One line for people: what made this picture."""
+        """One line for people: what made this picture, but for what is always so."""
         parts = [f"seed {self.seed}", self.coat or "any coat"]
         for seed, coat, share in self.turns:
             other = f" {coat}" if coat != self.coat else ""
@@ -143,7 +143,9 @@ class Recipe:
                 "a part repainted" if self.mask else f"from a picture, strength {self.strength:g}"
             )
             parts.append(kind)
-        parts += [f"{self.steps} steps", self.sampler]
+        parts.append(f"{self.steps} steps")
+        if self.sampler != SampleConfig.sampler:
+            parts.append(self.sampler)
         if self.guidance != SampleConfig.guidance:
             parts.append(f"guidance {self.guidance:g}")
         return " · ".join([*parts, self.model])
