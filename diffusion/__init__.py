@@ -12,7 +12,7 @@ from .samplers import SAMPLERS, SeededNoise, Step
 from .sampling import generate
 from .schedules import karras_sigmas
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 __all__ = [
     "PRESETS",
