@@ -50,7 +50,7 @@ def seconds(call: Callable[[], object]) -> float:
 def _prepare(denoiser: nn.Module, dtype: torch.dtype, *, packed: bool = True) -> None:
     """What ``Denoiser.load_for_sampling`` does, in the type that is to be measured."""
     cast_weights_(denoiser, dtype)
-    if packed and can_pack_weights(torch.device("cpu")):
+    if packed and can_pack_weights(torch.device("cpu"), dtype):
         pack_weights_(denoiser)
 
 

@@ -271,8 +271,9 @@ class Denoiser(
         not to be trained or saved, which takes the exact ones."""
         device = choose_device()
         denoiser = cls.load(path, device=device)
-        cast_weights_(denoiser, sampling_dtype(device))
-        if can_pack_weights(device):
+        dtype = sampling_dtype(device)
+        cast_weights_(denoiser, dtype)
+        if can_pack_weights(device, dtype):
             pack_weights_(denoiser)
         return denoiser
 

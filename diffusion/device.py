@@ -39,10 +39,12 @@ def sampling_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast_bf16(device) else torch.float32
 
 
-def can_pack_weights(device: torch.device) -> bool:
+def can_pack_weights(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether convolutions can keep their weights in oneDNN's own order (see ``unet.Conv2d``)."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")  # where it has been measured
-    return device.type == "cpu" and x86 and torch.backends.mkldnn.is_available()
+    if device.type != "cpu" or not x86 or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def autocast(device: torch.device) -> torch.autocast:

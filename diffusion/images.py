@@ -10,7 +10,10 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")  # after "ftyp"
+HEIC_BRANDS = {  # after "ftyp"
+    b"heic", b"heim", b"heis", b"heix", b"hevc", b"hevm", b"hevs", b"hevx",
+    b"mif1", b"mif2", b"msf1",
+}  # fmt: skip
 MAX_PIXELS = 64_000_000  # before decoding; a 64 megapixel RGB picture takes 192 MB
 HASH_SIDE = 16  # the difference hash has HASH_SIDE ** 2 bits
 HASH_DISTANCE = 24  # differing bits up to which two pictures count as copies

@@ -64,8 +64,8 @@ def _make_room(path: Path, size: int) -> None:
         while total > MAX_KEPT_BYTES and len(_kept) > 1:
             oldest, its_size = _kept.popitem(last=False)
             total -= its_size
-            oldest.unlink(missing_ok=True)
-            with suppress(OSError):  # something else is in it, or it is gone
+            with suppress(OSError):  # it is gone, or being read where that forbids it
+                oldest.unlink(missing_ok=True)
                 oldest.parent.rmdir()
 
 
@@ -107,5 +107,6 @@ def save_zip(paths: Sequence[str]) -> str | None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, path in enumerate(paths, start=1):
-            archive.writestr(f"{i:02d}-{Path(path).name}", Path(path).read_bytes())
+            with suppress(FileNotFoundError):  # cleared away just now
+                archive.writestr(f"{i:02d}-{Path(path).name}", Path(path).read_bytes())
     return save_file(buffer.getvalue(), "cats.zip")

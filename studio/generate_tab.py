@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gradio as gr
@@ -63,6 +64,7 @@ class GenerateTab:
         self.studio, self.examples = studio, examples
         self._jobs: dict[Job, str] = {}  # the visit of each that runs, for Stop
         self._on_stage: dict[str, Job] = {}  # the one whose cats a visit's stage waits for
+        self._staging = threading.Lock()
 
     # -- handlers -----------------------------------------------------------------------------
 
@@ -273,29 +275,42 @@ class GenerateTab:
         """
         try:
             job = self.studio.submit(recipes, record="denoised")
-            with self._stage_of(request, job) as is_mine:
-                for update in self._watch(job, request):
-                    if not update.done and is_mine():
-                        yield self._forming(job, update)
-                if is_mine():
-                    yield self._finished(job, scale, strip)
         except (ValueError, Busy) as error:
             yield self._failed(error)
+            return
+        with self._stage_of(request, job) as (before, is_mine):
+            if before is not None and before.pictures is not None:  # it forms no further
+                half = stage_html(before.pictures, before.recipes, stopped=True)
+                yield half, *[gr.skip()] * 8
+            try:
+                for update in self._watch(job, request):
+                    if not is_mine():
+                        return
+                    if not update.done:
+                        yield self._forming(job, update)
+                outputs = self._finished(job, scale, strip)
+            except ValueError as error:
+                outputs = self._failed(error)
+            if is_mine():
+                yield outputs
 
     @contextmanager
-    def _stage_of(self, request: gr.Request, job: Job) -> Iterator[Callable[[], bool]]:
-        """Give a visit's stage to a job, ending the one that had it; yields whether it still has
-        it."""
+    def _stage_of(
+        self, request: gr.Request, job: Job
+    ) -> Iterator[tuple[Job | None, Callable[[], bool]]]:
+        """Give a visit's stage to a job; yields the one that had it, which ends, and whether the
+        new one still has it."""
         visit = request.session_hash or ""
-        before = self._on_stage.get(visit)
-        self._on_stage[visit] = job
+        with self._staging:
+            before, self._on_stage[visit] = self._on_stage.get(visit), job
         if before is not None:
             self.studio.stop(before)
         try:
-            yield lambda: self._on_stage.get(visit) is job
+            yield before, lambda: self._on_stage.get(visit) is job
         finally:
-            if self._on_stage.get(visit) is job:
-                del self._on_stage[visit]
+            with self._staging:
+                if self._on_stage.get(visit) is job:
+                    del self._on_stage[visit]
 
     @staticmethod
     def _forming(job: Job, update: Update) -> tuple[Any, ...]:
@@ -324,17 +339,16 @@ class GenerateTab:
             job.recipes[0], len(job.recipes), job.seconds, stopped=job.stopped, note=job.note
         )
         stage = stage_html(job.pictures, job.recipes, stopped=job.stopped, frames=job.frames)
-        strip, num_frames = still_there(strip), len(job.frames)
+        num_frames = len(job.frames)
         if job.stopped:
-            shown = save_half_a_cat(job.pictures[0])
+            shown, strip = save_half_a_cat(job.pictures[0]), still_there(strip)
         else:
             files = [
                 save_png(picture, recipe)
                 for picture, recipe in zip(job.pictures, job.recipes, strict=True)
             ]
             shown = files[0]
-            others = [path for path in strip if read_recipe(path) not in job.recipes]
-            strip = [*files, *others][:STRIP_LENGTH]
+            strip = [*files, *_without(strip, job.recipes)][:STRIP_LENGTH]
         return (
             stage,
             status_html(text),
@@ -589,6 +603,16 @@ class GenerateTab:
             [self.count, *controls, paths, self.strip, self.status, linked],
             **at_once,
         ).then(self.first_cat, [linked, *keep], drawn, **drawing)
+
+
+def _without(strip: Sequence[str], recipes: Sequence[Recipe]) -> list[str]:
+    """Those files of a strip that are still there and show other cats."""
+    others = []
+    for path in still_there(strip):
+        with suppress(ValueError):  # cleared away since the last line
+            if read_recipe(path) not in recipes:
+                others.append(path)
+    return others
 
 
 def _new_seed(fresh: bool) -> Any:

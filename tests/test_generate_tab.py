@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
@@ -16,6 +17,7 @@ from PIL import Image
 from studio_fixtures import LABELS, Gate, pixels, save_tiny, wait_until
 
 from diffusion import Denoiser
+from studio import files
 from studio.choice import Choice
 from studio.editor import PictureEditor
 from studio.examples import FIRST_SEED, Examples
@@ -74,12 +76,61 @@ def test_of_two_runs_of_a_visit_the_newer_has_the_stage(tab, studio):
     )  # fmt: skip
     for run in (old, new, other):
         next(run)
+    assert list(old) == []
     gate.event.set()
-    assert [shown for shown in old if "seed" in shown[1]] == []
     for run, seed in ((new, 2), (other, 3)):
         *_, last = run
         assert f"seed {seed} " in last[1]
     assert tab._on_stage == {}
+
+
+def test_what_a_newer_run_ends_is_left_half_formed(tab, studio):
+    with Gate(studio, open=False, seconds=0.2):
+        old = tab._draw([Recipe(seed=1, steps=40)], 8, [], request())
+        assert any('aria-busy="true"' in stage for stage, *_ in old if isinstance(stage, str))
+        stage, *_ = next(tab._draw([Recipe(seed=2, steps=40)], 8, [], request()))
+    assert "Half-formed cat: seed 1 " in stage
+    assert 'aria-busy="false"' in stage
+
+
+@pytest.mark.parametrize("late", ["cat", "error"])
+def test_nothing_comes_late_from_an_older_run(tab, monkeypatch, late):
+    newer = []
+    watch, finished = tab._watch, tab._finished
+
+    def draw_another(job):
+        if job.recipes[0].seed == 1:
+            newer.append(tab._draw([Recipe(seed=2, steps=2)], 8, [], request()))
+            next(newer[0])
+
+    def failing(job, request):
+        yield from watch(job, request)
+        draw_another(job)
+        if job.recipes[0].seed == 1:
+            raise ValueError("broken")
+
+    def slow(job, scale, strip):
+        draw_another(job)
+        return finished(job, scale, strip)
+
+    monkeypatch.setattr(tab, "_watch", failing if late == "error" else watch)
+    monkeypatch.setattr(tab, "_finished", slow if late == "cat" else finished)
+    told = [line for _, line, *_ in tab._draw([Recipe(seed=1, steps=2)], 8, [], request())]
+    assert all("Step" in line or "Waiting" in line for line in told)
+    *_, last = newer[0]
+    assert "seed 2 " in last[1]
+
+
+def test_a_cat_is_shown_though_it_pushes_others_of_its_strip_off_the_disk(tab, monkeypatch):
+    monkeypatch.setattr(files, "_kept", OrderedDict())
+    strip: list[str] = []
+    for seed in (1, 2, 3):
+        *_, last = tab._draw([Recipe(seed=seed, steps=2)], 8, strip, request())
+        strip = last[2]
+        assert f"seed {seed} " in last[1]
+        monkeypatch.setattr(files, "MAX_KEPT_BYTES", sum(files._kept.values()) + 100)
+    assert read_recipe(strip[0]).seed == 3
+    assert last[7]["value"]  # the zip
 
 
 def test_a_refused_run_leaves_the_stage_to_the_one_before(tab, studio):

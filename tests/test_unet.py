@@ -1,5 +1,7 @@
 """The raw network: its start at zero, its shapes, and what its output may depend on."""
 
+import copy
+import pickle
 from dataclasses import replace
 
 import pytest
@@ -243,9 +245,14 @@ def test_weights_in_bfloat16_leave_the_noise_level_as_it_is(size, changes):
     assert (output - exact(x, c_noise)).std() < 0.02 * exact(x, c_noise).std()
 
 
-@pytest.mark.skipif(not can_pack_weights(CPU), reason="oneDNN is not here, or on another processor")
+@pytest.mark.skipif(
+    not can_pack_weights(CPU, torch.float32), reason="oneDNN is not here, or on another processor"
+)
 class TestPackedWeights:
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+    @pytest.mark.parametrize(
+        "dtype",
+        [dtype for dtype in (torch.float32, torch.bfloat16) if can_pack_weights(CPU, dtype)],
+    )
     @pytest.mark.parametrize("changes", [{}, {"patch_size": 4, "fine_channels": 8}])
     def test_they_draw_the_same(self, changes, dtype):
         plain, packed = (network(**changes) for _ in range(2))
@@ -277,6 +284,23 @@ class TestPackedWeights:
         with torch.no_grad():
             net(x, c_noise)
             assert net.double()(x.double(), c_noise).dtype == torch.float64
+
+    def test_they_do_not_outlive_other_weights(self):
+        conv = Conv2d(4, 6, 3, padding=1)
+        pack_weights_(conv)
+        x = torch.randn(1, 4, 8, 8)
+        with torch.no_grad():
+            conv(x)
+            conv.load_state_dict({"weight": torch.zeros(6, 4, 3, 3), "bias": torch.ones(6)})
+            assert (conv(x) == 1).all()
+
+    def test_a_network_that_has_drawn_is_copied_and_pickled(self):
+        net, x, c_noise = network(), torch.randn(1, 3, 8, 8), torch.tensor([0.5])
+        pack_weights_(net)
+        with torch.no_grad():
+            drawn = net(x, c_noise)
+            for copied in (copy.deepcopy(net), pickle.loads(pickle.dumps(net))):
+                assert torch.equal(copied(x, c_noise), drawn)
 
     def test_they_are_in_no_checkpoint(self):
         net = network()
