@@ -32,7 +32,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # noqa: E402
 from diffusion import SampleConfig, generate  # noqa: E402
 from diffusion.data import to_uint8  # noqa: E402
 from diffusion.denoiser import GUIDED_BELOW  # noqa: E402
-from diffusion.device import can_pack_weights, keep_freed_memory  # noqa: E402
+from diffusion.device import keep_freed_memory  # noqa: E402
 from diffusion.sampling import sampling_sigmas  # noqa: E402
 from diffusion.unet import cast_weights_, pack_weights_  # noqa: E402
 
@@ -50,7 +50,7 @@ def seconds(call: Callable[[], object]) -> float:
 def _prepare(denoiser: nn.Module, dtype: torch.dtype, *, packed: bool = True) -> None:
     """What ``Denoiser.load_for_sampling`` does, in the type that is to be measured."""
     cast_weights_(denoiser, dtype)
-    if packed and can_pack_weights(torch.device("cpu"), dtype):
+    if packed:
         pack_weights_(denoiser)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .checkpoint import WEIGHTS_NAME, CheckpointInfo, below, read_checkpoint, write_checkpoint
 from .config import ModelConfig
-from .device import can_pack_weights, choose_device, sampling_dtype
+from .device import choose_device, sampling_dtype
 from .schedules import (
     cosine_alpha_bar,
     linear_alpha_bar,
@@ -271,10 +271,8 @@ class Denoiser(
         not to be trained or saved, which takes the exact ones."""
         device = choose_device()
         denoiser = cls.load(path, device=device)
-        dtype = sampling_dtype(device)
-        cast_weights_(denoiser, dtype)
-        if can_pack_weights(device, dtype):
-            pack_weights_(denoiser)
+        cast_weights_(denoiser, sampling_dtype(device))
+        pack_weights_(denoiser)
         return denoiser
 
     def _save_pretrained(self, save_directory: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import platform
 import sys
 from contextlib import suppress
 
@@ -37,14 +36,6 @@ def fast_bf16(device: torch.device) -> bool:
 def sampling_dtype(device: torch.device) -> torch.dtype:
     """What weights are best kept in for drawing: cast once, not at every evaluation."""
     return torch.bfloat16 if fast_bf16(device) else torch.float32
-
-
-def can_pack_weights(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether convolutions can keep their weights in oneDNN's own order (see ``unet.Conv2d``)."""
-    x86 = platform.machine().lower() in ("x86_64", "amd64")  # where it has been measured
-    if device.type != "cpu" or not x86 or not torch.backends.mkldnn.is_available():
-        return False
-    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def autocast(device: torch.device) -> torch.autocast:

@@ -8,6 +8,7 @@ untrained network outputs exactly 0 and every block starts as the identity.
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -186,12 +187,20 @@ def cast_weights_(network: nn.Module, dtype: torch.dtype) -> None:
             module.to(dtype)
 
 
+def can_pack_weights(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether convolutions can keep their weights in oneDNN's own order (see ``Conv2d``)."""
+    x86 = platform.machine().lower() in ("x86_64", "amd64")  # where it has been measured
+    if device.type != "cpu" or not x86 or not torch.backends.mkldnn.is_available():
+        return False
+    return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def pack_weights_(network: nn.Module) -> None:
     """Have the convolutions keep packed weights beside their own from the first picture that is
-    drawn alone; none may change from then on. Only where ``can_pack_weights``."""
+    drawn alone, where they can; none may change from then on."""
     for module in network.modules():
         if isinstance(module, Conv2d):
-            module.packs = True
+            module.packs = can_pack_weights(module.weight.device, module.weight.dtype)
 
 
 class UNet(nn.Module):

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from diffusion.device import can_pack_weights, fast_bf16
+from diffusion.device import fast_bf16
 
 TAKE_AND_FREE = """
 import resource, sys, torch
@@ -55,23 +55,6 @@ def test_bf16_is_for_hardware_that_is_faster_in_it(monkeypatch, name, instructio
     capabilities = {"cpu_name": name, **dict.fromkeys(instructions, True)}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert fast_bf16(torch.device("cpu")) is fast
-
-
-@pytest.mark.parametrize(
-    ("machine", "where", "dtype", "packs"),
-    [
-        ("x86_64", "cpu", torch.float32, True),
-        ("AMD64", "cpu", torch.float32, True),
-        ("x86_64", "cpu", torch.bfloat16, False),
-        ("x86_64", "cuda", torch.float32, False),
-        ("arm64", "cpu", torch.float32, False),  # nobody has measured it
-    ],
-)
-def test_weights_are_packed_where_onednn_can(monkeypatch, machine, where, dtype, packs):
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    assert can_pack_weights(torch.device(where), dtype) is packs
 
 
 def test_torch_that_does_not_say_computes_in_fp32(monkeypatch):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import platform
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion.config import PRESETS
 from diffusion.denoiser import build_unet
-from diffusion.device import can_pack_weights
 from diffusion.unet import (
     Conv2d,
     GroupNorm,
@@ -23,6 +23,7 @@ from diffusion.unet import (
     SelfAttention,
     UNet,
     attention,
+    can_pack_weights,
     cast_weights_,
     pack_weights_,
 )
@@ -245,6 +246,23 @@ def test_weights_in_bfloat16_leave_the_noise_level_as_it_is(size, changes):
     assert (output - exact(x, c_noise)).std() < 0.02 * exact(x, c_noise).std()
 
 
+@pytest.mark.parametrize(
+    ("machine", "where", "dtype", "packs"),
+    [
+        ("x86_64", "cpu", torch.float32, True),
+        ("AMD64", "cpu", torch.float32, True),
+        ("x86_64", "cpu", torch.bfloat16, False),
+        ("x86_64", "cuda", torch.float32, False),
+        ("arm64", "cpu", torch.float32, False),  # nobody has measured it
+    ],
+)
+def test_weights_are_packed_where_onednn_can(monkeypatch, machine, where, dtype, packs):
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert can_pack_weights(torch.device(where), dtype) is packs
+
+
 @pytest.mark.skipif(
     not can_pack_weights(CPU, torch.float32), reason="oneDNN is not here, or on another processor"
 )
@@ -284,6 +302,14 @@ class TestPackedWeights:
         with torch.no_grad():
             net(x, c_noise)
             assert net.double()(x.double(), c_noise).dtype == torch.float64
+
+    def test_where_they_cannot_be_packed_all_is_drawn_as_ever(self, monkeypatch):
+        monkeypatch.setattr(platform, "machine", lambda: "arm64")
+        conv = Conv2d(4, 6, 3, padding=1)
+        pack_weights_(conv)
+        with torch.no_grad():
+            conv(torch.randn(1, 4, 8, 8))
+        assert conv._packed is None
 
     def test_they_do_not_outlive_other_weights(self):
         conv = Conv2d(4, 6, 3, padding=1)
