@@ -335,9 +335,8 @@ class AdminTab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=320):
                 self.job = gr.HTML("", padding=False, elem_id="admin-job")
-                with gr.Accordion(
-                    "Log", open=False
-                ):  # an element of the page, so that it stays open
+                # An element of the page, not of the job's HTML, so that it stays open.
+                with gr.Accordion("Log", open=False):
                     self.log = gr.HTML("", padding=False, elem_id="admin-log")
             with gr.Column(scale=4, min_width=300):
                 self.samples = gr.HTML("", padding=False, elem_id="admin-samples")

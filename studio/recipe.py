@@ -133,7 +133,7 @@ class Recipe:
         return self.model, self.config, bool(self.picture), bool(self.mask)
 
     def describe(self) -> str:
-        """One line for people: what made this picture, but for what is always so."""
+        """One line for people: what made this picture, without what is as usual."""
         parts = [f"seed {self.seed}", self.coat or "any coat"]
         for seed, coat, share in self.turns:
             other = f" {coat}" if coat != self.coat else ""

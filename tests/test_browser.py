@@ -400,10 +400,9 @@ def test_variations_and_the_strip(visit):
 def test_a_cat_is_picked_out_of_many(visit):
     page = visit()
     page.locator("#count input[type=number]").fill("4")
-    generate_many = r"^4 cats from seed 60 .*\ss$"
     page.locator("#seed input").fill("60")
     page.locator("#seed input").press("Enter")
-    wait_for_status(page, generate_many)
+    wait_for_status(page, r"^4 cats from seed 60 .*\ss$")
     third = pixels(page, 2)
     page.get_by_role("button", name="Generated cat: seed 62").click()
     wait_for_status(page, r"^seed 62 .*\ss$")
@@ -413,8 +412,8 @@ def test_a_cat_is_picked_out_of_many(visit):
     with page.expect_download() as download:
         page.locator("#download").click()
     assert download.value.suggested_filename == "cat-62.png"
-    page.locator("#strip button").nth(1).focus()
-    page.locator(".stage").click()  # alone, it is no button
+    assert page.locator(".stage button").count() == 0  # alone, there is nothing to pick
+    page.locator(".stage").click()
     wait_for_status(page, r"^seed 62 .*\ss$")
 
 
