@@ -1,6 +1,6 @@
 """Many visitors at once: does each get its own cat, how soon, and what does the page itself cost?
 
-    python benchmarks/clients.py [--clients 50] [--model cat-heads-128]
+    python -m benchmarks.clients [--clients 50] [--model cat-heads-128]
 
 starts ``python app.py`` on a free port, waits for its first cat, asks for a few cats one after the
 other, then lets all clients ask ``/generate`` at the same moment, each for a seed of its own. Every
@@ -33,10 +33,9 @@ import httpx
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from diffusion import SampleConfig
 
-from diffusion import SampleConfig  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 FIRST_SEED = 1000
 ONE_BY_ONE = 7  # cats that are asked for in turn
@@ -139,9 +138,9 @@ def rush(address: str, seeds: range, model: str) -> tuple[dict[int, np.ndarray |
 def draw_alone(seeds: range, model: str) -> dict[int, np.ndarray]:
     """Each seed drawn by itself, in this process."""
     from diffusion.checkpoint import SHIPPED
-    from studio.generation import Studio
-    from studio.library import ModelLibrary
-    from studio.recipe import Recipe
+    from studio.drawing.library import ModelLibrary
+    from studio.drawing.recipe import Recipe
+    from studio.drawing.worker import Studio
 
     studio = Studio(ModelLibrary([SHIPPED], default=model))
     drawn = {seed: studio.draw([Recipe(seed=seed, model=model)]).pictures[0] for seed in seeds}

@@ -1,6 +1,6 @@
 """How do pictures get better as more images are seen? Distances of one checkpoint after another.
 
-    python benchmarks/curve.py --data cat-heads-128.zip --labels cat-heads.labels.csv \
+    python -m benchmarks.curve --data cat-heads-128.zip --labels cat-heads.labels.csv \
            [--samples 500] [--plot curve.png] runs/heads/steps/*.safetensors
 
 Prints a Markdown table. Without guidance: what the network itself has learned.
@@ -9,17 +9,11 @@ Prints a Markdown table. Without guidance: what the network itself has learned.
 from __future__ import annotations
 
 import argparse
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import yardstick  # noqa: E402
-
-from diffusion import Denoiser, SampleConfig  # noqa: E402
-from diffusion.checkpoint import find_checkpoint  # noqa: E402
-from diffusion.evaluate import draw_samples  # noqa: E402
+from benchmarks import yardstick
+from diffusion import Denoiser, SampleConfig
+from diffusion.checkpoint import find_checkpoint
+from diffusion.evaluate import draw_samples
 
 
 def main() -> None:

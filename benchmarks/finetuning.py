@@ -1,6 +1,6 @@
 """What fine-tuning on a folder of one cat gives, and what it costs the others.
 
-    python benchmarks/finetuning.py --pictures siamese-30.zip --like siamese \\
+    python -m benchmarks.finetuning --pictures siamese-30.zip --like siamese \\
            --data cat-heads-128.zip --labels cat-heads.labels.csv [--length balanced]
 
 runs ``python -m diffusion finetune`` on ``--pictures`` and compares 200 samples with the heads of
@@ -29,24 +29,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from diffusion import Denoiser, SampleConfig  # noqa: E402
-from diffusion.checkpoint import WEIGHTS_NAME, find_checkpoint  # noqa: E402
-from diffusion.config import LENGTHS  # noqa: E402
-from diffusion.data import load_images  # noqa: E402
-from diffusion.evaluate import (  # noqa: E402
-    Probe,
-    batches_of,
-    draw_samples,
-    fit_probe,
-    load_real,
-    thumbnails,
-)
-from diffusion.features import FEATURES, extract_features  # noqa: E402
-from diffusion.metrics import frechet_distance, kernel_distance, nearest  # noqa: E402
-from diffusion.pictures import save_grid  # noqa: E402
+from diffusion import Denoiser, SampleConfig
+from diffusion.checkpoint import WEIGHTS_NAME, find_checkpoint
+from diffusion.config import LENGTHS
+from diffusion.data import load_images
+from diffusion.evaluate import Probe, batches_of, draw_samples, fit_probe, load_real, thumbnails
+from diffusion.features import FEATURES, extract_features
+from diffusion.metrics import frechet_distance, kernel_distance, nearest
+from diffusion.pictures import save_grid
 
 SAMPLES = 200
 PER_COAT = 25

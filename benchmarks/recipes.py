@@ -1,6 +1,6 @@
 """The recipe that this project began with beside ours: same data, same machine, same minutes.
 
-    python benchmarks/recipes.py --data cat-heads-128.zip --minutes 60 [--samples 1000] \
+    python -m benchmarks.recipes --data cat-heads-128.zip --minutes 60 [--samples 1000] \
            [--out runs/recipes]
 
 Trains the preset ddpm-2020 (batch 5) and cat-64-lite for so many minutes one after the other;
@@ -19,14 +19,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import yardstick
+from diffusion import PRESETS, Denoiser, SampleConfig
+from diffusion.checkpoint import CheckpointInfo
+from diffusion.evaluate import draw_samples
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import yardstick  # noqa: E402
-
-from diffusion import PRESETS, Denoiser, SampleConfig  # noqa: E402
-from diffusion.checkpoint import CheckpointInfo  # noqa: E402
-from diffusion.evaluate import draw_samples  # noqa: E402
 
 ORIGINAL, OURS = "ddpm-2020", "cat-64-lite"
 

@@ -1,6 +1,6 @@
 """Do the measures say of real pictures what they should? Distances between parts of one data set.
 
-    python benchmarks/reference_distances.py --data cat-heads-128.zip --labels cat-heads.labels.csv
+    python -m benchmarks.reference_distances --data cat-heads-128.zip --labels cat-heads.labels.csv
 
 Prints a Markdown table: random parts of the set against each other and against all of it, where
 only their number makes a distance, and single labels against all, which are really apart.
@@ -9,20 +9,15 @@ only their number makes a distance, and single labels against all, which are rea
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from diffusion.data import load_images  # noqa: E402
-from diffusion.device import choose_device  # noqa: E402
-from diffusion.evaluate import distances  # noqa: E402
-from diffusion.features import BATCH_SIZE, FEATURES, extract_features  # noqa: E402
+from diffusion.data import load_images
+from diffusion.device import choose_device
+from diffusion.evaluate import distances
+from diffusion.features import BATCH_SIZE, FEATURES, extract_features
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """How fast are pictures drawn, beside diffusers and denoising-diffusion-pytorch?
 
-    python benchmarks/sampling_speed.py [--preset cat-64-lite] [--rounds 5] [--steps 12]
+    python -m benchmarks.sampling_speed [--preset cat-64-lite] [--rounds 5] [--steps 12]
 
 Prints three Markdown tables: pictures/s of whole sampling loops over networks of (nearly) equal
 multiply-adds, taken in turns, with the ratio of each round to diffusers' DDIM (its median, and the
@@ -16,25 +16,20 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
+from denoising_diffusion_pytorch import GaussianDiffusion
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import peers  # noqa: E402
-from denoising_diffusion_pytorch import GaussianDiffusion  # noqa: E402
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler  # noqa: E402
-
-from diffusion import SampleConfig, generate  # noqa: E402
-from diffusion.data import to_uint8  # noqa: E402
-from diffusion.denoiser import GUIDED_BELOW  # noqa: E402
-from diffusion.device import keep_freed_memory  # noqa: E402
-from diffusion.sampling import sampling_sigmas  # noqa: E402
-from diffusion.unet import cast_weights_, pack_weights_  # noqa: E402
+from benchmarks import peers
+from diffusion import SampleConfig, generate
+from diffusion.codec import to_uint8
+from diffusion.device import keep_freed_memory
+from diffusion.guidance import GUIDED_BELOW
+from diffusion.layers import cast_weights_, pack_weights_
+from diffusion.sampling import sampling_sigmas
 
 GUIDE = "cat-64-guide"
 BASELINE = "diffusers, DDIM"

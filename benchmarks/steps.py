@@ -2,7 +2,7 @@
 of evaluations (of the model itself; its guide makes fewer), and of the default at more or less
 guidance.
 
-    python benchmarks/steps.py --checkpoint cat-heads-128 --data cat-heads-128.zip \
+    python -m benchmarks.steps --checkpoint cat-heads-128 --data cat-heads-128.zip \
            --labels cat-heads.labels.csv [--samples 1000] [--plot steps.png]
 
 Prints a Markdown table, a row as soon as it is known. A thousand ancestral steps take so long that
@@ -13,19 +13,13 @@ row has that of a tenth of its samples too. (DDIM is Euler's method here, and ha
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import yardstick  # noqa: E402
-
-from diffusion import Denoiser, SampleConfig  # noqa: E402
-from diffusion.checkpoint import find_checkpoint  # noqa: E402
-from diffusion.evaluate import draw_samples  # noqa: E402
-from diffusion.metrics import frechet_distance  # noqa: E402
+from benchmarks import yardstick
+from diffusion import Denoiser, SampleConfig
+from diffusion.checkpoint import find_checkpoint
+from diffusion.evaluate import draw_samples
+from diffusion.metrics import frechet_distance
 
 EVALUATIONS = (1, 2, 4, 6, 8, 12, 18, 36, 100)
 GUIDANCE = (1.0, 1.4, 1.7, 2.0, 2.5)

@@ -1,6 +1,6 @@
 """How fast does training go, beside diffusers and denoising-diffusion-pytorch?
 
-    python benchmarks/training_speed.py [--preset cat-64-lite] [--batch 16] [--rounds 3]
+    python -m benchmarks.training_speed [--preset cat-64-lite] [--batch 16] [--rounds 3]
 
 One training step as each library trains it by default (ours: crop, mirror, loss, Muon or AdamW,
 average; theirs: the loss, AdamW or Adam, average) over networks of (nearly) equal multiply-adds.
@@ -25,15 +25,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import peers  # noqa: E402
-
-from diffusion.checkpoint import CheckpointInfo  # noqa: E402
-from diffusion.config import PRESETS, TrainConfig  # noqa: E402
-from diffusion.data import Folder, ImageSet, to_float  # noqa: E402
-from diffusion.device import keep_freed_memory  # noqa: E402
+from benchmarks import peers
+from diffusion.checkpoint import CheckpointInfo
+from diffusion.codec import to_float
+from diffusion.config import PRESETS, TrainConfig
+from diffusion.data import ImageSet
+from diffusion.device import keep_freed_memory
+from diffusion.sources import Folder
 
 BASELINE = "diffusers"
 IMAGES = 512

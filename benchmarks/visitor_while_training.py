@@ -1,6 +1,6 @@
 """Does a visitor wait longer while the owner's training runs on the same machine?
 
-    python benchmarks/visitor_while_training.py --pictures photos.zip [--base cat-heads-128]
+    python -m benchmarks.visitor_while_training --pictures photos.zip [--base cat-heads-128]
 
 starts ``python app.py``, asks for one cat after the other at default settings, alternately with and
 without a fine-tuning that runs as the Admin tab would start it, and prints the median seconds of
@@ -13,7 +13,6 @@ import argparse
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,9 +20,8 @@ from pathlib import Path
 import httpx
 from clients import PATIENCE, ask, first_cat, free_port, start_server
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from studio.finetune import COMMAND
-from studio.job_process import start_niced
+from studio.training.job_process import start_niced
+from studio.training.jobs import COMMAND
 
 CATS = 15  # asked for in each turn
 TURNS = 2  # of each kind

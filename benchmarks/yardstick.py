@@ -8,10 +8,11 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from diffusion.checkpoint import CheckpointInfo, atomic_path
+from diffusion.checkpoint import CheckpointInfo
 from diffusion.device import choose_device, keep_freed_memory
 from diffusion.evaluate import batches_of, load_real, proportional_classes
 from diffusion.features import BATCH_SIZE, FEATURES, extract_features
+from diffusion.files import atomic_path
 from diffusion.metrics import KernelDistance, frechet_distance, kernel_distance
 
 

@@ -7,7 +7,8 @@ pictures = generate(denoiser, seeds=[42])  # uint8 [1, 3, 128, 128]
 """
 
 from .config import PRESETS, ModelConfig, SampleConfig, TrainConfig
-from .denoiser import Denoiser, Guided
+from .denoiser import Denoiser
+from .guidance import Guided
 from .samplers import SAMPLERS, SeededNoise, Step
 from .sampling import generate
 from .schedules import karras_sigmas

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from .checkpoint import atomic_path
-from .data import to_uint8
+from .codec import to_uint8
+from .files import atomic_path
 from .pictures import grid
 from .samplers import Step
 

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
-import secrets
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from .config import Config, ModelConfig
+from .files import atomic_path
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "cat-diffusion-1"
-LEFT_BEHIND = 60  # seconds after which nobody is writing a temporary file any more
-# Names that ``atomic_path`` makes up, and those that safetensors writes under.
-TEMPORARY = re.compile(r"^\.(.+-[0-9a-f]{16}(\.\w+)?|tmp\w{6})$")
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
 
@@ -80,36 +73,6 @@ class CheckpointInfo(Config):
             known = ", ".join(self.labels) or "no labels"
             raise ValueError(f"This model does not know the label '{label}'; it knows {known}.")
         return self.labels.index(label)
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside ``path``, moved over it when the block ends without an error.
-
-    The suffix is kept, since libraries choose a format by it.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
-    temporary.touch(exist_ok=False)
-    mode = temporary.stat().st_mode  # what the umask allows; safetensors would make it private
-    try:
-        yield temporary
-        temporary.chmod(mode)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def clear_temporary(folder: str | Path) -> None:
-    """Remove what was being written below a folder when its process was killed; what is newer may
-    be another process's, which is about to give it its name."""
-    for path in Path(folder).rglob(".*"):
-        with suppress(FileNotFoundError):
-            if TEMPORARY.search(path.name) and time.time() - path.stat().st_mtime > LEFT_BEHIND:
-                path.unlink()
 
 
 def write_tensors(

@@ -24,7 +24,6 @@ from .animate import Recorder, write_animation
 from .average import average
 from .checkpoint import (
     CheckpointInfo,
-    atomic_path,
     below,
     find_checkpoint,
     read_checkpoint,
@@ -37,6 +36,7 @@ from .denoiser import GUIDE, Denoiser
 from .device import choose_device, is_out_of_memory
 from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
+from .files import atomic_path
 from .grow import grow
 from .pictures import save_grid, save_picture
 from .run_folder import STATE_NAME
@@ -222,7 +222,7 @@ def parse_seeds(text: str) -> list[int]:
 def run_train(args: argparse.Namespace) -> None:
     """Train, or go on where the run in ``--out`` stopped."""
     from .finetune import add_label
-    from .trainer import Trainer, stop_on_signal  # accelerate is slow to import
+    from .trainer import Trainer, stop_on_signal
 
     out = _folder(args.out)
     init, start = read_checkpoint(find_checkpoint(args.init)) if args.init else (None, None)
@@ -257,7 +257,7 @@ def run_train(args: argparse.Namespace) -> None:
 
 def run_finetune(args: argparse.Namespace) -> None:
     """Fine-tune, or go on where the run in ``--out`` stopped."""
-    from .finetune import FinetuneConfig, estimate, finetune  # accelerate is slow to import
+    from .finetune import FinetuneConfig, estimate, finetune
     from .trainer import stop_on_signal
 
     base = find_checkpoint(args.base)

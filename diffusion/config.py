@@ -108,6 +108,27 @@ class ModelConfig(Config):
 
 
 @dataclass(frozen=True)
+class AutoencoderConfig(Config):
+    """Shape of the network behind a latent codec (see ``Autoencoder``)."""
+
+    latent_channels: int = 32
+    widths: tuple[int, ...] = (48, 96, 160)  # channels at 1/2, 1/4, ... of the picture's width
+    blocks: tuple[int, ...] = (1, 2, 4)  # residual blocks at each of these
+
+    def __post_init__(self) -> None:
+        _require(self.latent_channels >= 1, "latent_channels must be at least 1.")
+        _require(
+            0 < len(self.widths) == len(self.blocks) and min(*self.widths, *self.blocks) >= 1,
+            "widths and blocks must be lists of the same length, each number at least 1.",
+        )
+
+    @property
+    def downsampling(self) -> int:
+        """Width of a picture over the width of its latents."""
+        return 2 ** len(self.widths)
+
+
+@dataclass(frozen=True)
 class TrainConfig(Config):
     """One training run. The budget is ``images`` or ``minutes``, whichever is set."""
 

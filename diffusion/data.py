@@ -5,13 +5,9 @@ This is the only place where uint8 meets [-1, 1] (``to_float``, ``to_uint8``).
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import os
 import signal
-import stat
-import unicodedata
-import zipfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -24,169 +20,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .images import decode_photo, difference_hash, find_copies, fit_square
+from .sources import Folder, Skipped, Zip, composed, open_source, read_labels
 
 MIN_IMAGES = 8
-MAX_FILE_BYTES = 64_000_000  # of one encoded picture
-MAX_RATIO = 200  # uncompressed to compressed bytes of a zip entry
-MAX_ENTRIES = 200_000
 IN_MEMORY_BYTES = 4 * 2**30  # pixels kept in memory; larger sets stream from workers
 GRACE_SECONDS = 5  # between SIGTERM and the end of a data worker
 CROP_MARGIN = 1.25  # photos are kept at 5/4 of the size and cropped anew each time
 
 
-def to_float(images: Tensor) -> Tensor:
-    """uint8 0..255 -> float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Float in [-1, 1], clipped -> uint8, rounded to nearest."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
 # -- where pictures come from -----------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A file that was left out, and why, in words that fit after its name."""
-
-    name: str
-    reason: str
-
-
-class Folder:
-    """Files below a folder, any nesting. Links are not followed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def names(self) -> tuple[list[str], list[Skipped]]:
-        names, skipped = [], []
-
-        def closed(error: OSError) -> None:
-            name = Path(error.filename).relative_to(self.path).as_posix()
-            skipped.append(Skipped(name, "a folder that cannot be opened"))
-
-        for root, folders, files in os.walk(self.path, onerror=closed):
-            folders[:] = sorted(f for f in folders if not f.startswith("."))
-            links = [folder for folder in folders if Path(root, folder).is_symlink()]
-            for file in sorted(files + links):
-                full = Path(root, file)
-                name = full.relative_to(self.path).as_posix()
-                if file.startswith(".") or file in ("Thumbs.db", "desktop.ini"):
-                    continue
-                if full.is_symlink():
-                    skipped.append(Skipped(name, "a link"))
-                elif full.is_file():
-                    names.append(name)
-        return names, skipped
-
-    def read(self, name: str) -> bytes:
-        path = self.path / name
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"more than {MAX_FILE_BYTES // 1_000_000} MB")
-        return path.read_bytes()
-
-
-class Zip:
-    """Entries of a zip archive, read one at a time and never extracted to disk."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._open: tuple[int, zipfile.ZipFile] | None = None
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_open": None}  # an open file cannot go to a worker
-
-    def archive(self) -> zipfile.ZipFile:
-        """The open archive; opened anew in each worker process."""
-        if self._open is None or self._open[0] != os.getpid():
-            try:
-                self._open = (os.getpid(), zipfile.ZipFile(self.path))
-            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-                raise ValueError(f"{self.path.name} is not a whole zip archive.") from None
-        return self._open[1]
-
-    def names(self) -> tuple[list[str], list[Skipped]]:
-        entries = [e for e in self.archive().infolist() if not e.filename.endswith("/")]
-        if len(entries) > MAX_ENTRIES:
-            raise ValueError(f"{self.path.name} has more than {MAX_ENTRIES:,} files.")
-        names, skipped = [], []
-        for entry in entries:
-            name = entry.filename
-            parts = PurePosixPath(name.replace("\\", "/")).parts
-            if any(part.startswith(".") or part == "__MACOSX" for part in parts) and (
-                ".." not in parts
-            ):
-                continue  # what operating systems leave behind
-            reason = self._refusal(entry, parts)
-            if reason is None and self.archive().getinfo(name) is not entry:
-                reason = "another entry has that name"  # read() would open that one, the last
-            if reason:
-                skipped.append(Skipped(name, reason))
-            else:
-                names.append(name)
-        return names, skipped
-
-    @staticmethod
-    def _refusal(entry: zipfile.ZipInfo, parts: Sequence[str]) -> str | None:
-        if not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]:
-            return "a name that points outside the archive"
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            return "a link"
-        if entry.flag_bits & 0x1:
-            return "encrypted"
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            return "an unusual compression"  # Python unpacks bzip2 and LZMA without any limit
-        if entry.file_size > MAX_FILE_BYTES:
-            return f"more than {MAX_FILE_BYTES // 1_000_000} MB"
-        if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
-            return "compressed beyond belief"
-        return None
-
-    def read(self, name: str) -> bytes:
-        try:
-            with self.archive().open(name) as file:
-                data = file.read(MAX_FILE_BYTES + 1)
-        except Exception:  # zlib, lzma and zipfile each raise their own kinds
-            raise ValueError("a damaged zip entry") from None
-        if len(data) > MAX_FILE_BYTES:  # the header lied
-            raise ValueError(f"more than {MAX_FILE_BYTES // 1_000_000} MB")
-        return data
-
-
-def open_source(path: str | Path) -> Folder | Zip:
-    """The folder or zip archive at ``path``. Raises ValueError for anything else."""
-    path = Path(path)
-    if path.is_dir():
-        return Folder(path)
-    if path.is_file() and zipfile.is_zipfile(path):
-        return Zip(path)
-    if path.exists():
-        raise ValueError(f"{path.name} is neither a folder nor a zip archive.")
-    raise ValueError(f"There is no folder or zip archive at {path}.")
-
-
-def read_labels(path: str | Path) -> dict[str, str]:
-    """File name to label from a CSV with columns ``file`` and ``label``; empty labels stay out."""
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"There is no labels file at {path}.")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            columns, rows = reader.fieldnames or (), list(reader)
-    except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path.name} is not a CSV file in UTF-8.") from None
-    if not {"file", "label"} <= set(columns):
-        raise ValueError(f"{path.name} needs the columns 'file' and 'label'.")
-    return {_composed(row["file"]): row["label"].strip() for row in rows if row["label"].strip()}
-
-
-def _composed(name: str) -> str:
-    """The name with one code point a letter: macOS takes "é" apart, and a CSV may not."""
-    return unicodedata.normalize("NFC", name)
 
 
 # -- a set of pictures ------------------------------------------------------------------------
@@ -292,8 +134,8 @@ def load_images(
         photos = not all(scan.square for _, scan in kept)
     stored = largest if photos else image_size
     in_memory = len(kept) * 3 * stored**2 <= in_memory_bytes
-    composed = [_composed(name) for name, _ in kept]
-    classes = [by_name.get(n, by_name.get(PurePosixPath(n).name)) for n in composed]
+    by_letters = [composed(name) for name, _ in kept]
+    classes = [by_name.get(n, by_name.get(PurePosixPath(n).name)) for n in by_letters]
     if by_name and not any(classes):
         raise ValueError(f"{Path(labels_csv).name} names none of the pictures in {path}.")
     label_names = tuple(labels) if labels is not None else tuple(sorted(set(by_name.values())))

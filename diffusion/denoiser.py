@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
@@ -23,115 +23,11 @@ from torch import Tensor, nn
 from .checkpoint import WEIGHTS_NAME, CheckpointInfo, below, read_checkpoint, write_checkpoint
 from .config import ModelConfig
 from .device import choose_device, sampling_dtype
-from .schedules import (
-    cosine_alpha_bar,
-    linear_alpha_bar,
-    lognormal_sigma,
-    sigmas_from_alpha_bar,
-)
-from .unet import UNet, cast_weights_, pack_weights_
+from .layers import cast_weights_, pack_weights_
+from .parameterizations import EDM, Parameterization, build_parameterization
+from .unet import UNet
 
 GUIDE = "guide."  # what the guide's weights are called in a checkpoint, before their own names
-# Noise std over the width of a picture in pixels, above which guidance takes its time and betters
-# nothing: 8 at 64 pixels (measured there), twice that at 128, where shapes bear twice the noise.
-GUIDED_BELOW = 1 / 8
-# Noise std below which only texture is left to draw, and the share of guidance that it gets: as
-# much as shapes want makes hard edges and brushed fur (measured at both sizes).
-TEXTURE_BELOW, TEXTURE_SHARE = 0.3, 0.4
-
-
-class Coefficients(NamedTuple):
-    """Preconditioning at some noise levels, each the shape of ``sigma``."""
-
-    c_skip: Tensor
-    c_out: Tensor
-    c_in: Tensor
-    c_noise: Tensor
-
-
-class Parameterization(Protocol):
-    """What a network predicts, and on which noise levels it is trained."""
-
-    def coefficients(self, sigma: Tensor) -> Coefficients: ...
-
-    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor: ...
-
-
-class EDM:
-    """Preconditioning and training density of Karras et al. 2022, Table 1."""
-
-    def __init__(
-        self, *, sigma_data: float = 0.5, P_mean: float = -1.2, P_std: float = 1.2
-    ) -> None:
-        self.sigma_data, self.P_mean, self.P_std = sigma_data, P_mean, P_std
-
-    def coefficients(self, sigma: Tensor) -> Coefficients:
-        variance = sigma**2 + self.sigma_data**2
-        return Coefficients(
-            c_skip=self.sigma_data**2 / variance,
-            c_out=sigma * self.sigma_data / variance.sqrt(),
-            c_in=variance.rsqrt(),
-            c_noise=sigma.log() / 4,
-        )
-
-    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor:
-        return lognormal_sigma(num, P_mean=self.P_mean, P_std=self.P_std, generator=generator)
-
-
-class _Discrete:
-    """A network that was trained at the T noise levels of a variance-preserving schedule."""
-
-    def __init__(self, alpha_bar: Tensor) -> None:
-        self.sigmas = sigmas_from_alpha_bar(alpha_bar)  # rising with t
-
-    def c_noise(self, sigma: Tensor) -> Tensor:
-        """t / T: what the network is told of the noise level."""
-        return self.timestep(sigma) / len(self.sigmas)
-
-    def timestep(self, sigma: Tensor) -> Tensor:
-        """Fractional t in [0, T-1] with sigma_t = sigma, linear in ln(sigma) between the levels."""
-        levels = self.sigmas.log().to(sigma.device)
-        log_sigma = sigma.double().log().clamp(levels[0], levels[-1])
-        above = torch.searchsorted(levels, log_sigma).clamp(1, len(levels) - 1)
-        low, high = levels[above - 1], levels[above]
-        return (above - 1 + (log_sigma - low) / (high - low)).to(sigma.dtype)
-
-    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor:
-        device = generator.device if generator is not None else None
-        t = torch.randint(len(self.sigmas), (num,), generator=generator, device=device)
-        return self.sigmas.to(t.device)[t].float()
-
-
-class Epsilon(_Discrete):
-    """Noise prediction on the linear DDPM schedule (Ho et al. 2020, Eq. 14): F is the noise."""
-
-    def __init__(self) -> None:
-        super().__init__(linear_alpha_bar())
-
-    def coefficients(self, sigma: Tensor) -> Coefficients:
-        c_in = (1 + sigma**2).rsqrt()
-        return Coefficients(torch.ones_like(sigma), -sigma, c_in, self.c_noise(sigma))
-
-
-class Velocity(_Discrete):
-    """v-prediction on the cosine schedule (Salimans & Ho 2022, App. D).
-
-    With alpha = 1/sqrt(1 + sigma^2) and s = sigma * alpha: F is v = alpha * noise - s * x0.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(cosine_alpha_bar())
-
-    def coefficients(self, sigma: Tensor) -> Coefficients:
-        alpha = (1 + sigma**2).rsqrt()
-        return Coefficients(alpha**2, -sigma * alpha, alpha, self.c_noise(sigma))
-
-
-def build_parameterization(config: ModelConfig) -> Parameterization:
-    """The parameterization that ``config.parameterization`` names."""
-    if config.parameterization == "edm":
-        return EDM(sigma_data=config.sigma_data)
-    return {"epsilon": Epsilon, "velocity": Velocity}[config.parameterization]()
 
 
 def build_unet(config: ModelConfig) -> UNet:
@@ -305,73 +201,6 @@ class Denoiser(
                 token=token,
             )
         return cls.load(path, device=map_location)
-
-
-class Guided(nn.Module):
-    """Guidance with the interface of a denoiser: away from a weaker estimate, and beyond.
-
-    D = weak + w * (D(label) - weak), w being ``guidance``; 1 is off, and then costs nothing. The
-    weaker estimate is that of the ``guide``, a smaller network trained for less long on the same
-    pictures without their labels (Karras et al. 2024, "Guiding a diffusion model with a bad version
-    of itself"); without one, it is the denoiser's own for the null label, both evaluated as one
-    batch (classifier-free guidance: Ho & Salimans 2022).
-
-    Where every ``sigma`` is above GUIDED_BELOW times the width, the denoiser answers alone
-    (Kynkäänniemi et al. 2024: guidance in a limited interval); where every one is below
-    TEXTURE_BELOW, w is 1 + TEXTURE_SHARE * (guidance - 1).
-    """
-
-    def __init__(
-        self,
-        denoiser: nn.Module,
-        guidance: float,
-        *,
-        null_label: int,
-        guide: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.denoiser, self.guidance, self.null_label = denoiser, guidance, null_label
-        self.guide = guide
-
-    def forward(
-        self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
-    ) -> Tensor:
-        limit, noise = GUIDED_BELOW * x.shape[-1], torch.as_tensor(sigma)
-        if self.guidance == 1 or noise.min() > limit:
-            return self.denoiser(x, sigma, class_labels)
-        share = TEXTURE_SHARE if noise.max() < TEXTURE_BELOW else 1.0
-        weight = 1 + share * (self.guidance - 1)
-        if self.guide is not None:
-            weak = self.guide(x, sigma)
-            return torch.lerp(weak, self.denoiser(x, sigma, class_labels), weight)
-        if class_labels is None:
-            return self.denoiser(x, sigma, class_labels)
-        sigma = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(x.shape[0])
-        if class_labels.is_floating_point():  # weights [N, num_classes + 1]
-            null = torch.zeros_like(class_labels)
-            null[:, self.null_label] = 1
-        else:
-            null = torch.full_like(class_labels, self.null_label)
-        both = self.denoiser(torch.cat([x, x]), sigma.repeat(2), torch.cat([class_labels, null]))
-        with_label, without = both.chunk(2)
-        return torch.lerp(without, with_label, weight)
-
-
-class Repaint(nn.Module):
-    """A denoiser that knows part of the picture: its estimate of x0 is the picture where ``keep``.
-
-    picture: [N, C, H, W] in [-1, 1]; keep: bool [N, 1, H, W]. Started at ``picture + sigma *
-    noise``, every sampler then carries the kept part along exactly and ends on it.
-    """
-
-    def __init__(self, denoiser: nn.Module, picture: Tensor, keep: Tensor) -> None:
-        super().__init__()
-        self.denoiser, self.picture, self.keep = denoiser, picture, keep
-
-    def forward(
-        self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
-    ) -> Tensor:
-        return torch.where(self.keep, self.picture, self.denoiser(x, sigma, class_labels))
 
 
 def _per_image(values: Tensor) -> Tensor:

@@ -18,8 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .checkpoint import CheckpointInfo
+from .codec import to_float
 from .config import SampleConfig, TrainConfig
-from .data import ImageSet, load_images, random_crop, to_float
+from .data import ImageSet, load_images, random_crop
 from .denoiser import Denoiser
 from .features import BATCH_SIZE, FeatureNetwork, extract_features
 from .images import fit_square

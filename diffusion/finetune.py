@@ -22,7 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoint import CheckpointInfo, atomic_path, read_checkpoint
+from .checkpoint import CheckpointInfo, read_checkpoint
+from .codec import to_float
 from .config import (
     FINETUNE_CHECKPOINTS,
     LENGTHS,
@@ -31,9 +32,10 @@ from .config import (
     ModelConfig,
     SampleConfig,
 )
-from .data import ImageSet, load_images, to_float
+from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import autocast, choose_device, is_out_of_memory
+from .files import atomic_path
 from .pictures import save_grid
 from .run_folder import BASE_GRID, PROGRESS_NAME, SAMPLES_NAME, STATE_NAME
 from .sampling import generate

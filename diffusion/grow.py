@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .config import PRESETS
-from .denoiser import EDM, Denoiser, build_unet
+from .denoiser import Denoiser, build_unet
+from .parameterizations import EDM
 
 
 def grow(denoiser: Denoiser) -> Denoiser:

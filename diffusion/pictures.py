@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .checkpoint import atomic_path
+from .files import atomic_path
 
 
 def to_image(picture: Tensor, *, scale: int = 1) -> Image.Image:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .codec import to_uint8
 from .config import SampleConfig
-from .data import to_uint8
-from .denoiser import Denoiser, Guided, Repaint
+from .denoiser import Denoiser
+from .guidance import Guided, Repaint
 from .samplers import SAMPLERS, Callback, SeededNoise
 from .schedules import ddpm_sigmas, karras_sigmas
 

@@ -23,21 +23,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .augment import AUGMENT_CHANNELS, Augment
-from .checkpoint import (
-    WEIGHTS_NAME,
-    CheckpointInfo,
-    atomic_path,
-    below,
-    clear_temporary,
-    read_tensors,
-    write_tensors,
-)
+from .checkpoint import WEIGHTS_NAME, CheckpointInfo, below, read_tensors, write_tensors
+from .codec import to_float
 from .config import TrainConfig
-from .data import ImageSet, random_crop, random_mirror, to_float, training_batches
-from .denoiser import EDM, Denoiser
+from .data import ImageSet, random_crop, random_mirror, training_batches
+from .denoiser import Denoiser
 from .device import choose_device, fast_bf16, is_out_of_memory
 from .ema import ExponentialMovingAverage
+from .files import atomic_path, clear_temporary
 from .optim import build_optimizers
+from .parameterizations import EDM
 from .pictures import save_grid
 from .run_folder import METRICS_NAME, RUN_NAME, SAMPLES_NAME, STATE_NAME, STEPS_NAME
 from .sampling import generate

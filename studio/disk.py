@@ -15,6 +15,7 @@ except ImportError:  # Windows
     fcntl = None
 
 CAN_LOCK = fcntl is not None
+MIN_FREE_BYTES = 500_000_000  # below which nothing of a stranger's is kept
 
 
 @contextmanager
@@ -77,6 +78,12 @@ def errors_as_sentences() -> Iterator[None]:
             reason = error.strerror or type(error).__name__
             sentence = f"The data folder cannot be used: {reason}."
         raise ValueError(sentence) from None
+
+
+def is_low(folder: Path) -> bool:
+    """Whether less than ``MIN_FREE_BYTES`` are free where ``folder`` is, or will be."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(there).free < MIN_FREE_BYTES
 
 
 def require_room(folder: Path, num_bytes: int) -> None:

@@ -16,19 +16,21 @@ from starlette.middleware import Middleware
 from diffusion.checkpoint import SHIPPED, find_checkpoint
 from diffusion.device import keep_freed_memory
 
-from . import admin_page, page, space
-from .admin import Admin, build_admin
-from .admin_routes import AdminRoutes
-from .admin_tab import AdminTab
-from .answers import AnsweringBlocks
-from .api import add_endpoints
-from .examples import Examples
-from .generate_tab import GenerateTab
-from .generation import Studio
-from .guard import Guard
-from .library import ModelLibrary
+from . import space
+from .admin import html as admin_page
+from .admin.parts import Admin, build_admin
+from .admin.routes import AdminRoutes
+from .admin.tab import AdminTab
+from .drawing.library import ModelLibrary
+from .drawing.worker import Studio
+from .page import look as page
+from .page.answers import AnsweringBlocks
+from .page.api import add_endpoints
+from .page.examples import Examples
+from .page.generate_tab import GenerateTab
+from .safety.guard import Guard
 from .settings import SHARE_WARNING, Settings
-from .tuned import DEFAULT_NAME
+from .training.tuned import DEFAULT_NAME
 
 TITLE = "Cat Diffusion"
 MAX_VISITS = 256  # whose pages Gradio remembers, with what they show: a megabyte or two each

@@ -1,0 +1,1 @@
+"""The owner's tab: photos, trainings and tuned models."""

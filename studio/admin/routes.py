@@ -1,0 +1,265 @@
+"""What the owner's browser asks for beside Gradio: signing in, uploads, photos, samples, models.
+
+None of it goes through Gradio, whose upload folder and cache strangers can use. Every route but
+sign-in demands a living session before anything else happens; of an upload, even before its body.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ..disk import errors_as_sentences
+from ..safety.guard import ELSEWHERE, OWNERS_UPLOAD
+from ..safety.owner import COOKIE, SESSION_SECONDS, NotOwner, TooEarly
+from ..training.photos import NoSuchSet, PictureSet
+from .html import photos_html
+from .parts import Admin
+
+PREFIX = "/admin"
+THUMBNAIL = 128  # pixels, as the largest shipped network sees
+HEADERS = {
+    "cache-control": "private, max-age=3600",  # dropped at sign-out, where it is https
+    "cross-origin-resource-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "referrer-policy": "no-referrer",
+}
+
+
+class AdminRoutes:
+    """ASGI middleware that answers ``/admin/…`` itself and passes on everything else."""
+
+    def __init__(self, app: ASGIApp, admin: Admin) -> None:
+        self.app, self.admin = app, admin
+        routes = _Handlers(admin)
+        self.routes = Starlette(
+            routes=[
+                Route("/admin/sign-in", routes.sign_in, methods=["POST"]),
+                Route("/admin/sign-out", routes.sign_out, methods=["POST"]),
+                Route(OWNERS_UPLOAD, routes.upload, methods=["POST"]),
+                Route("/admin/sets", routes.new_set, methods=["POST"]),
+                Route("/admin/sets/current", routes.current_set),
+                Route("/admin/sets/{id}/crop", routes.crop, methods=["POST"]),
+                Route("/admin/sets/{id}/remove", routes.remove, methods=["POST"]),
+                Route("/admin/sets/{id}/thumb/{number:int}.jpg", routes.thumbnail),
+                Route("/admin/sets/{id}/picture/{number:int}.jpg", routes.picture),
+                Route("/admin/jobs/{id}/samples/{name}", routes.sample),
+                Route("/admin/models/{name}.safetensors", routes.model),
+            ],
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope.get("path", "")
+        if scope["type"] != "http" or not (path == PREFIX or path.startswith(f"{PREFIX}/")):
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        response = self._refusal(request)
+        await (response or self.routes)(scope, receive, send)
+
+    def _refusal(self, request: Request) -> Response | None:
+        """Decided by the headers alone: no byte of a stranger's upload is read."""
+        if _from_elsewhere(request):
+            return _error(ELSEWHERE, 403)
+        if request.scope["path"] == f"{PREFIX}/sign-in":
+            return None
+        try:
+            self.admin.owner.demand(request.cookies)
+        except NotOwner as error:
+            return _error(str(error), 401)
+        return None
+
+
+Handler = Callable[["_Handlers", Request], Awaitable[Response]]
+
+
+def _answering(handler: Handler) -> Handler:
+    """What is raised becomes a sentence."""
+
+    async def answer(self: _Handlers, request: Request) -> Response:
+        try:
+            with errors_as_sentences():
+                return await handler(self, request)
+        except ValueError as error:
+            kinds = {NoSuchSet: 404, NotOwner: 401, TooEarly: 429}
+            return _error(str(error), kinds.get(type(error), 400))
+
+    return answer
+
+
+class _Handlers:
+    def __init__(self, admin: Admin) -> None:
+        self.admin = admin
+
+    @_answering
+    async def sign_in(self, request: Request) -> Response:
+        """A session for the right password, as a cookie that no script can read."""
+        body = await _json(request)
+        token = self.admin.owner.sign_in(body.get("password"))
+        response = JSONResponse({"signed_in": True}, headers={"cache-control": "no-store"})
+        response.set_cookie(
+            COOKIE, token, max_age=SESSION_SECONDS, path="/", secure=_is_https(request),
+            httponly=True, samesite="strict",
+        )  # fmt: skip
+        return response
+
+    async def sign_out(self, request: Request) -> Response:
+        """End this session here and in the browser, with the photos that it has cached."""
+        self.admin.owner.sign_out(request.cookies.get(COOKIE))
+        response = JSONResponse({"signed_in": False}, headers={"clear-site-data": '"cache"'})
+        response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict")
+        return response
+
+    # -- photos -------------------------------------------------------------------------------
+
+    @_answering
+    async def upload(self, request: Request) -> Response:
+        """One file as the raw body; ``set`` says where it goes, ``name`` what it was called."""
+        sets, query = self.admin.sets, request.query_params
+        pictures = await run_in_threadpool(sets.get, query.get("set", ""))
+        name, num_bytes = query.get("name", ""), _content_length(request)
+        incoming = await run_in_threadpool(pictures.receive, name, num_bytes=num_bytes)
+        try:
+            with incoming:
+                async for chunk in request.stream():
+                    await run_in_threadpool(incoming.write, chunk)
+                incoming.keep()
+        except ClientDisconnect:
+            return _error("The upload broke off.", 400)
+        sets.arrived(pictures)
+        return JSONResponse({"set": pictures.id})
+
+    @_answering
+    async def new_set(self, request: Request) -> Response:
+        """An empty set, which takes the place of the current one."""
+        pictures = await run_in_threadpool(self.admin.sets.create)
+        return JSONResponse({"set": pictures.id})
+
+    @_answering
+    async def current_set(self, request: Request) -> Response:
+        """The current set as HTML: thumbnails, counts, and what was left out."""
+
+        def look() -> str:
+            pictures = self.admin.sets.current()
+            return photos_html(pictures.scan() if pictures else None)
+
+        return HTMLResponse(await run_in_threadpool(look), headers={"cache-control": "no-store"})
+
+    @_answering
+    async def crop(self, request: Request) -> Response:
+        """The square that the network will see of a picture; null is the centre."""
+        body = await _json(request)
+        pictures = await self._set(request)
+        picture = await run_in_threadpool(pictures.crop, _number(body), body.get("square"))
+        return JSONResponse({"box": picture.box})
+
+    @_answering
+    async def remove(self, request: Request) -> Response:
+        """Leave a picture out, or with ``removed`` false take it in again."""
+        body = await _json(request)
+        pictures = await self._set(request)
+        change = pictures.remove if body.get("removed", True) is True else pictures.put_back
+        picture = await run_in_threadpool(change, _number(body))
+        return JSONResponse({"removed": picture.removed})
+
+    @_answering
+    async def thumbnail(self, request: Request) -> Response:
+        """A picture as the network sees it."""
+        pictures, number = await self._set(request), request.path_params["number"]
+        return await run_in_threadpool(lambda: _jpeg(pictures.thumbnail(number, THUMBNAIL)))
+
+    @_answering
+    async def picture(self, request: Request) -> Response:
+        """A whole picture, to choose a square on."""
+        pictures, number = await self._set(request), request.path_params["number"]
+        return await run_in_threadpool(lambda: _jpeg(pictures.open(number)))
+
+    async def _set(self, request: Request) -> PictureSet:
+        return await run_in_threadpool(self.admin.sets.get, request.path_params["id"])
+
+    # -- trainings and models -----------------------------------------------------------------
+
+    @_answering
+    async def sample(self, request: Request) -> Response:
+        """A grid of samples of a job: one of those it lists, never a path."""
+        view = await run_in_threadpool(self.admin.jobs.view, request.path_params["id"])
+        return _listed(view.samples, request.path_params["name"], "image/png")
+
+    @_answering
+    async def model(self, request: Request) -> Response:
+        """The safetensors of a tuned model, to keep."""
+        name = request.path_params["name"]
+        models = self.admin.models
+        if name not in await run_in_threadpool(models.names):
+            raise NoSuchSet("There is no such model.")
+        return FileResponse(
+            models.path(name), media_type="application/octet-stream",
+            filename=f"{name}.safetensors", headers={**HEADERS, "cache-control": "no-store"},
+        )  # fmt: skip
+
+
+def _listed(paths: list[Path], name: str, media_type: str) -> Response:
+    for path in paths:
+        if path.name == name and path.is_file():
+            return FileResponse(path, media_type=media_type, headers=HEADERS)
+    raise NoSuchSet("There is no such file.")
+
+
+def _jpeg(image: Image.Image) -> Response:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=95)
+    return Response(file.getvalue(), media_type="image/jpeg", headers=HEADERS)
+
+
+def _error(sentence: str, status: int) -> JSONResponse:
+    headers = {"cache-control": "no-store"}
+    return JSONResponse({"error": sentence}, status_code=status, headers=headers)
+
+
+async def _json(request: Request) -> dict:
+    """The body as a JSON object. (How large it may be is the guard's affair.)"""
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise ValueError("This request is no JSON object.")
+    return body
+
+
+def _number(body: dict) -> int:
+    number = body.get("picture")
+    if type(number) is not int:
+        raise ValueError("Which picture? A whole number is needed.")
+    return number
+
+
+def _content_length(request: Request) -> int:
+    value = request.headers.get("content-length", "")
+    return int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else 0
+
+
+def _from_elsewhere(request: Request) -> bool:
+    """Whether another site's page asks, even if only to read: the guard looks at changes alone."""
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return True
+    origin = request.headers.get("origin")
+    hosts = {request.headers.get(key, "").lower() for key in ("host", "x-forwarded-host")}
+    return origin is not None and urlsplit(origin).netloc.lower() not in hosts - {""}
+
+
+def _is_https(request: Request) -> bool:
+    """Whether the browser's own connection is encrypted, perhaps up to a proxy only."""
+    forwarded = request.headers.get("x-forwarded-proto", "").split(",")[0].strip()
+    return "https" in (request.url.scheme, forwarded)

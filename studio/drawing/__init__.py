@@ -1,0 +1,1 @@
+"""From a recipe to pictures: recipes, models, and the worker. Knows no gradio."""

@@ -1,0 +1,346 @@
+"""Drawing recipes: one worker, which draws what waits together as one batch.
+
+A ``Job`` is what one visitor asked for. Its recipes are drawn in turns of at most ``MAX_BATCH``;
+a turn is filled up with waiting recipes of other jobs that have the same settings, since a batch of
+16 costs far less than 16 times one. Since each picture has its own generators, it does not depend
+on the company it was drawn in, but for the rounding of another batch size.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion import __version__
+from diffusion.animate import noisy_picture
+from diffusion.codec import to_uint8
+from diffusion.device import is_out_of_memory
+from diffusion.samplers import Step
+from diffusion.sampling import Start, draw
+
+from .. import space
+from .library import LoadedModel, ModelLibrary
+from .recipe import Recipe, build_start
+
+MAX_BATCH = 16  # pictures drawn at once
+MAX_PICTURES = 256  # of one job
+CLOSE_SECONDS = 10.0  # that the worker may take to end its step
+RECOVERY_SECONDS = 60.0  # after memory was short, until batches may grow again
+MAX_FRAMES = 60  # steps that are kept of a picture's forming
+UPDATE_SECONDS = 0.125  # a watching page is told at most so often
+
+
+class Busy(RuntimeError):
+    """Too many jobs wait; the message is a sentence for the visitor."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """How a job stands."""
+
+    pictures: Tensor | None  # uint8 [N, 3, S, S]: finished, or the x0 estimates of the moment
+    step: int  # sampler steps taken, on average over the job's pictures
+    total: int  # sampler steps to take
+    place: int  # jobs ahead of this one; 0 while it is drawn
+    done: bool
+
+
+class Job:
+    """Recipes of one visitor on their way to pictures."""
+
+    def __init__(self, model: LoadedModel, recipes: Sequence[Recipe], *, record: str) -> None:
+        self.model, self.recipes, self.record = model, tuple(recipes), record
+        self.waiting = deque(range(len(recipes)))  # rows not yet given to a turn
+        self.undone = len(recipes)  # rows not yet finished
+        self.pictures: Tensor | None = None
+        self.frames: list[Tensor] = []  # how the first picture formed, uint8 [3, S, S]
+        self.stopped = False
+        self.note = ""  # something that the visitor should know
+        self.error: Exception | None = None
+        self.started: float | None = None
+        self.finished: float | None = None
+        self.steps_taken = [0] * len(recipes)  # of each row
+        self.context = contextvars.copy_context()  # ZeroGPU looks up whose quota this is
+        self._done = threading.Event()
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        return self.model, self.recipes[0].batch_key
+
+    @property
+    def done(self) -> bool:
+        return self.finished is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no row of it is being drawn just now."""
+        return self.undone == len(self.waiting)
+
+    @property
+    def seconds(self) -> float:
+        """Spent drawing so far."""
+        return 0.0 if self.started is None else (self.finished or time.monotonic()) - self.started
+
+    def wait(self, seconds: float) -> None:
+        """Return when the job is done, or after ``seconds``."""
+        self._done.wait(seconds)
+
+    def finish(self, error: Exception | None = None) -> None:
+        """The worker's last word on this job."""
+        self.error, self.finished = error, time.monotonic()
+        self._done.set()
+
+
+class Studio:
+    """The models and the worker that draws with them."""
+
+    def __init__(self, library: ModelLibrary, *, max_waiting: int = 64) -> None:
+        self.library, self.max_waiting = library, max_waiting
+        self.max_batch = MAX_BATCH
+        self._resized_at = 0.0  # when max_batch last changed
+        self._jobs: deque[Job] = deque()
+        self._drawing: set[Job] = set()  # jobs of the turn that is being drawn
+        self._arrived = threading.Condition()
+        self._worker: threading.Thread | None = None
+        self._closing = False
+        self._run = space.gpu(self._draw_batch)
+
+    def submit(self, recipes: Sequence[Recipe], *, record: str = "") -> Job:
+        """Queue recipes, which must share one batch key, and return at once.
+
+        ``record`` keeps how they form: "denoised" (estimates of x0) or "noisy". Raises ValueError
+        for what cannot be drawn, and Busy if too many jobs wait.
+        """
+        if not 1 <= len(recipes) <= MAX_PICTURES:
+            raise ValueError(f"Between 1 and {MAX_PICTURES} pictures at once.")
+        model = self.library.get(recipes[0].model)
+        asked_for, wanted, version = recipes[0].model, recipes[0].model_hash, recipes[0].version
+        now = {"model": model.name, "model_hash": model.hash, "version": __version__}
+        recipes = [dataclasses.replace(recipe, **now) for recipe in recipes]
+        if len({recipe.batch_key for recipe in recipes}) > 1:
+            raise ValueError("All pictures of one request need the same settings.")
+        build_start(model.denoiser, recipes[:1])  # raises where the visitor can still be told
+        for recipe in recipes:
+            for coat in (recipe.coat, *(coat for _, coat, _ in recipe.turns)):
+                model.info.label_index(coat)
+        job = Job(model, recipes, record=record)
+        if wanted and wanted != model.hash:
+            was = "has been trained further since; this is how it draws it now"
+            if not asked_for:
+                was = "draws it, since the model that drew it first is not here"
+            job.note = f"{model.name} {was}."
+        elif version != __version__:
+            job.note = f"Version {version} drew it, perhaps a little differently."
+        with self._arrived:
+            if self._closing:
+                raise Busy("The page is closing.")
+            if len(self._jobs) >= self.max_waiting:
+                raise Busy("Too many visitors are waiting just now. Please try again in a moment.")
+            self._jobs.append(job)
+            if self._worker is None:
+                self._worker = threading.Thread(target=self._work, name="studio", daemon=True)
+                self._worker.start()
+            self._arrived.notify()
+        return job
+
+    def watch(self, job: Job) -> Iterator[Update]:
+        """Updates of a job until it is done, the last with its final pictures.
+
+        Closing the iterator stops the job. Raises what went wrong with it.
+        """
+        try:
+            while not job.done:
+                yield self._update(job)
+                job.wait(UPDATE_SECONDS)
+            if job.error is not None:
+                raise job.error
+            yield self._update(job)
+        finally:
+            self.stop(job)
+
+    def stop(self, job: Job) -> None:
+        """End a job within one step; what has formed by then is kept."""
+        with self._arrived:
+            if job.done:
+                return
+            job.stopped = True
+            if job in self._jobs:
+                self._jobs.remove(job)
+            if job.idle:
+                job.finish()
+
+    def close(self) -> None:
+        """Stop what is drawn and the worker: a thread inside torch would not let Python end."""
+        with self._arrived:
+            self._closing = True
+            jobs = [*self._jobs, *self._drawing]
+            self._arrived.notify_all()
+        for job in jobs:
+            self.stop(job)
+        if self._worker is not None:
+            self._worker.join(CLOSE_SECONDS)
+
+    def draw(self, recipes: Sequence[Recipe], *, record: str = "") -> Job:
+        """Submit and wait until done."""
+        job = self.submit(recipes, record=record)
+        for _ in self.watch(job):
+            pass
+        return job
+
+    def place(self, job: Job) -> int:
+        """How many jobs are ahead of one that waits."""
+        with self._arrived:
+            if job.started is not None or job not in self._jobs:
+                return 0
+            return self._jobs.index(job)
+
+    def _update(self, job: Job) -> Update:
+        total = job.recipes[0].steps_to_take
+        step = total if job.done and not job.stopped else sum(job.steps_taken) // len(job.recipes)
+        return Update(job.pictures, step, total, self.place(job), job.done)
+
+    # -- the worker ---------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while turn := self._next_turn():
+            try:
+                self._draw_turn(turn)
+            except Exception as error:  # reported to those it concerns; the worker goes on
+                self._fail(turn, error)
+
+    def _next_turn(self) -> list[tuple[Job, int]]:
+        """Wait for a job, then take rows: the first job's, and those of others like it.
+
+        Empty when the studio closes.
+        """
+        with self._arrived:
+            self._drawing.clear()
+            self._arrived.wait_for(lambda: self._jobs or self._closing)
+            if self._closing:
+                return []
+            self._let_batches_grow()
+            first = self._jobs[0]
+            turn: list[tuple[Job, int]] = []
+            for job in [job for job in self._jobs if job.key == first.key]:
+                if job.record != first.record:
+                    continue
+                while job.waiting and len(turn) < self.max_batch:
+                    turn.append((job, job.waiting.popleft()))
+                if job.started is None and turn and turn[-1][0] is job:
+                    job.started = time.monotonic()
+                if not job.waiting:
+                    self._jobs.remove(job)
+            if first.waiting:  # a long job lets the others have a turn
+                self._jobs.rotate(-1)
+            self._drawing.update(job for job, _ in turn)
+            return turn
+
+    def _let_batches_grow(self) -> None:
+        """Memory that was short once need not be short for ever."""
+        now = time.monotonic()
+        if self.max_batch < MAX_BATCH and now - self._resized_at > RECOVERY_SECONDS:
+            self.max_batch, self._resized_at = min(MAX_BATCH, 2 * self.max_batch), now
+
+    def _draw_turn(self, turn: list[tuple[Job, int]]) -> None:
+        jobs = list(dict.fromkeys(job for job, _ in turn))
+        first = jobs[0]
+        recipes = [job.recipes[row] for job, row in turn]
+        start = build_start(first.model.denoiser, recipes)
+        observer = _Observer(turn)
+        callback = None if space.on_zero_gpu() else observer  # it cannot cross the process border
+        model = first.model.name, first.model.hash
+        pictures = first.context.run(self._run, *model, start, recipes[0], callback)
+        for (job, row), picture in zip(turn, pictures, strict=True):
+            if not (job.stopped and row in observer.stopped_rows.get(job, ())):
+                _store(job, row, picture)
+            job.undone -= 1
+        with self._arrived:
+            for job in jobs:
+                if job.undone == 0 or (job.stopped and job.idle):
+                    job.finish()
+
+    def _draw_batch(
+        self,
+        model_name: str,
+        model_hash: str,
+        start: Start,
+        recipe: Recipe,
+        callback: Callable[[Step], bool] | None,
+    ) -> Tensor:
+        """What ZeroGPU gives a GPU to: its arguments and result can cross a process border."""
+        denoiser = self.library.recall(model_name, model_hash).denoiser
+        return draw(denoiser, start, recipe.config, callback=callback)
+
+    def _fail(self, turn: list[tuple[Job, int]], error: Exception) -> None:
+        """Report an error to the jobs of a turn; when memory ran out, try smaller turns first."""
+        jobs = list(dict.fromkeys(job for job, _ in turn))
+        if is_out_of_memory(error) and len(turn) > 1:
+            self.max_batch, self._resized_at = max(1, len(turn) // 2), time.monotonic()
+            with self._arrived:
+                for job, row in reversed(turn):
+                    job.waiting.appendleft(row)
+                    job.steps_taken[row] = 0  # it starts again
+                    if row == 0:
+                        job.frames.clear()
+                    job.note = "Memory was short, so this was drawn in smaller batches."
+                for job in reversed(jobs):
+                    if job.stopped:  # meanwhile: nobody waits for its rows
+                        job.finish()
+                    elif job not in self._jobs:
+                        self._jobs.appendleft(job)
+            return
+        if is_out_of_memory(error):
+            error = ValueError("There is not enough memory to draw this.")
+        elif not isinstance(error, ValueError):
+            traceback.print_exception(error)
+            error = ValueError("Drawing failed. Please try again; the server's log says why.")
+        with self._arrived:
+            for job in jobs:
+                if job in self._jobs:
+                    self._jobs.remove(job)
+        for job in jobs:
+            job.finish(error)
+
+
+class _Observer:
+    """The sampler's callback: tells each job of a turn how its pictures form."""
+
+    def __init__(self, turn: Sequence[tuple[Job, int]]) -> None:
+        self.turn = turn
+        self.jobs = list(dict.fromkeys(job for job, _ in turn))
+        self.stopped_rows: dict[Job, set[int]] = {}
+
+    def __call__(self, step: Step) -> bool:
+        denoised = to_uint8(step.denoised).cpu()
+        every = max(1, -(-step.total // MAX_FRAMES))
+        keep = step.index % every == 0 or step.index == step.total
+        noisy = None
+        if keep and self.jobs[0].record == "noisy":
+            noisy = noisy_picture(step).cpu()
+        for i, (job, row) in enumerate(self.turn):
+            if job in self.stopped_rows:
+                continue
+            _store(job, row, denoised[i])
+            job.steps_taken[row] += 1
+            if keep and job.record and row == 0:
+                shown = denoised if noisy is None else noisy
+                job.frames.append(shown[i].clone())  # without the rest of its batch
+        for job in self.jobs:
+            if job.stopped and job not in self.stopped_rows:
+                self.stopped_rows[job] = {row for other, row in self.turn if other is job}
+        return all(job.stopped for job in self.jobs)
+
+
+def _store(job: Job, row: int, picture: Tensor) -> None:
+    if job.pictures is None:
+        job.pictures = torch.full((len(job.recipes), *picture.shape), 128, dtype=torch.uint8)
+    job.pictures[row] = picture

@@ -1,0 +1,1 @@
+"""The page that visitors see, and the same actions as endpoints."""

@@ -1,0 +1,48 @@
+"""Every mistake is answered with a sentence, whoever made it: a visitor, a script or this program.
+
+Gradio tells a visitor about ``gr.Error`` only, and of anything else nothing at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+from gradio.blocks import BlockFunction
+from gradio.components.api_component import Api
+
+from ..drawing.worker import Busy
+
+UNREADABLE = "This request holds something that does not belong there."
+BROKEN = "Something went wrong here. Please try again; the server's log says what it was."
+
+
+class AnsweringBlocks(gr.Blocks):
+    """Blocks that turns whatever is raised while it handles a request into a sentence."""
+
+    async def preprocess_data(
+        self, block_fn: BlockFunction, inputs: list[Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        # gradio_client fills in what a call leaves out; with curl that is left to us
+        left_out = [
+            block.value for block in block_fn.inputs[len(inputs) :] if isinstance(block, Api)
+        ]
+        try:
+            return await super().preprocess_data(block_fn, [*inputs, *left_out], *args, **kwargs)
+        except gr.Error as error:
+            error.print_exception = False  # the visitor's mistake, nothing for the log
+            raise
+        except Exception:  # Gradio, pydantic and Pillow raise all sorts of it
+            raise gr.Error(UNREADABLE, print_exception=False) from None
+
+    async def process_api(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await super().process_api(*args, **kwargs)
+        except gr.Error:
+            raise
+        except gr.exceptions.ComponentProcessingError as error:  # our output, so our mistake
+            raise gr.Error(BROKEN) from error
+        except (ValueError, Busy) as error:
+            raise gr.Error(str(error), print_exception=False) from None
+        except Exception as error:
+            raise gr.Error(BROKEN) from error

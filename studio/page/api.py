@@ -1,0 +1,173 @@
+"""The page's actions as named endpoints for scripts (``gradio_client``, curl).
+
+Pictures come back as PNG files that carry their recipes, beside those recipes as plain values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from diffusion import SampleConfig
+
+from ..drawing.png_metadata import read_recipe
+from ..drawing.recipe import Recipe, consecutive, embed_mask, embed_picture, variations
+from ..drawing.worker import Job, Studio
+from .files import save_png
+from .films import Film, Pace, film_of, morph_of, require_steps
+from .forms import (
+    number,
+    read_count,
+    read_morph_form,
+    read_picture,
+    read_recipe_form,
+    read_upload,
+    whole_number,
+)
+
+STEPS = SampleConfig.num_steps
+SAMPLER = SampleConfig.sampler
+GUIDANCE = SampleConfig.guidance
+
+
+class Endpoints:
+    """The functions behind the endpoints; each docstring is what ``/?view=api`` shows."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def generate(
+        self, seed: int = 0, count: int = 1, coat: str = "", steps: int = STEPS,
+        sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """Draw ``count`` cats (1 to 16) from consecutive seeds."""
+        first = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        yield from self._draw(consecutive(first, read_count(count)))
+
+    def variations(
+        self, seed: int = 0, count: int = 9, strength: float = 0.25, first_seed: int = 0,
+        coat: str = "", steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE,
+        model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """Draw ``count`` cats near the one of ``seed``: strength 0 is that cat, 1 another one."""
+        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        yield from self._draw(
+            variations(
+                recipe, count=read_count(count), strength=number(strength, "Strength"),
+                first_seed=whole_number(first_seed, "The first seed"),
+            )
+        )  # fmt: skip
+
+    def from_picture(
+        self, picture: dict, strength: float = 0.6, seed: int = 0, coat: str = "",
+        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """Lay noise over an uploaded picture and draw a cat out of it (SDEdit)."""
+        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        embedded = read_picture(_path(picture), self._size(recipe))
+        strength = number(strength, "Strength")
+        yield from self._draw([dataclasses.replace(recipe, picture=embedded, strength=strength)])
+
+    def repaint(
+        self, picture: dict, mask: dict, seed: int = 0, coat: str = "", steps: int = STEPS,
+        sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """Draw the white part of ``mask`` anew; the rest of the picture stays pixel for pixel."""
+        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        size = self._size(recipe)
+        shape, embedded = read_upload(
+            _path(picture), lambda image: (image.size, embed_picture(image, size))
+        )
+        painted_shape, painted = read_upload(
+            _path(mask), lambda image: (image.size, embed_mask(image, size)), "The mask"
+        )
+        if shape != painted_shape:
+            raise ValueError(
+                "The mask is {}x{}, but the picture is {}x{}; they must be of one size.".format(
+                    *painted_shape, *shape
+                )
+            )
+        yield from self._draw([dataclasses.replace(recipe, picture=embedded, mask=painted)])
+
+    def restore(self, picture: dict) -> Iterator[dict]:
+        """Draw again the cat of a PNG that came from here."""
+        path = _path(picture)
+        read_upload(path, lambda image: None)
+        yield from self._draw([read_recipe(path)])
+
+    def animate(
+        self, seed: int = 0, coat: str = "", steps: int = STEPS, sampler: str = SAMPLER,
+        guidance: float = GUIDANCE, model: str = "", noisy: bool = False,
+        seconds: float = Pace.seconds,
+        speed: float = Pace.speed, hold: float = Pace.hold,
+    ) -> Iterator[dict]:  # fmt: skip
+        """How a cat formed, as GIF and MP4."""
+        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        pace = Pace(seconds, speed, hold)
+        require_steps()
+        job = self.studio.submit([recipe], record="noisy" if noisy else "denoised")
+        yield from self._watch(job)
+        yield _film(film_of(job, pace))
+
+    def morph(
+        self, seeds: list[int], coats: list[str] | None = None, frames: int = 12,
+        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
+    ) -> Iterator[dict]:  # fmt: skip
+        """A loop from cat to cat, as GIF and MP4; the coats take turns."""
+        if coats is not None and not isinstance(coats, list):
+            raise ValueError("The coats must be a list.")
+        job = self.studio.submit(
+            read_morph_form(seeds, coats or [""], frames, steps, sampler, guidance, model)
+        )
+        yield from self._watch(job)
+        yield _film(morph_of(job))
+
+    def _draw(self, recipes: list[Recipe]) -> Iterator[dict]:
+        job = self.studio.submit(recipes)
+        yield from self._watch(job)
+        files = [
+            _file(save_png(picture, recipe))
+            for picture, recipe in zip(job.pictures, job.recipes, strict=True)
+        ]
+        yield {
+            "done": True,
+            "pictures": files,
+            "recipes": [recipe.to_dict() for recipe in job.recipes],
+            "seconds": round(job.seconds, 3),
+            "note": job.note,
+        }
+
+    def _watch(self, job: Job) -> Iterator[dict]:
+        """Progress; a script that goes away is noticed here, and its job stopped."""
+        for update in self.studio.watch(job):
+            if not update.done:
+                yield {"done": False, "step": update.step, "of": update.total}
+
+    def _size(self, recipe: Recipe) -> int:
+        return self.studio.library.get(recipe.model).image_size
+
+
+def add_endpoints(studio: Studio) -> None:
+    """Add the endpoints to the Blocks that is being built; the ``Studio`` bounds what waits."""
+    endpoints = Endpoints(studio)
+    for name in (
+        "generate", "animate", "morph", "variations", "from_picture", "repaint", "restore",
+    ):  # fmt: skip
+        gr.api(getattr(endpoints, name), api_name=name, concurrency_limit=None)
+
+
+def _path(value: Any) -> str | None:
+    """Path that a file input names; ``read_upload`` checks that it was uploaded."""
+    return value.get("path") if isinstance(value, dict) else None
+
+
+def _file(path: str) -> dict:
+    return FileData(path=path).model_dump()
+
+
+def _film(film: Film) -> dict:
+    return {"done": True, "gif": _file(film.gif), "mp4": _file(film.mp4)}

@@ -1,0 +1,1 @@
+"""What keeps strangers within bounds. Knows no torch."""

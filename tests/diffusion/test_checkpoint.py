@@ -1,0 +1,335 @@
+"""One file that says what it is; anything else is a sentence, and never a pickle."""
+
+import ast
+import json
+import os
+import resource
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import SMALL, small_denoiser
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.testing import assert_close
+
+import diffusion
+from diffusion import Denoiser
+from diffusion.checkpoint import (
+    FORMAT,
+    CheckpointInfo,
+    find_checkpoint,
+    read_checkpoint,
+    read_tensors,
+    shipped_checkpoints,
+    write_checkpoint,
+    write_tensors,
+)
+from diffusion.config import ModelConfig
+from diffusion.files import atomic_path, clear_temporary
+
+INFO = CheckpointInfo(
+    ModelConfig(**{**SMALL.to_dict(), "num_classes": 2}),
+    labels=("tabby", "Чёрный кот"),
+    preset="tiny",
+    images_seen=1234,
+    data="cats",
+)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "cats.safetensors"
+    write_checkpoint(path, Denoiser.from_config(INFO.model).model.state_dict(), INFO)
+    return path
+
+
+def rewrite(path: Path, **changes: object) -> Path:
+    """The checkpoint with parts of its metadata changed; None takes a part away."""
+    tensors, values = read_tensors(path)
+    values = {k: v for k, v in {**values, **changes}.items() if v is not None}
+    write_tensors(path, tensors, values)
+    return path
+
+
+# -- the file ---------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_comes_back_with_all_it_says(tmp_path):
+    state = small_denoiser(INFO.model).model.state_dict()
+    state["count"] = torch.tensor(2**40 + 1)  # a whole number stays one
+    path = tmp_path / "deep" / "er" / "cats.safetensors"
+    write_checkpoint(path, state, INFO)
+    loaded, info = read_checkpoint(path)
+    assert info == INFO
+    assert set(loaded) == set(state)
+    assert loaded["count"] == 2**40 + 1
+    for name in set(state) - {"count"}:
+        assert loaded[name].dtype == torch.float32
+        assert torch.equal(loaded[name], state[name].half().float())
+    with safe_open(path, "pt") as file:
+        assert file.get_tensor("conv_in.weight").dtype == torch.float16
+
+
+def test_a_denoiser_comes_back_and_draws_the_same(tmp_path):
+    denoiser = small_denoiser(INFO.model)
+    for parameter in denoiser.parameters():
+        parameter.copy_(parameter.half())  # what the file can hold
+    denoiser.save(tmp_path / "cats.safetensors")
+    loaded = Denoiser.load(tmp_path / "cats.safetensors")
+    assert loaded.info == denoiser.info
+    assert not loaded.training
+    x, labels = torch.randn(2, 3, 8, 8), torch.tensor([0, 2])
+    assert_close(loaded(x, 0.7, labels), denoiser(x, 0.7, labels), rtol=0, atol=0)
+
+
+GUIDE = ModelConfig(**{**SMALL.to_dict(), "channels": 8})
+
+
+def test_a_guide_comes_back_with_its_model(tmp_path):
+    denoiser = small_denoiser(INFO.model, guide=GUIDE)
+    path = tmp_path / "cats.safetensors"
+    denoiser.save(path)
+    loaded = Denoiser.load(path)
+    assert loaded.info == denoiser.info
+    assert loaded.info.guide == GUIDE
+    assert not loaded.guide.training
+    for ours, theirs in ((loaded, denoiser), (loaded.guide, denoiser.guide)):
+        weights = theirs.model.state_dict()
+        assert all(torch.equal(v, weights[k].half()) for k, v in ours.model.state_dict().items())
+    tensors, values = read_tensors(path)
+    assert all(not parameter.requires_grad for parameter in loaded.parameters())
+    for broken in (
+        (tensors, {**values, "guide": None}),  # weights of a guide that nothing speaks of
+        ({k: v for k, v in tensors.items() if not k.startswith("guide.")}, values),
+        ({k: v for k, v in tensors.items() if k != "guide.conv_in.bias"}, values),
+        (tensors, {**values, "guide": {**values["guide"], "channels": 2**40}}),
+    ):
+        write_tensors(path, *broken)
+        with pytest.raises(ValueError, match="do not fit its own config"):
+            Denoiser.load(path)
+    for guide in ({"num_classes": 1}, {"image_size": 16}, {"nose": 1}, 7):
+        claim = {**values["guide"], **guide} if isinstance(guide, dict) else guide
+        write_tensors(path, tensors, {**values, "guide": claim})
+        with pytest.raises(ValueError, match=r"guide must|does not know|is damaged"):
+            Denoiser.load(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
+def test_a_cut_file_is_a_sentence(checkpoint, share):
+    raw = checkpoint.read_bytes()
+    checkpoint.write_bytes(raw[: int(share * len(raw))])
+    with pytest.raises(ValueError, match=r"^cats\.safetensors is not a whole safetensors file"):
+        Denoiser.load(checkpoint)
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.system, ("touch unpickled",)
+
+
+def test_a_pickle_is_a_sentence_and_never_unpickled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Bomb()}, "cats.safetensors")
+    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+        Denoiser.load("cats.safetensors")
+    assert not Path("unpickled").exists()
+
+
+def test_text_folders_and_nothing_are_sentences(tmp_path):
+    (tmp_path / "cats.safetensors").write_text("I am no checkpoint. " * 100)
+    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+        read_checkpoint(tmp_path / "cats.safetensors")
+    for path in (tmp_path, tmp_path / "nowhere.safetensors"):
+        with pytest.raises(ValueError, match="There is no checkpoint at"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [None, {}, {FORMAT: "no json"}, {FORMAT: "[1, 2]"}, {FORMAT: "null"}, {FORMAT: "[" * 100_000}],
+)
+def test_somebody_elses_safetensors_is_a_sentence(tmp_path, metadata):
+    path = tmp_path / "other.safetensors"
+    save_file({"weight": torch.zeros(2)}, path, metadata=metadata)
+    with pytest.raises(ValueError, match=r"^other\.safetensors carries no Cat Diffusion metadata"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"model": None}, "carries no model config"),
+        ({"model": "large"}, "carries no model config"),
+        ({"model": {**SMALL.to_dict(), "wings": 2}}, "does not know .* wings"),
+        ({"wings": 2}, "does not know .* wings"),
+        ({"labels": ["one"]}, "1 label names do not fit 2 classes"),
+        ({"labels": [1, 2]}, "Labels and history must be words"),
+        ({"history": [1]}, "Labels and history must be words"),
+        ({"images_seen": "many"}, "images_seen must be a whole number"),
+        ({"images_seen": -1}, "images_seen must be a whole number"),
+        ({"model": {**SMALL.to_dict(), "sigma_data": 1e308}}, "sigma_data must be positive"),
+        ({"labels": 5}, "The config in cats.safetensors is damaged"),
+        ({"model": {**SMALL.to_dict(), "channels": "64"}}, "The config in .* is damaged"),
+        ({"model": {**INFO.model.to_dict(), "image_size": 9}}, "image_size 9 must be"),
+        ({"model": {**INFO.model.to_dict(), "image_size": 2**20}}, "image_size must be at most"),
+        ({"model": {**INFO.model.to_dict(), "parameterization": "magic"}}, "'magic' is none of"),
+        ({"model": {**INFO.model.to_dict(), "channels": 32}}, "weights in .* do not fit its own"),
+        ({"model": {**INFO.model.to_dict(), "channels": 16.0}}, "weights in .* do not fit its own"),
+    ],
+)
+def test_wrong_metadata_is_a_sentence(checkpoint, changes, sentence):
+    rewrite(checkpoint, **changes)
+    with pytest.raises(ValueError, match=sentence):
+        Denoiser.load(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"channels": 2**20}, {"channels": 2**62}, {"channels": 2**80}, {"num_blocks": 10**12},
+        {"augment_channels": 2**60}, {"channel_mult": [1, 10**9]}, {"image_channels": 2**60},
+        {"patch_size": 8, "image_channels": 10**7, "channel_mult": [1]},
+        {"fine_channels": 2**20}, {"fine_channels": 1e300},
+    ],
+)  # fmt: skip
+def test_a_boastful_config_costs_nothing(checkpoint, claim):
+    """Terabytes in its config, but not in its weights: refused before any of it is allocated."""
+    rewrite(checkpoint, model={**INFO.model.to_dict(), **claim})
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    with pytest.raises(ValueError, match="do not fit its own config"):
+        Denoiser.load(checkpoint)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+    assert time.monotonic() - start < 10
+
+
+def test_weights_that_are_missing_are_a_sentence(checkpoint):
+    tensors, values = read_tensors(checkpoint)
+    del tensors["conv_out.weight"]
+    write_tensors(checkpoint, tensors, values)
+    with pytest.raises(ValueError, match="do not fit its own config"):
+        Denoiser.load(checkpoint)
+
+
+def test_labels_have_an_index_and_no_label_is_the_null_class():
+    assert INFO.label_index("Чёрный кот") == 1
+    assert INFO.label_index(None) == INFO.label_index("") == 2
+    with pytest.raises(ValueError, match="does not know the label 'dog'; it knows tabby, Чёрный"):
+        INFO.label_index("dog")
+
+
+def test_what_a_checkpoint_says_survives_json():
+    assert CheckpointInfo.from_dict(json.loads(json.dumps(INFO.to_dict()))) == INFO
+
+
+def test_checkpoints_are_found_by_name_or_path(checkpoint):
+    assert find_checkpoint(checkpoint) == checkpoint
+    for name, path in shipped_checkpoints().items():
+        assert find_checkpoint(name) == path
+    with pytest.raises(ValueError, match="There is no checkpoint 'dogs'; shipped with this"):
+        find_checkpoint("dogs")
+
+
+def test_a_half_written_checkpoint_is_not_found(checkpoint, monkeypatch):
+    monkeypatch.setattr("diffusion.checkpoint.SHIPPED", checkpoint.parent)
+    with atomic_path(checkpoint):
+        assert len(list(checkpoint.parent.glob("*.safetensors"))) == 2
+        assert list(shipped_checkpoints()) == ["cats"]
+
+
+# -- writing ----------------------------------------------------------------------------------
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(checkpoint, monkeypatch):
+    old = checkpoint.read_bytes()
+
+    def half_a_file(tensors, path, metadata):
+        Path(path).write_bytes(b"half a")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("diffusion.checkpoint.save_file", half_a_file)
+    with pytest.raises(OSError, match="No space left"):
+        write_checkpoint(checkpoint, {}, INFO)
+    assert checkpoint.read_bytes() == old
+    assert os.listdir(checkpoint.parent) == [checkpoint.name]
+
+
+def test_atomic_path_keeps_the_ending_and_writes_beside(tmp_path):
+    path = tmp_path / "new" / "picture.png"
+    with atomic_path(path) as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.parent == path.parent
+        temporary.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:  # noqa: PT012
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "whole"
+    assert os.listdir(path.parent) == ["picture.png"]
+
+
+def test_files_get_the_permissions_of_the_user(tmp_path):
+    old = os.umask(0o022)
+    try:
+        write_checkpoint(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, INFO)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+# -- the hub ----------------------------------------------------------------------------------
+
+
+def test_save_pretrained_and_from_pretrained_need_no_network(tmp_path, monkeypatch):
+    def connect(*_):
+        raise AssertionError("went to the network")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    monkeypatch.setattr(socket, "getaddrinfo", connect)
+    denoiser = small_denoiser(INFO.model)
+    denoiser.info = INFO
+    denoiser.save_pretrained(tmp_path / "cats")
+    assert (tmp_path / "cats" / "model.safetensors").is_file()
+    loaded = Denoiser.from_pretrained(str(tmp_path / "cats"))
+    assert loaded.info == INFO
+    for a, b in zip(loaded.parameters(), denoiser.parameters(), strict=True):
+        assert torch.equal(a, b.half().float())
+
+
+def test_nothing_in_the_project_unpickles():
+    """No pickle and no numpy.load, neither called nor imported; torch.load of weights only."""
+    root = Path(diffusion.__file__).parent.parent
+    files = [*root.glob("diffusion/**/*.py"), *root.glob("studio/**/*.py"), root / "app.py"]
+    assert len(files) > 15
+    for file in files:
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        calls = [node for node in nodes if isinstance(node, ast.Call)]
+        safe = [c.func for c in calls if "weights_only=True" in map(ast.unparse, c.keywords)]
+        for node in nodes:
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                modules = [getattr(node, "module", None) or "", *(n.name for n in node.names)]
+                unsafe = {"pickle", "dill", "joblib", "shelve", "marshal"}
+                assert not unsafe & {m.split(".")[0] for m in modules}, file
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                call = f"{node.value.id}.{node.attr}"
+                assert call not in ("np.load", "numpy.load", "torch.jit.load"), file
+                assert call != "torch.load" or node in safe, file
+
+
+def test_what_a_killed_process_was_writing_is_cleared_and_nothing_else(tmp_path):
+    (tmp_path / "steps").mkdir()
+    gone = [".state-0123456789abcdef.safetensors", ".progress-0123456789abcdef.json", ".tmpAb3xY9"]
+    kept = ["state.safetensors", ".gitignore", ".tmp", ".state-0123.safetensors", ".tmp-of-mine"]
+    for name in (*gone, *kept):
+        (tmp_path / "steps" / name).touch()
+        (tmp_path / name).touch()
+    clear_temporary(tmp_path)  # another process may be about to rename it
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2 * len(gone + kept)
+    for path in tmp_path.rglob("*"):
+        os.utime(path, (0, time.time() - 61))
+    clear_temporary(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2 * len(kept)

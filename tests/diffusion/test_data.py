@@ -1,0 +1,454 @@
+"""From folders and zips of anything to batches: nothing trusted, nothing lost in silence."""
+
+import os
+import pickle
+import signal
+import stat
+import struct
+import time
+import unicodedata
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from drawing import cat, cats, encode, write_folder, write_labels, write_zip
+from PIL import Image, ImageOps
+
+from diffusion import data
+from diffusion.data import (
+    batch_indices,
+    crop_box,
+    load_images,
+    random_crop,
+    random_mirror,
+    training_batches,
+)
+from diffusion.sources import Zip, open_source, read_labels
+
+SIZE = 16
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_folder(tmp_path / "cats", cats(12))
+
+
+def reasons(images) -> dict[str, str]:
+    return {skipped.name: skipped.reason for skipped in images.skipped}
+
+
+def patch_entry(path: Path, name: str, offset: int, layout: str, value: int) -> None:
+    """Overwrite a field of an entry's record in the central directory of a zip."""
+    raw = bytearray(path.read_bytes())
+    start = raw.rindex(name.encode()) - 46  # the last one is in the directory
+    assert raw[start : start + 4] == b"PK\x01\x02"
+    struct.pack_into(layout, raw, start + offset, value)
+    path.write_bytes(raw)
+
+
+def directory_of(entries: int) -> bytes:
+    """A zip with a directory of that many empty files, and nothing else."""
+    records = bytearray()
+    for i in range(entries):
+        name = b"%06d.png" % i
+        records += struct.pack(
+            "<4s6H3I5H2I", b"PK\x01\x02", 20, 20, 0, 0, 0, 33, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0
+        )
+        records += name
+    count = entries & 0xFFFF
+    end = struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, count, count, len(records), 0, 0)
+    return bytes(records) + end
+
+
+# -- what is in a folder or zip ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_every_picture_is_read_and_every_other_file_named(tmp_path, kind):
+    files = cats(9, 64) | {
+        "deep/er/and deeper/cat.webp": encode(cat(20, 64), "WEBP"),
+        "Кошка/猫 🐈.png": encode(cat(21, 64)),
+        "text.jpg": b"a text file called cat.jpg",
+        "cut.jpg": encode(cat(22, 64), "JPEG")[:900],
+        "dot.png": encode(Image.new("RGB", (1, 1))),
+        "drawing.svg": b"<svg/>",
+        "empty.png": b"",
+        "again.jpg": encode(ImageOps.mirror(cat(4, 64)), "JPEG"),
+        "giant.png": encode(Image.new("1", (9_000, 9_000))),
+        "notes/README.md": b"# Cats",
+        ".DS_Store": b"junk",
+        "__MACOSX/._cat-000.png": b"junk",
+        "deep/.hidden/cat.png": b"junk",
+    }
+    write = write_folder if kind == "folder" else write_zip
+    compression = () if kind == "folder" else (zipfile.ZIP_STORED,)
+    images = load_images(write(tmp_path / "in" / "cats", files, *compression), image_size=64)
+    assert {"deep/er/and deeper/cat.webp", "Кошка/猫 🐈.png"} <= set(images.names)
+    assert len(images) == 11
+    assert images.pixels.shape == (11, 3, 64, 64)
+    assert images.pixels.dtype == torch.uint8
+    said = reasons(images)
+    first, copy = sorted(["again.jpg", "cat-004.png"], reverse=kind == "zip")  # as they come
+    assert said.pop(copy) == f"near-duplicate of {first}"
+    assert said == {
+        "text.jpg": "not an image",
+        "cut.jpg": "corrupt or cut short",
+        "dot.png": "1x1 is too small (at least 32 pixels)",
+        "drawing.svg": "not an image",
+        "empty.png": "not an image",
+        "giant.png": "9000x9000 is more than 64 megapixels",
+        "notes/README.md": "not an image",
+    }
+
+
+def test_too_few_pictures_are_a_sentence_that_says_why(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"^empty has 0 usable pictures; at least 8 are needed\."):
+        load_images(tmp_path / "empty", image_size=SIZE)
+    few = write_folder(tmp_path / "few", cats(7) | {"a.txt": b"text"})
+    with pytest.raises(ValueError, match=r"7 usable .*Left out were 1: a\.txt: not an image\.$"):
+        load_images(few, image_size=SIZE)
+    write_folder(few, {"eighth.png": encode(cat(99))})
+    assert len(load_images(few, image_size=SIZE)) == 8
+
+
+def test_what_is_neither_folder_nor_zip_is_refused(tmp_path):
+    (tmp_path / "cat.zip").write_text("a text file called cat.zip")
+    whole = write_zip(tmp_path / "whole.zip", cats(8)).read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[: len(whole) // 2])
+    for name in ("cat.zip", "cut.zip"):
+        with pytest.raises(ValueError, match=f"^{name} is neither a folder nor a zip archive"):
+            open_source(tmp_path / name)
+    with pytest.raises(ValueError, match="There is no folder or zip archive at"):
+        open_source(tmp_path / "nowhere")
+
+
+def test_links_in_a_folder_are_named_and_not_followed(folder, tmp_path):
+    outside = write_folder(tmp_path / "outside", {"secret.png": encode(cat(50))})
+    (folder / "file.png").symlink_to(outside / "secret.png")
+    (folder / "folder").symlink_to(outside)
+    (folder / "loop").symlink_to(folder)
+    images = load_images(folder, image_size=SIZE)
+    assert len(images) == 12
+    assert reasons(images) == {"file.png": "a link", "folder": "a link", "loop": "a link"}
+
+
+def test_a_folder_that_cannot_be_opened_is_named(folder, monkeypatch):
+    """Permissions would not do: the tests may be root's."""
+    (folder / "more" / "private").mkdir(parents=True)
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "private":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    said = reasons(load_images(folder, image_size=32))
+    assert said == {"more/private": "a folder that cannot be opened"}
+
+
+def test_a_folder_name_that_is_no_unicode_does_no_harm(folder):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (folder / name).write_bytes(encode(cat(40)))
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    images = load_images(folder, image_size=SIZE)
+    assert name in images.names
+    assert len(images.split(1)[1]) == 1
+
+
+def test_no_entry_of_a_zip_leads_out_of_it(tmp_path):
+    picture = encode(cat(60))
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = write_zip(tmp_path / "a" / "b" / "evil.zip", cats(8))
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in ("../x.png", "a/../../x.png", "/etc/x.png", "//host/x.png", "C:/x.png"):
+            archive.writestr(name, picture)
+        archive.writestr("..\\x.png", picture)
+        archive.writestr("\\x.png", picture)
+        archive.writestr("(nameless)", picture)
+        archive.writestr(link, "../../x.png")
+    patch_entry(path, "(nameless)", 28, "<H", 0)  # the length of its name: none at all
+    raw = path.read_bytes()  # and its ten letters go from the directory too
+    at = raw.rindex(b"(nameless)")
+    size, offset = struct.unpack_from("<II", raw, len(raw) - 10)
+    end = raw[-22:-10] + struct.pack("<II", size - 10, offset) + raw[-2:]
+    path.write_bytes(raw[:at] + raw[at + 10 : -22] + end)
+
+    before = sorted(tmp_path.rglob("*"))
+    images = load_images(path, image_size=SIZE)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert len(images) == 8
+    said = reasons(images)
+    assert said.pop("link.png") == "a link"
+    assert len(said) == 8
+    assert set(said.values()) == {"a name that points outside the archive"}
+
+
+def test_entries_that_would_eat_the_memory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", 1_000_000)
+    bomb = encode(Image.new("RGB", (600, 500)), "BMP")  # 900 KB of zeros
+    files = cats(8) | {"bomb.bmp": bomb, "large.png": b"\x01" * 1_000_001, "liar.png": bomb}
+    path = write_zip(tmp_path / "bombs.zip", files)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("lzma.png", b"x" * 100, zipfile.ZIP_LZMA)
+        archive.writestr("bzip2.png", b"x" * 100, zipfile.ZIP_BZIP2)
+        archive.writestr("locked.png", encode(cat(70)))
+    patch_entry(path, "liar.png", 24, "<I", 500)  # the header promises 500 bytes
+    patch_entry(path, "locked.png", 8, "<H", 1)
+    images = load_images(path, image_size=SIZE)
+    assert len(images) == 8
+    assert reasons(images) == {
+        "bomb.bmp": "compressed beyond belief",
+        "large.png": "more than 1 MB",
+        "liar.png": "a damaged zip entry",
+        "lzma.png": "an unusual compression",
+        "bzip2.png": "an unusual compression",
+        "locked.png": "encrypted",
+    }
+
+
+def test_a_large_file_in_a_folder_is_not_read(folder, monkeypatch):
+    monkeypatch.setattr(data, "MAX_FILE_BYTES", 100_000)
+    (folder / "large.bin").write_bytes(bytes(100_001))
+    assert reasons(load_images(folder, image_size=SIZE)) == {"large.bin": "more than 0 MB"}
+
+
+def test_of_two_entries_with_one_name_only_the_checked_one_is_read(tmp_path):
+    path = write_zip(tmp_path / "twice.zip", cats(8))
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+        warnings.simplefilter("ignore")
+        archive.writestr("cat-000.png", encode(cat(80)))
+    images = load_images(path, image_size=SIZE)
+    assert reasons(images) == {"cat-000.png": "another entry has that name"}
+    assert len(images) == len(set(images.names)) == 8
+
+
+def test_damage_inside_a_zip_costs_that_picture_only(tmp_path):
+    path = write_zip(tmp_path / "cats.zip", cats(9), zipfile.ZIP_STORED)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"cat-003.png") + 200
+    raw[at : at + 20] = bytes(20)
+    path.write_bytes(raw)
+    assert reasons(load_images(path, image_size=SIZE)) == {"cat-003.png": "a damaged zip entry"}
+
+
+def test_a_hundred_thousand_entries_are_listed_in_seconds(tmp_path, monkeypatch):
+    path = tmp_path / "many.zip"
+    path.write_bytes(directory_of(100_001))
+    started = time.monotonic()
+    names, skipped = Zip(path).names()
+    assert (len(names), skipped) == (100_001, [])
+    assert time.monotonic() - started < 10
+    monkeypatch.setattr(data, "MAX_ENTRIES", 100_000)
+    with pytest.raises(ValueError, match=r"many\.zip has more than 100,000 files"):
+        Zip(path).names()
+
+
+# -- labels -----------------------------------------------------------------------------------
+
+
+def test_labels_are_found_by_path_or_name_and_the_rest_stays_unlabelled(tmp_path):
+    decomposed = unicodedata.normalize("NFD", "café.png")  # as macOS writes it
+    files = {f"a/{name}": data for name, data in cats(8).items()} | {decomposed: encode(cat(30))}
+    path = write_zip(tmp_path / "cats.zip", files)
+    csv = tmp_path / "labels.csv"
+    rows = "label,file,by\ntabby,a/cat-000.png,me\n black ,cat-001.png\n,cat-002.png,me\nwhite\n"
+    csv.write_text(rows + "ginger,café.png\ntabby,gone.png\n", encoding="utf-8-sig")
+    images = load_images(path, image_size=SIZE, labels_csv=csv)
+    assert images.labels == ("black", "ginger", "tabby", "white")
+    named = {images.names[i]: c for i, c in enumerate(images.classes.tolist()) if c >= 0}
+    assert named == {"a/cat-000.png": 2, "a/cat-001.png": 0, decomposed: 1}
+
+
+def test_the_models_own_labels_fix_their_order(folder, tmp_path):
+    csv = write_labels(tmp_path / "labels.csv", {"cat-003.png": "tabby"})
+    images = load_images(folder, image_size=SIZE, labels_csv=csv, labels=("white", "tabby"))
+    assert images.labels == ("white", "tabby")
+    assert images.classes[images.names.index("cat-003.png")] == 1
+    with pytest.raises(ValueError, match=r"^The labels tabby are unknown to this model\.$"):
+        load_images(folder, image_size=SIZE, labels_csv=csv, labels=("white",))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "needs the columns 'file' and 'label'"),
+        (b"name,coat\na.png,tabby\n", "needs the columns 'file' and 'label'"),
+        (b"file,label\n\xff\xfe\n", "is not a CSV file in UTF-8"),
+        (b"file,label\nother.png,tabby\n", "names none of the pictures in"),
+    ],
+)
+def test_a_wrong_labels_file_is_a_sentence(folder, tmp_path, content, sentence):
+    csv = tmp_path / "labels.csv"
+    csv.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"^labels\.csv {sentence}"):
+        load_images(folder, image_size=SIZE, labels_csv=csv)
+    with pytest.raises(ValueError, match="There is no labels file at"):
+        read_labels(tmp_path / "nowhere.csv")
+
+
+# -- the set ----------------------------------------------------------------------------------
+
+
+def test_what_is_held_out_depends_on_the_names_alone(folder, tmp_path):
+    write_folder(folder, {f"more-{i}.png": encode(cat(100 + i)) for i in range(28)})
+    images = load_images(folder, image_size=SIZE)
+    training, held = images.split(3)
+    assert len(held) == 3
+    assert set(training.names) | set(held.names) == set(images.names)
+    assert not set(training.names) & set(held.names)
+    shuffled = images.subset(torch.randperm(len(images)).tolist())
+    assert set(shuffled.split(3)[1].names) == set(held.names)
+    assert len(images.split(300)[1]) == len(images) // 10  # at most a tenth
+    for i, name in enumerate(held.names):
+        assert torch.equal(held.pixels[i], images.pixels[images.names.index(name)])
+
+    newer = {f"new-{i}.png": encode(cat(200 + i)) for i in range(20)}
+    write_folder(folder, newer)
+    grown = set(load_images(folder, image_size=SIZE).split(3)[1].names)
+    assert len(set(held.names) - grown) == len(grown & set(newer))  # new ones may push out, only
+
+
+def test_squares_are_resized_and_photos_keep_a_margin(folder):
+    aligned = load_images(folder, image_size=SIZE)
+    assert aligned.stored_size == SIZE
+    (folder / "wide.png").write_bytes(encode(cat(90, 48).crop((0, 0, 48, 36))))
+    photos = load_images(folder, image_size=SIZE)
+    assert photos.stored_size == SIZE * 5 // 4
+    assert photos.pixels.shape[-1] == photos.stored_size
+    assert load_images(folder, image_size=SIZE, photos=False).stored_size == SIZE
+
+
+def test_every_epoch_shows_each_picture_once():
+    for batch_size in (4, 5, 23):  # 23: a batch that spans epochs
+        steps = 3 * 10 * batch_size
+        shown = torch.cat([batch_indices(10, batch_size, s, seed=7) for s in range(steps)])
+        epochs = shown[: len(shown) // 10 * 10].reshape(-1, 10)
+        assert (epochs.sort(dim=1).values == torch.arange(10)).all()
+        assert len({tuple(epoch) for epoch in epochs[:20].tolist()}) > 15  # each in its own order
+
+
+def test_a_batch_is_a_function_of_its_arguments():
+    torch.manual_seed(1)
+    first = batch_indices(100, 8, 5, seed=3)
+    torch.manual_seed(2)
+    assert torch.equal(batch_indices(100, 8, 5, seed=3), first)
+    assert not torch.equal(batch_indices(100, 8, 5, seed=4), first)
+    assert not torch.equal(batch_indices(100, 8, 6, seed=3), first)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a single core
+@pytest.mark.parametrize("photos", [False, True])
+def test_streaming_gives_the_same_batches(tmp_path, photos):
+    path = write_zip(tmp_path / "cats.zip", cats(12))
+    labels = write_labels(tmp_path / "l.csv", {"cat-001.png": "tabby", "cat-002.png": "white"})
+    options = {"image_size": SIZE, "labels_csv": labels, "photos": photos}
+    memory = load_images(path, **options)
+    stream = load_images(path, **options, in_memory_bytes=0)
+    assert stream.pixels is None
+    assert torch.equal(stream.split(2)[1].classes, memory.split(2)[1].classes)
+    expected = training_batches(memory, 5, first_step=3, seed=1)
+    here = training_batches(stream, 5, first_step=3, seed=1, workers=0)
+    workers = training_batches(stream, 5, first_step=3, seed=1, workers=2)
+    for step in range(3, 9):
+        pictures, classes = next(expected)
+        indices = batch_indices(len(memory), 5, step, seed=1)
+        assert torch.equal(pictures, memory.pixels[indices])
+        assert torch.equal(classes, memory.classes[indices])
+        for batches in (here, workers):
+            same, same_classes = next(batches)
+            assert torch.equal(same, pictures)
+            assert torch.equal(same_classes, classes)
+
+
+def test_a_set_can_be_sent_to_a_process(tmp_path):
+    images = load_images(write_zip(tmp_path / "cats.zip", cats(8)), image_size=SIZE)
+    indices = torch.tensor([3, 1])
+    sent = pickle.loads(pickle.dumps(images))
+    read = pickle.loads(pickle.dumps(load_images(images.source.path, image_size=SIZE,
+                                                 in_memory_bytes=0)))  # fmt: skip
+    for other in (sent, read):
+        assert torch.equal(other.get(indices)[0], images.pixels[indices])
+
+
+def test_a_forked_process_opens_the_zip_anew(tmp_path, monkeypatch):
+    """Two processes that read through one open file would move each other's position."""
+    source = Zip(write_zip(tmp_path / "cats.zip", cats(8)))
+    archive = source.archive()
+    assert source.archive() is archive
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert source.archive() is not archive
+
+
+def test_shares_make_up_the_batch(folder):
+    images = load_images(folder, image_size=SIZE)
+    whole, _ = next(training_batches(images, 6, first_step=2, seed=0))
+    for rank in range(2):
+        share = slice(rank, None, 2)
+        part, _ = next(training_batches(images, 6, first_step=2, seed=0, share=share))
+        assert torch.equal(part, whole[share])
+
+
+def test_workers_outlive_the_signals_of_their_group_for_a_while(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "GRACE_SECONDS", 1)
+    path = write_zip(tmp_path / "cats.zip", cats(8))
+    images = load_images(path, image_size=SIZE, in_memory_bytes=0)
+    batches = training_batches(images, 4, first_step=0, seed=0, workers=1)
+    next(batches)
+    [worker] = batches._workers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        os.kill(worker.pid, number)
+    for _ in range(5):
+        assert next(batches)[0].shape == (4, 3, SIZE, SIZE)
+    worker.join(20)
+    assert worker.exitcode == 0  # or a program that fails could not leave
+
+
+def test_a_picture_that_changes_under_way_is_named(folder):
+    images = load_images(folder, image_size=SIZE, in_memory_bytes=0)
+    (folder / "cat-003.png").write_text("gone")
+    with pytest.raises(ValueError, match=r"^cat-003\.png has changed: not an image\.$"):
+        images.get(torch.arange(12))
+
+
+# -- crops and mirrors ------------------------------------------------------------------------
+
+
+def test_crops_stay_inside_and_take_most_of_the_picture():
+    generator = torch.Generator().manual_seed(0)
+    boxes = {crop_box(80, generator) for _ in range(500)}
+    assert len(boxes) > 300
+    for top, left, height, width in boxes:
+        assert min(top, left) >= 0
+        assert top + height <= 80
+        assert left + width <= 80
+        assert 0.69 < height * width / 80**2 <= 1  # 0.8, less where a long side is cut at the edge
+    assert min(top for top, *_ in boxes) == 0
+    assert max(top + height for top, _, height, _ in boxes) == 80
+
+
+def test_a_crop_depends_on_its_generator_alone():
+    pictures = torch.randint(256, (3, 3, 20, 20), dtype=torch.uint8)
+    one, same, other = (
+        random_crop(pictures, 16, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert one.shape == (3, 3, 16, 16)
+    assert one.dtype == torch.uint8
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert random_crop(pictures, 20, torch.Generator()) is pictures
+
+
+def test_half_of_the_pictures_are_mirrored():
+    pictures = torch.randint(256, (400, 3, 4, 4), dtype=torch.uint8)
+    shown = random_mirror(pictures, torch.Generator().manual_seed(0))
+    kept = (shown == pictures).flatten(1).all(dim=1)
+    mirrored = (shown == pictures.flip(3)).flatten(1).all(dim=1)
+    assert (kept ^ mirrored).all()
+    assert 150 < mirrored.sum() < 250

@@ -1,0 +1,233 @@
+"""Anything that somebody may send in place of a picture, and how copies are told."""
+
+import io
+import struct
+import sys
+import time
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from drawing import cat, encode
+from PIL import Image, ImageFile, ImageOps
+
+from diffusion.codec import to_float, to_uint8
+from diffusion.images import decode_image, decode_photo, difference_hash, find_copies, fit_square
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that promises ``width`` x ``height`` grey pixels and holds none."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"I am a text file called cat.jpg.\n", id="text"),
+        pytest.param(b'<svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', id="svg"),
+        pytest.param(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", id="postscript"),
+        pytest.param(b"%PDF-1.4\n", id="pdf"),
+        pytest.param(b"GIF89a<html><script>alert(1)</script></html>", id="html in a gif's skin"),
+        pytest.param(b"\xff\xd8\xff", id="three bytes of jpeg"),
+        pytest.param(b"\x89PNG\r\n\x1a\n", id="png signature"),
+    ],
+)
+def test_what_is_no_picture_is_refused_with_a_reason(data):
+    with pytest.raises(ValueError, match=r"^(not an image|corrupt or cut short)$"):
+        decode_image(data)
+
+
+@pytest.mark.parametrize("format", ["PPM", "PCX", "TGA", "ICO"])
+def test_formats_that_nobody_photographs_in_are_refused(format):
+    """Each decoder is a way in, EPS with a whole Ghostscript behind it."""
+    with pytest.raises(ValueError, match=r"^not an image$"):
+        decode_image(encode(cat(0), format))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_a_cut_file_is_refused_and_the_whole_one_is_not(format):
+    data = encode(cat(0, 64), format)
+    assert decode_image(data).size == (64, 64)
+    for share in (0.1, 0.5, 0.9):
+        with pytest.raises(ValueError, match=r"not an image|cut short"):
+            decode_image(data[: int(share * len(data))])
+
+
+@pytest.fixture
+def heic() -> bytes:
+    """A 64x48 photo as a telephone writes it."""
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    return encode(cat(0, 64).crop((0, 0, 64, 48)), "HEIF", quality=90)
+
+
+def test_a_telephones_photo_is_read_for_those_who_are_trusted(heic):
+    assert heic[4:12] == b"ftypheic"
+    photo = decode_photo(heic)
+    assert photo.mode == "RGB"
+    assert np.abs(pixels(photo) - pixels(cat(0, 64))[:48]).mean() < 8
+    with pytest.raises(ValueError, match=r"^not an image$"):
+        decode_image(heic)
+    other = encode(cat(0), "JPEG")
+    np.testing.assert_array_equal(pixels(decode_photo(other)), pixels(decode_image(other)))
+
+
+def test_what_is_wrong_with_a_telephones_photo_is_said(heic, monkeypatch):
+    for cut in (12, 40, len(heic) // 2, len(heic) - 9):
+        with pytest.raises(ValueError, match=r"^(not an image|corrupt or cut short)$"):
+            decode_photo(heic[:cut])
+    with pytest.raises(ValueError, match=r"^not an image$"):
+        decode_photo(b"\0\0\0\x1cftypisom" + bytes(64))  # a film
+    monkeypatch.setattr("diffusion.images.MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(ValueError, match="64x48 is more than"):
+        decode_photo(heic)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match="pillow-heif is missing"):
+        decode_photo(heic)
+
+
+@pytest.mark.parametrize("size", [(30_000, 30_000), (2**31 - 1, 2**31 - 1), (100_000, 700)])
+def test_a_giant_is_refused_by_its_header(size):
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="more than 64 megapixels"):
+        decode_image(png_header(*size))
+    assert time.monotonic() - started < 1
+
+
+def test_a_giant_is_refused_before_it_is_decoded(monkeypatch):
+    blank = encode(Image.new("1", (9_000, 9_000)))  # below Pillow's own limit, 20 KB
+    assert len(blank) < 100_000
+
+    def load(self):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(ValueError, match="9000x9000 is more than 64 megapixels"):
+        decode_image(blank)
+
+
+def test_one_pixel_is_a_picture():
+    image = decode_image(encode(Image.new("RGB", (1, 1), (1, 2, 3))))
+    assert image.size == (1, 1)
+    assert image.getpixel((0, 0)) == (1, 2, 3)
+
+
+def test_cmyk_becomes_rgb():
+    image = decode_image(encode(Image.new("RGB", (8, 8), (200, 40, 90)).convert("CMYK"), "JPEG"))
+    assert image.mode == "RGB"
+    assert np.abs(pixels(image) - [200, 40, 90]).max() <= 4
+
+
+def test_sixteen_bits_keep_their_brightness():
+    ramp = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
+    source = Image.fromarray(ramp)
+    assert source.mode == "I;16"
+    image = decode_image(encode(source))
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(pixels(image)[..., 0].ravel(), np.arange(256))
+
+
+def test_transparency_lies_over_white():
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 250, 0, 0])
+    palette.putdata([0, 1])
+    image = decode_image(encode(palette, transparency=0))
+    assert [image.getpixel((x, 0)) for x in range(2)] == [(255, 255, 255), (250, 0, 0)]
+
+    half = decode_image(encode(Image.new("RGBA", (1, 1), (0, 0, 0, 128))))
+    assert half.getpixel((0, 0)) == (127, 127, 127)
+    grey = decode_image(encode(Image.new("LA", (1, 1), (0, 0))))
+    assert grey.getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_an_animation_gives_its_first_frame():
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue", "green")]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decode_image(data).getpixel((4, 4)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_phone_photo_is_turned_upright(orientation):
+    upright = Image.new("RGB", (48, 32), "white")
+    upright.paste("red", (0, 0, 24, 16))  # red top left, blue bottom right
+    upright.paste("blue", (24, 16, 48, 32))
+    turn = Image.Transpose
+    undo = [
+        None, turn.FLIP_LEFT_RIGHT, turn.ROTATE_180, turn.FLIP_TOP_BOTTOM,
+        turn.TRANSPOSE, turn.ROTATE_90, turn.TRANSVERSE, turn.ROTATE_270,
+    ][orientation - 1]  # fmt: skip
+    held = upright if undo is None else upright.transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = decode_image(encode(held, "JPEG", exif=exif, quality=95))
+    assert image.size == (48, 32)
+    assert np.abs(pixels(image)[8, 12] - [255, 0, 0]).max() < 20
+    assert np.abs(pixels(image)[24, 36] - [0, 0, 255]).max() < 20
+
+
+def test_a_picture_with_a_zip_behind_it_is_only_a_picture():
+    hidden = io.BytesIO()
+    with zipfile.ZipFile(hidden, "w") as archive:
+        archive.writestr("evil.py", "print('evil')")
+    picture = encode(cat(1), "JPEG")
+    both = decode_image(picture + hidden.getvalue())
+    np.testing.assert_array_equal(pixels(both), pixels(decode_image(picture)))
+
+
+def test_all_256_values_survive_the_round_trip():
+    values = torch.arange(256, dtype=torch.uint8)
+    floats = to_float(values)
+    assert floats.dtype == torch.float32
+    assert floats.min() == -1
+    assert floats.max() == 1
+    assert torch.equal(to_uint8(floats), values)
+    assert torch.equal(to_uint8(floats.half()), values)
+    assert to_uint8(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
+    assert to_uint8(torch.tensor([0.003])).item() == 128  # nearest, not down
+
+
+def test_a_smaller_square_is_the_mean_of_its_areas():
+    checks = Image.fromarray((np.indices((8, 8)).sum(0) % 2 * 255).astype(np.uint8)).convert("RGB")
+    assert set(pixels(fit_square(checks, 4)).ravel()) <= {127, 128}
+    wide = Image.new("RGB", (30, 10), "white")
+    wide.paste("red", (10, 0, 20, 10))
+    assert fit_square(wide, 5).getcolors() == [(25, (255, 0, 0))]
+    assert fit_square(wide, 20).size == (20, 20)
+
+
+def copies_of(*images: Image.Image) -> dict[int, int]:
+    hashes = [difference_hash(image) for image in images]
+    return find_copies(hashes, [difference_hash(ImageOps.mirror(image)) for image in images])
+
+
+def test_copies_are_found_mirrored_and_recompressed_too():
+    original = cat(3, 80)
+    again = decode_image(encode(original.resize((120, 120)), "JPEG", quality=60))
+    found = copies_of(cat(1, 80), original, cat(2, 80), again, ImageOps.mirror(again))
+    assert found == {3: 1, 4: 1}
+
+
+def test_different_pictures_are_no_copies():
+    assert copies_of(*(cat(seed, 80) for seed in range(60))) == {}
+    assert find_copies([], []) == {}
+
+
+def test_a_thousand_copies_all_point_to_the_first():
+    """Also across the blocks in which they are compared, and in no time."""
+    hashes = [difference_hash(cat(0, 80))] * 2_000
+    started = time.monotonic()
+    assert find_copies(hashes, hashes) == dict.fromkeys(range(1, 2_000), 0)
+    assert time.monotonic() - started < 2

@@ -1,0 +1,527 @@
+"""The worker: pixels that depend on the recipe alone, turns, stopping, errors and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+
+import pytest
+import torch
+from PIL import Image
+from studio_fixtures import TINY, Gate, save_tiny, wait_until
+
+import studio.drawing.worker as generation
+from diffusion import SAMPLERS, Denoiser, device
+from diffusion.sampling import draw
+from studio.drawing.library import ModelLibrary
+from studio.drawing.recipe import Recipe, build_start, embed_mask, embed_picture, morph, variations
+from studio.drawing.worker import Busy, Studio
+
+PLAIN = Recipe(steps=3)
+
+
+def alone(studio: Studio, recipe: Recipe) -> torch.Tensor:
+    """The picture of a recipe by itself, without the worker."""
+    denoiser = studio.library.get().denoiser
+    return draw(denoiser, build_start(denoiser, [recipe]), recipe.config)[0]
+
+
+def assert_same_pixels(actual: torch.Tensor, expected: torch.Tensor) -> None:
+    """Equal but for the last bit of a sum: batch sizes choose different kernels."""
+    difference = (actual.int() - expected.int()).abs()
+    assert difference.max() <= 1
+    assert difference.float().mean() < 0.01
+
+
+def watch_in_thread(studio: Studio, job) -> threading.Thread:
+    thread = threading.Thread(target=lambda: list(studio.watch(job)))
+    thread.start()
+    return thread
+
+
+def finish(*jobs) -> None:
+    for job in jobs:
+        job.wait(20)
+        assert job.done
+
+
+# -- pixels ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_seed_gives_the_same_pixels_in_any_company(studio, sampler):
+    recipe = dataclasses.replace(PLAIN, sampler=sampler, coat="tabby")
+    recipes = [dataclasses.replace(recipe, seed=seed) for seed in range(7)]
+    expected = [alone(studio, r) for r in recipes]
+    assert len({bytes(p.numpy()) for p in expected}) == 7  # the seeds are told apart
+    gate = Gate(studio, open=False)
+    blocker = studio.submit([dataclasses.replace(recipe, seed=99, steps=1)])
+    wait_until(lambda: gate.batches == [1])
+    jobs = [studio.submit(recipes[:1]), studio.submit(recipes[1:4]), studio.submit(recipes[4:])]
+    gate.event.set()
+    finish(blocker, *jobs)
+    assert gate.batches == [1, 7]
+    drawn = torch.cat([job.pictures for job in jobs])
+    for actual, wanted in zip(drawn, expected, strict=True):
+        assert_same_pixels(actual, wanted)
+
+
+def test_jobs_with_other_settings_are_not_merged(studio):
+    gate = Gate(studio, open=False)
+    blocker = studio.submit([PLAIN])
+    wait_until(lambda: gate.batches == [1])
+    jobs = [
+        studio.submit([dataclasses.replace(PLAIN, seed=1, **changes)])
+        for changes in ({}, {"steps": 4}, {"sampler": "euler"}, {"guidance": 1.0})
+    ]
+    recorded = studio.submit([dataclasses.replace(PLAIN, seed=1)], record="noisy")
+    mate = studio.submit([dataclasses.replace(PLAIN, seed=2, coat="black")])  # coats can be mixed
+    gate.event.set()
+    finish(blocker, recorded, mate, *jobs)
+    assert sorted(gate.batches) == [1, 1, 1, 1, 1, 2]
+    for job in (*jobs, mate):
+        assert_same_pixels(job.pictures[0], alone(studio, job.recipes[0]))
+
+
+def test_bf16_stays_near_fp32(tiny_folder, monkeypatch):
+    pictures = []
+    for bf16 in (False, True):
+        monkeypatch.setattr(device, "fast_bf16", lambda device, on=bf16: on)
+        studio = Studio(ModelLibrary([tiny_folder]))
+        pictures.append(
+            studio.draw([dataclasses.replace(PLAIN, seed=s) for s in range(4)]).pictures
+        )
+    difference = (pictures[0].float() - pictures[1].float()).abs()
+    assert difference.max() > 0  # it was really another precision
+    assert difference.mean() <= 2
+
+
+def test_a_model_with_a_guide_draws_every_kind_of_picture_in_company_as_alone(tmp_path):
+    base = Denoiser.load(save_tiny(tmp_path / "base.safetensors"))
+    config = dataclasses.replace(TINY, channels=8)
+    weak = Denoiser.load(save_tiny(tmp_path / "weak.safetensors", labels=(), config=config))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    base.guided_by(weak).save(folder / "guided.safetensors")
+    studio = Studio(ModelLibrary([folder]))
+    picture = embed_picture(Image.new("RGB", (16, 16), "orange"), TINY.image_size)
+    for kind in ({}, {"towards_seed": 9, "towards": 0.3}, {"picture": picture, "strength": 0.7}):
+        recipes = [dataclasses.replace(PLAIN, coat=coat, **kind) for coat in ("", "tabby", "black")]
+        drawn = studio.draw(recipes).pictures
+        for actual, recipe in zip(drawn, recipes, strict=True):
+            assert_same_pixels(actual, alone(studio, recipe))
+        unguided = studio.draw([dataclasses.replace(r, guidance=1.0) for r in recipes]).pictures
+        for one, other in zip(drawn, unguided, strict=True):
+            assert not torch.equal(one, other)
+
+
+def test_repaint_keeps_the_rest_exactly(studio):
+    picture = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (4, 4, 12, 12))
+    size = TINY.image_size
+    recipe = dataclasses.replace(
+        PLAIN,
+        picture=embed_picture(Image.fromarray(picture.numpy()), size),
+        mask=embed_mask(mask, size),
+    )
+    drawn = studio.draw([recipe]).pictures[0].permute(1, 2, 0)
+    kept = torch.ones(16, 16, dtype=torch.bool)
+    kept[4:12, 4:12] = False
+    assert torch.equal(drawn[kept], picture[kept])
+    assert not torch.equal(drawn[~kept], picture[~kept])
+
+
+# -- turns -------------------------------------------------------------------------------------
+
+
+def test_a_long_job_takes_turns_with_others(studio):
+    order = []
+    gate = Gate(studio, open=False)
+    long = studio.submit(morph([PLAIN, dataclasses.replace(PLAIN, seed=1)], frames=20))
+    wait_until(lambda: gate.batches == [16])
+    short = studio.submit([dataclasses.replace(PLAIN, steps=2)])
+    run = studio._run
+
+    def noting(name, digest, start, recipe, callback):
+        order.append(len(start))
+        return run(name, digest, start, recipe, callback)
+
+    studio._run = noting
+    gate.event.set()
+    finish(long, short)
+    assert order == [16, 1, 8]  # they alternate: the short job does not wait for the last turn
+    assert short.finished < long.finished
+    assert len(long.pictures) == 40
+    assert_same_pixels(long.pictures[33], alone(studio, long.recipes[33]))
+
+
+def test_a_place_in_the_queue_is_told(studio):
+    gate = Gate(studio, open=False)
+    first = studio.submit([PLAIN])
+    wait_until(lambda: gate.steps == 1)
+    waiting = [studio.submit([dataclasses.replace(PLAIN, steps=4 + i)]) for i in range(3)]
+    assert [studio.place(job) for job in waiting] == [0, 1, 2]
+    studio.stop(waiting[0])
+    assert [studio.place(job) for job in waiting[1:]] == [0, 1]
+    gate.event.set()
+    finish(first, *waiting)
+
+
+def test_too_many_waiting_jobs_are_refused(tiny_folder):
+    studio = Studio(ModelLibrary([tiny_folder]), max_waiting=2)
+    gate = Gate(studio, open=False)
+    jobs = [studio.submit([PLAIN])]
+    wait_until(lambda: gate.steps == 1)
+    jobs += [studio.submit([PLAIN]), studio.submit([PLAIN])]
+    with pytest.raises(Busy, match="try again"):
+        studio.submit([PLAIN])
+    gate.event.set()
+    finish(*jobs)
+    assert studio.draw([PLAIN]).done
+
+
+# -- stopping ----------------------------------------------------------------------------------
+
+
+def test_stop_ends_within_one_step_and_keeps_what_is_there(studio):
+    gate = Gate(studio, open=False)
+    job = studio.submit([dataclasses.replace(PLAIN, steps=50)], record="denoised")
+    wait_until(lambda: gate.steps == 1)
+    studio.stop(job)
+    assert not job.done  # its step is still being taken
+    gate.event.set()
+    finish(job)
+    assert gate.steps == 1
+    assert job.stopped
+    assert job.error is None
+    assert job.pictures.shape == (1, 3, 16, 16)
+    assert len(job.frames) == 1
+    assert torch.equal(job.pictures[0], job.frames[-1])
+
+
+def test_others_in_the_turn_go_on_when_one_stops(studio):
+    gate = Gate(studio, open=False)
+    blocker = studio.submit([dataclasses.replace(PLAIN, steps=1)])
+    wait_until(lambda: gate.steps == 1)
+    stays = studio.submit([dataclasses.replace(PLAIN, seed=1)])
+    leaves = studio.submit([dataclasses.replace(PLAIN, seed=2)], record="")
+    hold = threading.Event()
+    run = studio._run
+
+    def slow(name, digest, start, recipe, callback):
+        def second(step):
+            stop = callback(step)
+            if step.index == 1:
+                studio.stop(leaves)
+                hold.set()
+            return stop
+
+        return run(name, digest, start, recipe, second)
+
+    studio._run = slow
+    gate.event.set()
+    finish(blocker, stays, leaves)
+    assert hold.is_set()
+    assert gate.batches == [1, 2]
+    assert leaves.stopped
+    assert not stays.stopped
+    assert_same_pixels(stays.pictures[0], alone(studio, stays.recipes[0]))
+    whole = alone(studio, leaves.recipes[0])
+    assert (leaves.pictures[0].int() - whole.int()).abs().max() > 1  # the estimate of that moment
+
+
+def test_a_waiting_job_stops_at_once(studio):
+    gate = Gate(studio, open=False)
+    first = studio.submit([PLAIN])
+    wait_until(lambda: gate.steps == 1)
+    waits = studio.submit([dataclasses.replace(PLAIN, steps=9)])
+    studio.stop(waits)
+    assert waits.done
+    assert waits.pictures is None
+    gate.event.set()
+    finish(first)
+    studio.draw([PLAIN])
+    assert gate.batches == [1, 1]  # it was never drawn
+
+
+def test_a_long_job_stops_between_its_turns(studio):
+    gate = Gate(studio, open=False)
+    job = studio.submit(morph([PLAIN, dataclasses.replace(PLAIN, seed=1)], frames=20))
+    wait_until(lambda: gate.batches == [16])
+    studio.stop(job)
+    gate.event.set()
+    finish(job)
+    studio.draw([PLAIN])
+    assert gate.batches == [16, 1]
+
+
+def test_closing_the_watch_stops_the_job(studio):
+    gate = Gate(studio, open=False)
+    job = studio.submit([dataclasses.replace(PLAIN, sampler="ddpm", steps=1000)])
+    watching = studio.watch(job)
+    next(watching)
+    wait_until(lambda: gate.steps == 1)
+    watching.close()
+    gate.event.set()
+    finish(job)
+    assert job.stopped
+    assert gate.steps == 1
+
+
+def test_updates_tell_the_steps(studio):
+    job = studio.submit([dataclasses.replace(PLAIN, sampler="ddpm", steps=60)])
+    updates = list(studio.watch(job))
+    assert [u.step for u in updates] == sorted(u.step for u in updates)
+    assert updates[-1].done
+    assert updates[-1].step == updates[-1].total == 60
+    assert torch.equal(updates[-1].pictures, job.pictures)
+    assert 0 < job.seconds < 20
+
+
+@pytest.mark.parametrize("record", ["denoised", "noisy"])
+def test_steps_are_recorded(studio, record):
+    job = studio.draw([dataclasses.replace(PLAIN, seed=s, steps=5) for s in (1, 2)], record=record)
+    assert len(job.frames) == 5
+    long = studio.draw([dataclasses.replace(PLAIN, sampler="ddpm", steps=130)], record=record)
+    assert 40 < len(long.frames) <= generation.MAX_FRAMES + 1
+
+
+def test_the_two_recordings_differ(studio):
+    shown, noisy = (
+        studio.draw([dataclasses.replace(PLAIN, steps=5)], record=record).frames
+        for record in ("denoised", "noisy")
+    )
+    assert (shown[0].int() - noisy[0].int()).abs().float().mean() > 5
+
+
+# -- mistakes and memory -----------------------------------------------------------------------
+
+
+def test_what_cannot_be_drawn_is_refused_at_once(studio):
+    for recipes, sentence in (
+        ([dataclasses.replace(PLAIN, coat="pink")], "does not know the label 'pink'"),
+        ([PLAIN, dataclasses.replace(PLAIN, coat="pink")], "does not know the label 'pink'"),
+        (
+            [dataclasses.replace(PLAIN, towards=0.5, towards_coat="pink")],
+            "does not know the label 'pink'",
+        ),
+        ([dataclasses.replace(PLAIN, model="lion")], "There is no model 'lion'"),
+        ([dataclasses.replace(PLAIN, model="../../etc/passwd")], "There is no model"),
+        ([PLAIN, dataclasses.replace(PLAIN, steps=4)], "same settings"),
+        ([], "Between 1 and 256"),
+        ([PLAIN] * 257, "Between 1 and 256"),
+        ([dataclasses.replace(PLAIN, picture="AAAA")], "damaged"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            studio.submit(recipes)
+
+
+def test_an_error_is_reported_and_the_worker_survives(studio, capsys):
+    run = studio._run
+
+    def broken(name, digest, start, recipe, callback):
+        if 13 in start.seeds:
+            raise RuntimeError("secret path /home/me")
+        return run(name, digest, start, recipe, callback)
+
+    studio._run = broken
+    with pytest.raises(ValueError, match=r"Drawing failed.*log") as caught:
+        studio.draw([dataclasses.replace(PLAIN, seed=13)])
+    assert "secret" not in str(caught.value)
+    assert "secret path" in capsys.readouterr().err
+    assert studio.draw([PLAIN]).error is None
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory")]
+)
+def test_out_of_memory_splits_the_batch(studio, error):
+    sizes = []
+    run = studio._run
+
+    def small(name, digest, start, recipe, callback):
+        sizes.append(len(start))
+        if len(start) > 3:
+            raise error
+        return run(name, digest, start, recipe, callback)
+
+    studio._run = small
+    recipes = [dataclasses.replace(PLAIN, seed=s) for s in range(8)]
+    job = studio.draw(recipes, record="denoised")
+    assert sizes == [8, 4, 2, 2, 2, 2]
+    assert "smaller batches" in job.note
+    assert len(job.frames) == 3
+    assert torch.equal(job.frames[-1], job.pictures[0])
+    for row in (0, 3, 7):
+        assert_same_pixels(job.pictures[row], alone(studio, recipes[row]))
+
+
+def test_out_of_memory_late_in_a_batch_counts_no_step_twice(studio):
+    run = studio._run
+
+    def late(name, digest, start, recipe, callback):
+        def second(step):
+            if step.index == 2 and len(start) > 2:
+                raise MemoryError
+            return callback(step)
+
+        return run(name, digest, start, recipe, second)
+
+    studio._run = late
+    job = studio.submit([dataclasses.replace(PLAIN, seed=s) for s in range(4)], record="denoised")
+    updates = list(studio.watch(job))
+    assert max(update.step for update in updates) == 3
+    assert job.steps_taken == [3] * 4
+    assert len(job.frames) == 3
+
+
+def test_what_is_stopped_while_memory_runs_out_is_drawn_no_further(studio):
+    sizes = []
+
+    def short(name, digest, start, recipe, callback):
+        sizes.append(len(start))
+        studio.stop(job)
+        raise MemoryError
+
+    run, studio._run = studio._run, short
+    job = studio.submit([dataclasses.replace(PLAIN, seed=s) for s in range(8)])
+    finish(job)
+    finished = job.finished
+    studio._run = run
+    assert studio.draw([PLAIN]).error is None  # the worker has gone on to another
+    assert sizes == [8]
+    assert job.finished == finished
+
+
+def test_batches_grow_again_some_time_after_memory_was_short(studio, monkeypatch):
+    sizes, limit = [], 2
+    run = studio._run
+
+    def small(name, digest, start, recipe, callback):
+        sizes.append(len(start))
+        if len(start) > limit:
+            raise MemoryError
+        return run(name, digest, start, recipe, callback)
+
+    studio._run = small
+    recipes = [dataclasses.replace(PLAIN, seed=s) for s in range(8)]
+    studio.draw(recipes)
+    limit = 16
+    studio.draw(recipes)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2]  # not at once: it may still be short
+    sizes.clear()
+    now = time.monotonic
+    for later in (1, 2):
+        seconds = later * (generation.RECOVERY_SECONDS + 1)
+        monkeypatch.setattr(generation.time, "monotonic", lambda s=seconds: now() + s)
+        studio.draw(recipes)
+    assert sizes == [4, 4, 8]
+
+
+def test_a_cat_of_another_version_says_so_and_becomes_one_of_this(studio):
+    first = studio.draw([PLAIN])
+    assert first.note == ""
+    old = dataclasses.replace(first.recipes[0], version="0.1.0")
+    again = studio.draw([old])
+    assert again.note == "Version 0.1.0 drew it, perhaps a little differently."
+    assert again.recipes == first.recipes
+
+
+def test_not_enough_memory_for_one_is_a_sentence(studio):
+    def none(*args):
+        raise MemoryError
+
+    run, studio._run = studio._run, none
+    with pytest.raises(ValueError, match="not enough memory"):
+        studio.draw([PLAIN])
+    studio._run = run
+    assert studio.draw([PLAIN]).error is None
+
+
+# -- models ------------------------------------------------------------------------------------
+
+
+def test_a_model_is_loaded_once(tiny_folder, monkeypatch):
+    import studio.drawing.library as library
+
+    loads = []
+    load = library._load
+    monkeypatch.setattr(library, "_load", lambda *args: loads.append(args) or load(*args))
+    studio = Studio(ModelLibrary([tiny_folder]))
+    for seed in range(3):
+        studio.draw([dataclasses.replace(PLAIN, seed=seed)])
+    assert len(loads) == 1
+
+
+def test_a_replaced_file_is_read_again_and_said(tmp_path):
+    path = save_tiny(tmp_path / "tiny.safetensors")
+    studio = Studio(ModelLibrary([tmp_path]))
+    before = studio.draw([PLAIN])
+    time.sleep(0.01)
+    save_tiny(path, seed=1)
+    after = studio.draw(before.recipes)
+    assert not torch.equal(before.pictures, after.pictures)
+    assert "trained further" in after.note
+    assert after.recipes[0].model_hash != before.recipes[0].model_hash
+    assert studio.draw(after.recipes).note == ""
+
+
+def test_a_job_is_drawn_by_the_weights_that_it_names(tmp_path):
+    """The file is replaced after a job was accepted: its recipe and its pixels belong together."""
+    path = save_tiny(tmp_path / "tiny.safetensors")
+    studio = Studio(ModelLibrary([tmp_path]))
+    old = alone(studio, PLAIN)
+    gate = Gate(studio, open=False)
+    blocker = studio.submit([dataclasses.replace(PLAIN, steps=1)])
+    wait_until(lambda: gate.steps == 1)
+    waits = studio.submit([PLAIN])
+    time.sleep(0.01)
+    save_tiny(path, seed=1)
+    newer = studio.submit([PLAIN])
+    gate.event.set()
+    finish(blocker, waits, newer)
+    assert waits.recipes[0].model_hash != newer.recipes[0].model_hash
+    assert_same_pixels(waits.pictures[0], old)
+    assert_same_pixels(newer.pictures[0], alone(studio, PLAIN))
+    assert gate.batches == [1, 1, 1]
+    os.unlink(path)
+    with pytest.raises(ValueError, match="no model"):
+        studio.draw([PLAIN])
+
+
+def test_variations_and_morphs_end_at_their_seeds(studio):
+    first, second = PLAIN, dataclasses.replace(PLAIN, seed=5, coat="tabby")
+    path = studio.draw(morph([first, second], frames=3))
+    assert_same_pixels(path.pictures[0], alone(studio, first))
+    assert_same_pixels(path.pictures[3], alone(studio, second))
+    near = studio.draw(variations(first, count=2, strength=0.0, first_seed=7)).pictures
+    assert_same_pixels(near[0], alone(studio, first))
+    far = studio.draw(variations(first, count=2, strength=1.0, first_seed=5)).pictures
+    assert_same_pixels(far[0], alone(studio, dataclasses.replace(first, seed=5)))
+
+
+def test_a_studio_that_closes_ends_its_worker_within_a_step(studio):
+    gate = Gate(studio, open=False)
+    drawn, waits = studio.submit([PLAIN]), studio.submit([dataclasses.replace(PLAIN, steps=2)])
+    wait_until(lambda: gate.steps == 1)
+    closing = threading.Thread(target=studio.close)
+    closing.start()
+    wait_until(lambda: drawn.stopped and waits.stopped)
+    assert closing.is_alive()
+    gate.event.set()
+    closing.join(10)
+    assert not studio._worker.is_alive()
+    assert gate.steps == 1
+    assert drawn.done
+    assert waits.done
+    with pytest.raises(Busy, match="closing"):
+        studio.submit([PLAIN])
+
+
+def test_a_studio_that_never_drew_closes(studio):
+    studio.close()
+    with pytest.raises(Busy, match="closing"):
+        studio.submit([PLAIN])

@@ -1,0 +1,304 @@
+"""The guard around the app: what it refuses, by itself and in front of the real page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from studio.safety.guard import MAX_CALL_BYTES, Guard
+
+
+def ask(
+    path: str = "/gradio_api/queue/join", *, method: str = "POST", body: bytes | list[bytes] = b"",
+    app=None, guard: dict | None = None, **headers: str,
+) -> tuple[int, str, bytes | None]:  # fmt: skip
+    """Status, sentence and the body that reached the app (None: nothing reached it)."""
+    seen: list[bytes] = []
+
+    async def plain(scope, receive, send):
+        data, more = b"", True
+        while more:
+            message = await receive()
+            data += message.get("body", b"")
+            more = message.get("more_body", False)
+        seen.append(data)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    chunks = [body] if isinstance(body, bytes) else list(body)
+    messages = [
+        {"type": "http.request", "body": chunk, "more_body": i < len(chunks)}
+        for i, chunk in enumerate(chunks, start=1)
+    ]
+    sent: list[dict] = []
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": method, "path": path,
+        "headers": [(b"host", b"cats.example:7860")]
+        + [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
+    }  # fmt: skip
+    asyncio.run(Guard(app or plain, **(guard or {}))(scope, receive, send))
+    answer = json.loads(sent[1]["body"])
+    return sent[0]["status"], answer.get("error", ""), seen[0] if seen else None
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=http://127.0.0.1:1/",
+        "/gradio_api/file/http://example.org/x.png",
+        "/gradio_api/file/http:/example.org/x.png",
+        "/gradio_api/FILE/http%3A%2F%2Fexample.org/x",
+        "/gradio_api/file=https://example.org/x",
+        "/gradio_api/file=HTTP://example.org/x",
+        "/gradio_api/file=ftp://example.org/x",
+        "/gradio_api/file=file:///etc/passwd",
+        "/gradio_api/file=http:/example.org/x",
+        "/gradio_api/file=http%3A%2F%2Fexample.org/x",
+        "/file=http://example.org",
+        "/gradio_api/proxy=https://x.hf.space/file",
+        "/gradio_api/PROXY=https://x.hf.space/file",
+        "/gradio_api/proxy%3Dhttps://x.hf.space/file",
+    ],
+)
+def test_nothing_is_fetched_from_other_hosts(path):
+    for method in ("GET", "HEAD", "POST"):
+        assert ask(path, method=method)[:2] == (403, "This page fetches nothing from other hosts.")
+
+
+@pytest.mark.parametrize(
+    "path", ["deep_link", "deep_link/", "DEEP_LINK", "process_recording", "component_server",
+             "vibe-code", "vibe-edit/", "undo-vibe-edit"],
+)  # fmt: skip
+def test_what_the_page_has_no_use_for_is_closed(path):
+    for method in ("GET", "POST"):
+        status, sentence, _ = ask(f"/gradio_api/{path}", method=method)
+        assert (status, sentence) == (403, "This page has no such service.")
+    assert ask("/gradio_api/info", method="GET")[0] == 200
+
+
+def test_honest_files_pass():
+    assert ask("/gradio_api/file=/tmp/gradio/abc/cat-1.png", method="GET")[0] == 200
+
+
+ADDRESS = "Upload a file; an address in its place is not fetched."
+
+
+@pytest.mark.parametrize(
+    "path", ["http://x.org/a.png", "https://x.org", "ftp://x.org/a", "file:///etc/passwd"]
+)
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json", "application/JSON", "text/plain", "application/vnd.x+json", "", None],
+)
+def test_an_address_in_place_of_a_file(path, content_type):
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    headers = {} if content_type is None else {"content_type": content_type}
+    for data in ([file], [[{"deep": [file]}]], [{"background": file, "layers": []}]):
+        status, sentence, seen = ask(body=json.dumps({"data": data}).encode(), **headers)
+        assert (status, sentence, seen) == (403, ADDRESS, None)
+
+
+@pytest.mark.parametrize("path", ["/gradio_api/run/upload", "/gradio_api/api/upload", "/upload"])
+def test_a_call_that_is_named_like_an_upload_is_a_call(path):
+    file = {"path": "http://x.org/a.png", "meta": {"_type": "gradio.FileData"}}
+    assert ask(path, body=json.dumps({"data": [file], "fn_index": 3}).encode())[1] == ADDRESS
+    assert ask(path, body=bytes(MAX_CALL_BYTES + 1))[0] == 403
+
+
+def test_a_body_reaches_the_app_whole():
+    body = json.dumps({"data": [1, "http://not a file", {"path": "/tmp/x.png"}]}).encode()
+    parts = [body[:5], body[5:9], b"", body[9:]]
+    assert ask(body=parts, content_type="application/json") == (200, "", body)
+    assert ask(body=b"not json")[2] == b"not json"
+    assert ask(body=b"")[2] == b""
+
+
+def test_deep_nesting_is_refused():
+    for depth, status in ((15, 200), (30, 403), (900, 403), (200_000, 200)):  # the last: no JSON
+        body = b"[" * depth + b"]" * depth
+        got, sentence, _ = ask(body=body)
+        assert got == status, depth
+        assert sentence == ("" if status == 200 else "This call is nested too deeply.")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "multipart/form-data"])
+def test_a_large_body_is_not_read_to_its_end(content_type):
+    def endless():
+        while True:
+            yield bytes(100_000)
+
+    source = endless()
+    messages = 0
+
+    async def receive():
+        nonlocal messages
+        messages += 1
+        return {"type": "http.request", "body": next(source), "more_body": True}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/queue/join",
+             "headers": [(b"content-type", content_type.encode())]}  # fmt: skip
+    asyncio.run(Guard(None)(scope, receive, send))
+    assert json.loads(sent[1]["body"])["error"] == "This call is too large."
+    assert messages == MAX_CALL_BYTES // 100_000 + 1
+
+
+def test_uploads_have_a_limit_of_their_own():
+    body = bytes(MAX_CALL_BYTES + 1)
+    headers = {"content_type": "multipart/form-data", "content_length": str(len(body))}
+    assert ask("/gradio_api/upload", body=body, **headers)[2] == body
+    assert ask("/admin/upload", body=body, **headers)[2] == body
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),  # a script
+        ({"origin": "http://cats.example:7860"}, 200),
+        ({"origin": "HTTPS://CATS.example:7860"}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "http://cats.example:7861"}, 403),
+        ({"origin": "http://cats.example.evil.org:7860"}, 403),
+        ({"origin": "null"}, 403),  # a sandboxed frame, a file
+        ({"origin": "file://"}, 403),
+        ({"origin": "https://public.example"}, 403),
+        ({"origin": "https://evil.example", "x_forwarded_host": "evil.example"}, 403),
+        ({"origin": "http://cats.example:7860", "sec_fetch_site": "cross-site"}, 403),
+        ({"origin": "http://cats.example:7860", "sec_fetch_site": "same-origin"}, 200),
+    ],
+)  # fmt: skip
+def test_pages_of_other_sites_change_nothing(headers, status):
+    for method in ("POST", "DELETE", "PUT", "OPTIONS"):  # the last asks whether the others may
+        got, sentence, _ = ask(method=method, **headers)
+        assert got == status
+        assert ("another site" in sentence) == (status == 403)
+    assert ask(method="GET", **headers)[0] == 200  # a link from elsewhere is welcome
+
+
+def test_a_proxy_names_the_host():
+    """On a Space or a share link the proxy sets the header, whatever a page had put into it."""
+    headers = {"origin": "https://public.example", "x_forwarded_host": "public.example"}
+    assert ask(guard={"behind_proxy": True}, **headers)[0] == 200
+    assert (
+        ask(guard={"behind_proxy": True}, **{**headers, "origin": "https://evil.example"})[0] == 403
+    )
+    assert ask(guard={"behind_proxy": True}, sec_fetch_site="cross-site", **headers)[0] == 403
+
+
+def upload(guard: Guard, size: str | None, client: str = "1.2.3.4", **headers: str) -> int:
+    """The status that an upload of this size gets."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message):
+        sent.append(message)
+
+    values = {**({} if size is None else {"content-length": size}), **headers}
+    scope = {
+        "type": "http", "method": "POST", "path": "/gradio_api/upload", "client": (client, 1),
+        "headers": [(k.replace("_", "-").encode(), v.encode()) for k, v in values.items()],
+    }  # fmt: skip
+    guard.app = app
+    asyncio.run(guard(scope, None, send))
+    return sent[0]["status"]
+
+
+def test_each_client_has_a_budget_of_uploads():
+    guard = Guard(None)
+    assert [upload(guard, "90000000") for _ in range(3)] == [200, 200, 429]
+    assert upload(guard, "90000000", "5.6.7.8") == 200
+    forged = {"x_forwarded_for": "9.9.9.9"}
+    assert upload(guard, "90000000", **forged) == 429
+    for size in (None, "-1", "1e3", "", "ten"):
+        assert upload(guard, size, "9.9.9.9") == 429
+    assert upload(guard, "1", "9.9.9.9", transfer_encoding="chunked") == 429  # as large as it likes
+    assert upload(guard, "1", "9.9.9.9") == 200
+
+
+def test_behind_a_proxy_the_client_is_who_it_says():
+    guard = Guard(None, behind_proxy=True)
+    for client in ("9.9.9.9", "8.8.8.8, 7.7.7.7"):
+        statuses = [upload(guard, "90000000", x_forwarded_for=client) for _ in range(3)]
+        assert statuses == [200, 200, 429]
+    # what stands before the proxy's own entry is the sender's word
+    assert upload(guard, "90000000", x_forwarded_for="1.1.1.1, 7.7.7.7") == 429
+
+
+def test_where_the_app_breaks_a_sentence_is_said(capsys):
+    async def broken(scope, receive, send):
+        raise KeyError("secret")
+
+    status, sentence, _ = ask(app=broken)
+    assert status == 500
+    assert sentence == "There is nothing here that could answer this request."
+    assert "secret" in capsys.readouterr().err
+
+
+def test_other_protocols_pass():
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["type"])
+
+    asyncio.run(Guard(app)({"type": "lifespan"}, None, None))
+    assert seen == ["lifespan"]
+
+
+# -- in front of the real page -----------------------------------------------------------------
+
+
+def test_the_real_page_is_guarded(page):
+    with httpx.Client(base_url=page.url) as client:
+        for path in (
+            "/gradio_api/file=http://127.0.0.1:1/x", "/gradio_api/file/http://127.0.0.1:1/x",
+            "/gradio_api/proxy=https://x.hf.space/x",
+        ):  # fmt: skip
+            answer = client.get(path)
+            assert answer.status_code == 403
+            assert "fetches nothing" in answer.json()["error"]
+        join = {"data": [], "fn_index": 0, "session_hash": "x"}
+        for headers in ({"origin": "https://evil.example"}, {"origin": "null"}):
+            answer = client.post("/gradio_api/queue/join", json=join, headers=headers)
+            assert answer.status_code == 403
+        large = client.post("/gradio_api/call/generate", content=b"x" * 2_100_000)
+        assert large.status_code == 403
+        assert "too large" in large.json()["error"]
+        for path in ("/gradio_api/file=/etc/passwd", "/gradio_api/file=../../etc/passwd"):
+            assert client.get(path).status_code in (403, 404)
+        for unknown in ("/gradio_api/call/nothing", "/gradio_api/run/predict"):
+            answer = client.post(unknown, json={"data": []})
+            assert answer.json()["error"].endswith("request.")
+        answer = client.post("/gradio_api/run/generate", json={"data": []})
+        assert answer.status_code == 404  # nothing goes round the queue
+        ours = f"http://{urlsplit(page.url).netloc}"
+        assert client.post(
+            "/gradio_api/queue/join", json={**join, "data": [1, 1, "", 1]}, headers={"origin": ours}
+        ).is_success
+        assert client.get("/").is_success
+
+
+def test_a_file_larger_than_the_limit_is_not_kept(page, upload_folder):
+    before = set(upload_folder.rglob("*"))
+    with httpx.Client(base_url=page.url) as client:
+        answer = client.post("/gradio_api/upload", files={"files": ("a.png", bytes(21_000_000))})
+        assert answer.status_code == 413
+        assert "size" in answer.text
+    new = set(upload_folder.rglob("*")) - before
+    assert not [p for p in new if p.is_file() and p.stat().st_size > 20e6]

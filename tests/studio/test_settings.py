@@ -1,0 +1,143 @@
+"""The options of ``python app.py``, and how it starts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from studio.settings import OPTIONS, Settings, parse_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_around(monkeypatch):
+    for name in ("SYSTEM", "CAT_SHARE", *(name for name, _ in OPTIONS.values())):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_defaults():
+    assert parse_settings([]) == Settings()
+    assert Settings().host == "127.0.0.1"  # strangers are let in only when asked
+
+
+def test_options():
+    line = "--host 0.0.0.0 --port 0 --share --checkpoint lite --data-dir /srv/cats --max-queue=5"
+    assert parse_settings(line.split()) == Settings(
+        "0.0.0.0", 0, True, "lite", Path("/srv/cats"), 5
+    )
+
+
+def test_each_option_is_an_environment_variable_too(monkeypatch):
+    for name, value in (
+        ("CAT_HOST", "::1"), ("CAT_PORT", "81"), ("CAT_CHECKPOINT", "x"), ("CAT_DATA_DIR", "/d"),
+        ("CAT_MAX_QUEUE", "9"), ("CAT_SHARE", "1"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    assert parse_settings([]) == Settings("::1", 81, True, "x", Path("/d"), 9)
+    assert parse_settings(["--port", "82"]).port == 82  # the command line wins
+
+
+@pytest.mark.parametrize("value", ["", "0", "false", "False", "no", "off", "never"])
+def test_share_can_be_said_no_to(monkeypatch, value):
+    monkeypatch.setenv("CAT_SHARE", value)
+    assert not parse_settings([]).share
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("--port cat", "invalid int value"),
+        ("--port 65536", "65536 is no port"),
+        ("--port -1", "-1 is no port"),
+        ("--max-queue 0", "at least 1"),
+        ("--max-queue many", "invalid int value"),
+        ("--colour red", "unrecognized arguments"),
+    ],
+)
+def test_a_mistake_is_a_sentence(line, sentence, capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_settings(line.split())
+    assert caught.value.code == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_mistake_in_the_environment_is_one_too(monkeypatch, capsys):
+    monkeypatch.setenv("CAT_PORT", "cat")
+    with pytest.raises(SystemExit):
+        parse_settings([])
+    assert "argument --port: invalid int value: 'cat'" in capsys.readouterr().err
+
+
+def test_help_reads_well_and_comes_at_once():
+    help = subprocess.run(
+        [sys.executable, "-X", "importtime", "app.py", "--help"],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"}, check=True,
+    )  # fmt: skip
+    for option, (variable, _) in OPTIONS.items():
+        assert f"--{option} " in help.stdout
+        assert variable in help.stdout
+    assert "--share" in help.stdout
+    assert "CAT_SHARE=1" in help.stdout
+    assert "(default 7860)" in help.stdout
+    assert "%(" not in help.stdout
+    assert "None" not in help.stdout
+    assert max(map(len, help.stdout.splitlines())) <= 100
+    for slow in ("torch", "gradio"):  # seconds each
+        assert f"| {slow}\n" not in help.stderr
+
+
+def test_a_taken_port_and_an_unknown_model_are_sentences():
+    from studio.serve import build_studio, launch
+
+    with pytest.raises(ValueError, match="There is no model 'lion'"):
+        build_studio(Settings(checkpoint="lion"))
+    with pytest.raises(ValueError, match="no checkpoint"):
+        build_studio(Settings(checkpoint="/nowhere/lion.safetensors"))
+    import gradio as gr
+
+    with socket.socket() as taken, gr.Blocks() as blocks:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match=f"^Error: .*{port}"):
+            launch(blocks, Settings(port=port), block=False)
+
+
+def test_share_without_a_tunnel_goes_on_locally(monkeypatch, capsys, tmp_path):
+    import gradio as gr
+
+    from studio.serve import launch
+
+    def no_tunnel(*args, **kwargs):
+        raise OSError("no way out")
+
+    monkeypatch.setattr("gradio.networking.setup_tunnel", no_tunnel)
+    with gr.Blocks() as blocks:
+        gr.Markdown("a page")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address = launch(blocks, Settings(port=port, share=True), block=False)
+    said = capsys.readouterr().err
+    blocks.close()
+    assert str(port) in address
+    assert "anybody who has it" in said
+    assert "No public link could be made here" in said
+    assert "Cat Diffusion is at http" in said
+
+
+def test_a_checkpoint_by_its_file_and_not_what_lies_beside_it(tiny_folder, tmp_path):
+    from studio.serve import build_studio
+
+    for name in ("tiny", "private"):
+        shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / f"{name}.safetensors")
+    studio = build_studio(Settings(checkpoint=str(tmp_path / "tiny.safetensors")))
+    assert "private" not in studio.library.names
+    assert studio.library.default == "tiny"

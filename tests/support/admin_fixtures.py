@@ -1,0 +1,134 @@
+"""An owner's part over made-up trainings, for tests of what stands in front of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from drawing import cat, encode
+from PIL import Image
+
+from studio.admin.parts import Admin
+from studio.drawing.worker import Studio
+from studio.safety.owner import Owner
+from studio.training.photos import PictureSets
+
+PASSWORD = "correct horse battery"
+
+
+@dataclass
+class FakeView:
+    """As ``finetune.JobView``."""
+
+    id: str
+    spec: Any
+    state: str = "queued"
+    message: str = ""
+    progress: dict = field(default_factory=dict)
+    created: float = 0.0
+    metrics: list = field(default_factory=list)
+    samples: list = field(default_factory=list)
+    steps: list = field(default_factory=list)
+    log_tail: list = field(default_factory=list)
+    result: str = ""
+    place: int = 0
+    can_pause: bool = True
+    can_resume: bool = False
+    can_stop: bool = True
+
+
+class FakeJobs:
+    """As ``finetune.FinetuneJobs``, but nothing is ever trained."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.jobs: dict[str, FakeView] = {}
+        self.called: list[tuple] = []
+        self.given: list[list[tuple[int, int]]] = []  # sizes of the pictures of each training
+
+    def require_possible(self, spec):
+        if spec.base == "lion":
+            raise ValueError("There is no model 'lion' here.")
+
+    def create(self, spec: Any, pictures: Sequence[Path]) -> str:
+        self.called.append(("create", spec))
+        self.given.append([Image.open(path).size for path in pictures])
+        identity = f"job{len(self.jobs)}"
+        folder = self.folder / identity / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        samples = [folder / "base.png", folder / "000000512.png"]
+        for path in samples:
+            path.write_bytes(encode(cat(1, 64)))
+        self.jobs[identity] = FakeView(identity, spec, samples=samples)
+        return identity
+
+    def change(self, identity: str, **values: Any) -> None:
+        self.jobs[identity] = dataclasses.replace(self.jobs[identity], **values)
+
+    def views(self) -> list[FakeView]:
+        return list(self.jobs.values())
+
+    def view(self, identity: str) -> FakeView:
+        if identity not in self.jobs:
+            raise ValueError("There is no such training.")
+        return self.jobs[identity]
+
+    def estimates(self, base: str) -> dict | None:
+        return {"images_per_second": 40.0, "quick": 2.1, "balanced": 5.3, "thorough": 14.0}
+
+    def pause(self, identity: str) -> None:
+        self._note("pause", identity, state="paused", can_pause=False, can_resume=True)
+
+    def resume(self, identity: str) -> None:
+        self._note("resume", identity, state="queued", can_pause=True, can_resume=False)
+
+    def stop_and_keep(self, identity: str) -> None:
+        self._note("stop_and_keep", identity, state="stopped", can_stop=False, can_pause=False)
+
+    def cancel(self, identity: str) -> None:
+        self._note("cancel", identity)
+        del self.jobs[identity]
+
+    def roll_back(self, identity: str, images: int) -> None:
+        self._note("roll_back", identity, images)
+
+    def _note(self, name: str, identity: str, *more: Any, **changes: Any) -> None:
+        self.view(identity)
+        self.called.append((name, identity, *more))
+        self.change(identity, **changes)
+
+
+class FakeModels:
+    """As ``tuned.TunedModels``, over a folder of files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.called: list[tuple] = []
+
+    def names(self) -> list[str]:
+        return sorted(path.stem for path in self.folder.glob("*.safetensors"))
+
+    def path(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *values: self.called.append((name, *values)) or values[-1]
+
+
+def fake_admin(studio: Studio, folder: Path, *, password: str = PASSWORD) -> Admin:
+    """The owner's part with made-up trainings and one tuned model, a file of a few bytes."""
+    models = folder / "models"
+    models.mkdir()
+    (models / "mia.safetensors").write_bytes(b"weights")
+    return Admin(
+        studio,
+        Owner(password),
+        PictureSets(folder / "uploads"),
+        FakeJobs(folder / "jobs"),
+        FakeModels(models),
+    )

@@ -1,0 +1,65 @@
+"""Chromium for the tests of the page, and what a person does in it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+PATIENCE = 90_000  # ms; a machine that is busy with other work takes its time
+sync_api.expect.set_options(timeout=PATIENCE)
+DRAWN = ".stage[aria-busy=false] img.cat"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+def pixels(page, nth=0):
+    """The pixels of the nth cat on the stage."""
+    source = page.locator(".stage img.cat").nth(nth).get_attribute("src")
+    return decode(base64.b64decode(source.split(",", 1)[1]))
+
+
+def decode(data):
+    return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def status(page):
+    return page.locator("#status p").inner_text()
+
+
+def wait_for_status(page, pattern):
+    sync_api.expect(page.locator("#status p")).to_have_text(re.compile(pattern))
+
+
+def generate(page, seed):
+    """Fill in a seed and press Enter, then wait until its cat is there."""
+    field = page.locator("#seed input")
+    field.fill(str(seed))
+    field.press("Enter")
+    wait_for_status(page, rf"^seed {seed} .*\ss$")
+
+
+def choose(page, dropdown, option):
+    page.locator(f"#{dropdown} input").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def open_tab(page, name):
+    page.get_by_role("tab", name=name, exact=True).click()
