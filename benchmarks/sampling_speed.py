@@ -27,7 +27,6 @@ from benchmarks import peers
 from diffusion import SampleConfig, generate
 from diffusion.codec import to_uint8
 from diffusion.device import keep_freed_memory
-from diffusion.guidance import GUIDED_BELOW
 from diffusion.layers import cast_weights_, pack_weights_
 from diffusion.sampling import sampling_sigmas
 
@@ -74,7 +73,7 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
         return lambda num: generate(denoiser, range(num), config)
 
     sigmas = sampling_sigmas(SampleConfig(num_steps=steps))[:-1]
-    guided_steps = (sigmas <= GUIDED_BELOW * peers.SIZE).double().mean().item()
+    guided_steps = (sigmas <= SampleConfig.guided_below).double().mean().item()
 
     unet = peers.equal_work(peers.diffusers_unet, work)
     other = peers.equal_work(peers.ddpm_pytorch_unet, work)

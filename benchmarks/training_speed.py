@@ -39,6 +39,7 @@ Step = Callable[[Tensor], None]  # takes uint8 [B, 3, S, S]
 
 
 def ours(preset: str, batch: int, out: str, optimizer: str) -> tuple[nn.Module, Step]:
+    from diffusion.objectives import Denoising
     from diffusion.trainer import Trainer
 
     pixels = torch.randint(256, (IMAGES, 3, peers.SIZE, peers.SIZE), dtype=torch.uint8)
@@ -47,13 +48,13 @@ def ours(preset: str, batch: int, out: str, optimizer: str) -> tuple[nn.Module, 
     images = ImageSet(Folder(Path(out)), names, peers.SIZE, peers.SIZE, classes, (), pixels)
     settings = PRESETS[preset].train | {"batch_size": batch, "optimizer": optimizer}
     config, info = TrainConfig(images=10**9, **settings), CheckpointInfo(PRESETS[preset].model)
-    trainer = Trainer(config, info, images, out)
+    trainer = Trainer(config, Denoising(config, info, images), out)
 
     def step(pictures: Tensor) -> None:
-        trainer._step(pictures, classes[: len(pictures)])
+        trainer._step((pictures, classes[: len(pictures)]))
         trainer.progress.step += 1
 
-    return trainer.denoiser, step
+    return trainer.objective.denoiser, step
 
 
 def diffusers(preset: str) -> tuple[nn.Module, Step]:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from .codec import to_uint8
+from .codec import Codec
 from .files import atomic_path
 from .pictures import grid
 from .samplers import Step
@@ -19,20 +19,22 @@ FORMATS = (".gif", ".mp4")
 FILM_PIXELS = 256  # pictures are enlarged by whole pixels, up to this width
 
 
-def noisy_picture(step: Step, *, sigma_data: float = 0.5) -> Tensor:
-    """The noisy image of a step, scaled so that its standard deviation stays near that of a
-    picture: uint8 [N, 3, H, W]."""
-    return to_uint8(step.x * (sigma_data / (step.sigma**2 + sigma_data**2) ** 0.5))
+def noisy_x0(step: Step, *, sigma_data: float = 0.5) -> Tensor:
+    """The noisy x of a step, scaled so that its standard deviation stays near that of x0: a codec
+    decodes it to a noisy picture."""
+    return step.x * (sigma_data / (step.sigma**2 + sigma_data**2) ** 0.5)
 
 
 class Recorder:
-    """A sampler callback that keeps every step's estimate of x0: uint8 [N, 3, H, W] on the CPU."""
+    """A sampler callback that keeps every step's estimate of the picture: uint8 [N, 3, S, S] on
+    the CPU."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: Codec) -> None:
+        self.codec = codec
         self.steps: list[Tensor] = []
 
     def __call__(self, step: Step) -> None:
-        self.steps.append(to_uint8(step.denoised).cpu())
+        self.steps.append(self.codec.decode(step.denoised).cpu())
 
     def frames(self) -> list[Image.Image]:
         """One image a step, enlarged; several pictures lie in a grid."""

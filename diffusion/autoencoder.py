@@ -78,16 +78,20 @@ class Autoencoder(nn.Module):
 
     def encode(self, pictures: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> latents [N, C, H / f, W / f]."""
-        return self.encoder(pictures.contiguous(memory_format=torch.channels_last))
+        return self.encoder(self._laid_out(pictures))
 
     def decode(self, latents: Tensor) -> Tensor:
         """The inverse; not clipped."""
-        return self.decoder(latents.contiguous(memory_format=torch.channels_last))
+        return self.decoder(self._laid_out(latents))
 
     def preview(self, latents: Tensor) -> Tensor:
         """[N, C, h, w] -> colours [N, 3, h, w] in about [-1, 1]; not clipped."""
-        weight = self.preview_weight[:, :, None, None]
-        return F.conv2d(latents, weight.to(latents.dtype), self.preview_bias.to(latents.dtype))
+        return F.conv2d(latents, self.preview_weight[:, :, None, None], self.preview_bias)
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """In the type of the convolutions, channels-last."""
+        weight = next(self.parameters())
+        return x.to(weight.dtype).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def fit_preview_(self, latents: Tensor, pictures: Tensor) -> None:

@@ -23,16 +23,17 @@ from .animate import FORMATS as ANIMATION_FORMATS
 from .animate import Recorder, write_animation
 from .average import average
 from .checkpoint import (
+    PARTS,
     CheckpointInfo,
-    below,
     find_checkpoint,
     read_checkpoint,
     shipped_checkpoints,
+    split_parts,
     write_checkpoint,
 )
 from .config import LAYERS, LENGTHS, MAX_SIZE, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
-from .denoiser import GUIDE, Denoiser
+from .denoiser import Denoiser
 from .device import choose_device, is_out_of_memory
 from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
@@ -186,10 +187,10 @@ def _add_inspect(commands: Commands) -> None:
 
 def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--guidance", type=float, default=SampleConfig.guidance, help="1 is off", metavar="W"
+        "--guidance", type=float, metavar="W", help="1 is off (default: the checkpoint's)"
     )
-    parser.add_argument("--steps", type=int, default=SampleConfig.num_steps)
-    parser.add_argument("--sampler", default=SampleConfig.sampler, choices=list(SAMPLERS))
+    parser.add_argument("--steps", type=int, metavar="N", help="default: the checkpoint's")
+    parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: the checkpoint's")
 
 
 def _add_field(group: argparse._ArgumentGroup, name: str, kind: str) -> None:
@@ -222,6 +223,7 @@ def parse_seeds(text: str) -> list[int]:
 def run_train(args: argparse.Namespace) -> None:
     """Train, or go on where the run in ``--out`` stopped."""
     from .finetune import add_label
+    from .objectives import Denoising
     from .trainer import Trainer, stop_on_signal
 
     out = _folder(args.out)
@@ -236,7 +238,7 @@ def run_train(args: argparse.Namespace) -> None:
         raise ValueError(f"There is no run to resume in {out}.")
     data = Path(args.data).absolute().stem
     if start:
-        images = _load(args, start.model.image_size, start.labels or None)
+        images = _load(args, start.picture_size, start.labels or None)
         if not start.labels:  # it is taught those of the CSV file
             for label in images.labels:
                 init, start = add_label(init, start, label)
@@ -245,7 +247,7 @@ def run_train(args: argparse.Namespace) -> None:
         images = _load(args, preset.model.image_size, None)
         model = replace(preset.model, num_classes=len(images.labels))
         info = CheckpointInfo(model=model, labels=images.labels, preset=preset_name, data=data)
-    trainer = Trainer(config, info, images, out, init=init)
+    trainer = Trainer(config, Denoising(config, info, images, init=init), out)
     del images, init  # of which it has copies
     with stop_on_signal() as stop:
         finished = trainer.train(stop=stop)
@@ -327,14 +329,14 @@ def run_sample(args: argparse.Namespace) -> None:
     _check_ending(args.grid, GRID_FORMATS)
     _check_ending(args.animation, ANIMATION_FORMATS)
     seeds = parse_seeds(args.seeds)
-    config = _sampling(args)
     denoiser = Denoiser.load_for_sampling(find_checkpoint(args.checkpoint))
+    config = _sampling(args, denoiser.info)
     label = denoiser.info.label_index(args.label)
     drawn, steps = [], []
     with tqdm(total=len(seeds), unit="picture") as bar:
         for start in range(0, len(seeds), SAMPLE_BATCH):
             batch = seeds[start : start + SAMPLE_BATCH]
-            recorder = Recorder() if args.animation else None
+            recorder = Recorder(denoiser.codec) if args.animation else None
             labels = [label] * len(batch)
             pictures = generate(denoiser, batch, config, class_labels=labels, callback=recorder)
             if args.out:
@@ -348,13 +350,16 @@ def run_sample(args: argparse.Namespace) -> None:
     if args.grid:
         save_grid(torch.cat(drawn), args.grid)
     if args.animation:
-        whole = Recorder()
+        whole = Recorder(denoiser.codec)
         whole.steps = [torch.cat(step) for step in zip(*steps, strict=True)]
         write_animation(whole.frames(), args.animation)
 
 
-def _sampling(args: argparse.Namespace) -> SampleConfig:
-    return SampleConfig(sampler=args.sampler, num_steps=args.steps, guidance=args.guidance)
+def _sampling(args: argparse.Namespace, info: CheckpointInfo) -> SampleConfig:
+    """What the checkpoint recommends, with what was asked for instead."""
+    asked = {"sampler": args.sampler, "num_steps": args.steps, "guidance": args.guidance}
+    given = {name: value for name, value in asked.items() if value is not None}
+    return replace(info.sampling, **given)
 
 
 def _check_ending(path: str | None, endings: Sequence[str]) -> None:
@@ -369,11 +374,12 @@ def run_evaluate(args: argparse.Namespace) -> None:
     _check_ending(args.plot, GRID_FORMATS)
     if args.samples > MAX_SEEDS:
         raise ValueError(f"At most {MAX_SEEDS:,} samples.")
-    config, device = _sampling(args), choose_device()
+    device = choose_device()
     path = find_checkpoint(args.checkpoint)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a run in progress may replace it
     denoiser = Denoiser.load_for_sampling(path)
     info = denoiser.info
+    config = _sampling(args, info)
     images = load_real(args.data, info, labels_csv=args.labels, size=args.size)
     print(images.summary(), file=sys.stderr)
     network = FEATURES[args.features]().to(device)
@@ -428,17 +434,20 @@ def run_inspect(args: argparse.Namespace) -> None:
 
 def _print_checkpoint(path: Path) -> None:
     state, info = read_checkpoint(path)
-    every, guide = (
-        sum(tensor.numel() for tensor in tensors.values()) / 1e6
-        for tensors in (state, below(state, GUIDE))
-    )
-    model = info.model
-    print(f"{path.name}: {every - guide:.1f} M parameters, {path.stat().st_size / 1e6:.1f} MB")
-    print(f"  pictures      {model.image_size}x{model.image_size}, {model.parameterization}")
+    millions = {
+        prefix: sum(tensor.numel() for tensor in tensors.values()) / 1e6
+        for prefix, tensors in split_parts(state).items()
+    }
+    model, size = info.model, info.picture_size
+    print(f"{path.name}: {millions['']:.1f} M parameters, {path.stat().st_size / 1e6:.1f} MB")
+    print(f"  pictures      {size}x{size}, {model.parameterization}")
     print(f"  preset        {info.preset or 'none'}")
     print(f"  trained on    {info.data or 'unknown'}, {info.images_seen:,} images seen")
     print(f"  labels        {', '.join(info.labels) or 'none'}")
-    print(f"  guide         {f'a network of {guide:.1f} M parameters' if info.guide else 'none'}")
+    for prefix in PARTS:
+        count = millions.get(prefix)
+        told = f"a network of {count:.1f} M parameters" if count else "none"
+        print(f"  {prefix.removesuffix('.'):14}{told}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

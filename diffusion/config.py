@@ -249,11 +249,14 @@ class FinetuneConfig(Config):
 
 @dataclass(frozen=True)
 class SampleConfig(Config):
-    """How an image is drawn from noise."""
+    """How an image is drawn from noise. Each checkpoint says what suits it (``info.sampling``)."""
 
     sampler: str = "dpmpp_2m"
     num_steps: int = 12  # sampler steps
     guidance: float = 1.7  # away from a weaker estimate (see ``Guided``); 1 is off
+    guided_below: float = 8.0  # noise std above which there is no guidance
+    texture_below: float = 0.3  # noise std below which only texture is left to draw ...
+    texture_share: float = 0.4  # ... and the share of (guidance - 1) that it gets
     strength: float = 1.0  # share of the steps that are taken, from less noise when below 1
     sigma_min: float = 0.02  # noise std of the last step before 0; below, 8 bits show nothing
     sigma_max: float = 80.0  # noise std of the first step
@@ -276,6 +279,10 @@ class SampleConfig(Config):
             "sigma_min must be positive and below sigma_max.",
         )
         _require(0 < self.rho < float("inf"), "rho must be positive.")
+        _require(
+            self.guided_below >= 0 and self.texture_below >= 0 and 0 <= self.texture_share <= 1,
+            "guided_below and texture_below must not be negative, texture_share between 0 and 1.",
+        )
 
     @property
     def steps_to_take(self) -> int:

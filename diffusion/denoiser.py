@@ -20,14 +20,29 @@ import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
-from .checkpoint import WEIGHTS_NAME, CheckpointInfo, below, read_checkpoint, write_checkpoint
-from .config import ModelConfig
+from .autoencoder import Autoencoder
+from .checkpoint import (
+    WEIGHTS_NAME,
+    CheckpointInfo,
+    join_parts,
+    read_checkpoint,
+    split_parts,
+    write_checkpoint,
+)
+from .codec import Codec, LatentCodec, PixelCodec
+from .config import AutoencoderConfig, ModelConfig
 from .device import choose_device, sampling_dtype
 from .layers import cast_weights_, pack_weights_
 from .parameterizations import EDM, Parameterization, build_parameterization
 from .unet import UNet
 
-GUIDE = "guide."  # what the guide's weights are called in a checkpoint, before their own names
+
+def build_codec(config: ModelConfig, autoencoder: AutoencoderConfig | None) -> Codec:
+    """The codec of such a model, its autoencoder untrained."""
+    if autoencoder is None:
+        return PixelCodec(config.image_size, channels=config.image_channels)
+    network = Autoencoder(autoencoder)
+    return LatentCodec(network, config.image_size, sigma_data=config.sigma_data)
 
 
 def build_unet(config: ModelConfig) -> UNet:
@@ -35,22 +50,6 @@ def build_unet(config: ModelConfig) -> UNet:
     shape = config.to_dict()
     del shape["parameterization"], shape["sigma_data"]
     return UNet(**shape)
-
-
-def _least_size(config: ModelConfig) -> int:
-    """Weights that such a network has at the very least, without building it.
-
-    Its 3x3 convolutions from a width to itself, one in each block on the way down, those of its
-    refinement, and what its inputs need; a real one has less than 20 times as many.
-    """
-    widths = [config.channels * mult for mult in config.channel_mult]
-    inputs = config.image_channels * config.patch_size**2
-    return (
-        config.num_blocks * sum(9 * width**2 for width in widths)
-        + 9 * inputs * config.channels
-        + config.fine_channels * (18 * config.fine_channels + 9 * inputs // 2)
-        + (config.num_classes + config.augment_channels) * 4 * config.channels
-    )
 
 
 class Denoiser(
@@ -64,7 +63,8 @@ class Denoiser(
     x: [N, C, H, W] float, x0 + sigma * noise, x0 in [-1, 1]; sigma: [N] or scalar, noise std;
     class_labels: as in ``UNet``, or None (the null class). Returns the estimate of x0, shape of x.
     ``guide`` is a weaker denoiser that knows no labels, for ``Guided`` to lead away from; None
-    where there is none.
+    where there is none. ``codec`` turns x0 into pictures and back; None where the denoiser is for
+    x0 alone.
     """
 
     def __init__(
@@ -74,20 +74,24 @@ class Denoiser(
         *,
         info: CheckpointInfo | None = None,
         guide: Denoiser | None = None,
+        codec: Codec | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.parameterization = parameterization or EDM()
         self.info = info
         self.guide = guide
+        self.codec = codec
 
     @classmethod
     def from_config(cls, config: ModelConfig, *, info: CheckpointInfo | None = None) -> Denoiser:
-        """An untrained denoiser of this shape, and of the guide that ``info`` names."""
+        """An untrained denoiser of this shape, with the guide and the codec that ``info`` names."""
         guide = None
         if info and info.guide:
             guide = cls.from_config(info.guide).eval().requires_grad_(False)
-        return cls(build_unet(config), build_parameterization(config), info=info, guide=guide)
+        codec = build_codec(config, info.codec if info else None).eval().requires_grad_(False)
+        network, parameterization = build_unet(config), build_parameterization(config)
+        return cls(network, parameterization, info=info, guide=guide, codec=codec)
 
     def forward(
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
@@ -119,15 +123,23 @@ class Denoiser(
 
     # -- saving and loading -------------------------------------------------------------------
 
-    def load_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Take over the weights of a checkpoint, the guide's too. Raises RuntimeError if they are
-        of another shape."""
-        self.model.load_state_dict({k: v for k, v in state.items() if not k.startswith(GUIDE)})
-        guide = below(state, GUIDE)
-        if bool(guide) != bool(self.guide):
-            raise RuntimeError("The weights are with a guide, or the config is; not both.")
-        if self.guide:
-            self.guide.model.load_state_dict(guide)
+    def parts(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, by what the names of its tensors begin with (see ``PARTS``)."""
+        parts = {"": self.model}
+        if self.guide is not None:
+            parts["guide."] = self.guide.model
+        if isinstance(self.codec, LatentCodec):
+            parts["codec."] = self.codec.autoencoder
+        return parts
+
+    def load_weights(self, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
+        """Take over the weights of a checkpoint, all parts of it; with ``assign`` the tensors
+        themselves. Raises RuntimeError if they are of other parts or shapes."""
+        own, given = self.parts(), split_parts(state)
+        if own.keys() != given.keys():
+            raise RuntimeError(f"The weights have the parts {set(given)}, not {set(own)}.")
+        for prefix, module in own.items():
+            module.load_state_dict(given[prefix], assign=assign)
 
     def guided_by(self, guide: Denoiser) -> Denoiser:
         """The same network with another guide. Raises ValueError for one that does not fit."""
@@ -136,30 +148,27 @@ class Denoiser(
         line = f"guide: {guide.info.images_seen:,} images of {guide.info.data or 'unnamed data'}"
         info = self.info.without_guide()
         info = replace(info, guide=guide.info.model, history=(*info.history, line))
-        return Denoiser(self.model, self.parameterization, info=info, guide=guide)
+        return Denoiser(self.model, self.parameterization, info=info, guide=guide, codec=self.codec)
 
     def save(self, path: str | Path) -> None:
         """Write weights (half precision) and ``info`` to one safetensors file, atomically."""
         if self.info is None:
             raise ValueError("This denoiser has no CheckpointInfo to save with it.")
-        guide = self.guide.model.state_dict() if self.guide else {}
-        state = {**self.model.state_dict(), **{GUIDE + k: v for k, v in guide.items()}}
-        write_checkpoint(path, state, self.info)
+        parts = {prefix: module.state_dict() for prefix, module in self.parts().items()}
+        write_checkpoint(path, join_parts(parts), self.info)
 
     @classmethod
     def load(cls, path: str | Path, *, device: str | torch.device = "cpu") -> Denoiser:
         """Read a checkpoint file. Raises ValueError with a plain sentence if it cannot be one."""
         state, info = read_checkpoint(path)
-        misfit = ValueError(f"The weights in {Path(path).name} do not fit its own config.")
         try:
-            least = sum(_least_size(config) for config in (info.model, info.guide) if config)
-            if least > sum(tensor.numel() for tensor in state.values()):
-                raise misfit  # a config is a stranger's claim: not to be built beyond its weights
-            denoiser = cls.from_config(info.model, info=info)
-            denoiser.load_weights(state)
+            with torch.device("meta"):  # shapes alone: a config is a stranger's claim
+                denoiser = cls.from_config(info.model, info=info)
+            denoiser.load_weights(state, assign=True)
         except (RuntimeError, TypeError, OverflowError):
-            raise misfit from None
-        return denoiser.to(device).eval().requires_grad_(False)
+            raise ValueError(f"The weights in {Path(path).name} do not fit its config.") from None
+        denoiser.to(device=device, memory_format=torch.channels_last)
+        return denoiser.eval().requires_grad_(False)
 
     @classmethod
     def load_for_sampling(cls, path: str | Path) -> Denoiser:

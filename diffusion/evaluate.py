@@ -60,7 +60,7 @@ def evaluate(
     """
     if samples < MIN_SAMPLES:
         raise ValueError(f"At least {MIN_SAMPLES} samples are needed, not {samples}.")
-    config = config or SampleConfig()
+    config = config or denoiser.info.sampling
     device = next(denoiser.parameters()).device
     clock = _Clock()
     classes = proportional_classes(images.classes, samples)
@@ -144,7 +144,7 @@ def load_real(
 ) -> ImageSet:
     """Pictures to compare a model's with: with its labels, of its size if no smaller one is given,
     and cropped where the trainer crops. Raises ValueError."""
-    own = info.model.image_size
+    own = info.picture_size
     size = own if size is None else size
     if not 1 <= size <= own:
         raise ValueError(f"This model's pictures can be compared at 1 to {own} pixels, not {size}.")

@@ -23,23 +23,24 @@ import torch
 from torch import Tensor
 
 from .checkpoint import CheckpointInfo, read_checkpoint
-from .codec import to_float
 from .config import (
     FINETUNE_CHECKPOINTS,
     LENGTHS,
     MAX_PICTURES,
     FinetuneConfig,
     ModelConfig,
-    SampleConfig,
+    TrainConfig,
 )
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import autocast, choose_device, is_out_of_memory
 from .files import atomic_path
+from .objectives import SAMPLE_COLUMNS, SAMPLE_SEEDS, Denoising
+from .parameterizations import training_sigma
 from .pictures import save_grid
 from .run_folder import BASE_GRID, PROGRESS_NAME, SAMPLES_NAME, STATE_NAME
 from .sampling import generate
-from .trainer import SAMPLE_COLUMNS, SAMPLE_SEEDS, Trainer
+from .trainer import Trainer
 
 REPLAYS = 108  # pictures that the base draws, its labels in turn: 12 of each at 8 labels and none
 LEAST_REPLAYS = 2  # of each label, where there are many
@@ -54,8 +55,9 @@ REPORT_SECONDS = 1.0
 
 
 @torch.inference_mode()
-def likeliest_label(denoiser: Denoiser, pictures: ImageSet) -> int:
-    """The class label, the null label among them, under which the pictures are denoised best.
+def likeliest_label(denoiser: Denoiser, pictures: ImageSet, config: TrainConfig) -> int:
+    """The class label, the null label among them, under which the pictures are denoised best, at
+    the noise levels that ``config`` trains at.
 
     "Your diffusion model is secretly a zero-shot classifier" (Li et al. 2023), for all of the
     pictures together; noise levels and noise are the same for each label.
@@ -65,11 +67,14 @@ def likeliest_label(denoiser: Denoiser, pictures: ImageSet) -> int:
         return 0
     device = next(denoiser.parameters()).device
     generator = torch.Generator().manual_seed(0)
-    sigma = denoiser.parameterization.training_sigma(LABEL_LOOKS, generator)
+    sigma = training_sigma(
+        denoiser.parameterization, LABEL_LOOKS,
+        P_mean=config.P_mean, P_std=config.P_std, generator=generator,
+    )  # fmt: skip
     total = torch.zeros(classes + 1)
     for rows in torch.arange(LABEL_LOOKS).split(DRAW_BATCH):
         looked_at, _ = pictures.get(rows * len(pictures) // LABEL_LOOKS)
-        x0 = to_float(looked_at).to(device)
+        x0 = denoiser.codec.encode(looked_at.to(device))
         noise = torch.randn(x0.shape, generator=generator).to(device)
         for label in range(classes + 1):
             labels = torch.full((len(rows),), label, device=device)
@@ -105,7 +110,7 @@ def load_pictures(path: str | Path, info: CheckpointInfo) -> ImageSet:
 
     Raises ValueError for fewer than 8 or more than 2,000 usable ones.
     """
-    images = load_images(path, image_size=info.model.image_size, labels=info.labels, photos=False)
+    images = load_images(path, image_size=info.picture_size, labels=info.labels, photos=False)
     if len(images) > MAX_PICTURES:
         raise ValueError(f"At most {MAX_PICTURES:,} pictures; here are {len(images):,}.")
     return replace(images, classes=torch.full((len(images),), len(info.labels) - 1))
@@ -243,7 +248,7 @@ def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConf
     training, heldout = hold_out(pictures)
     denoiser = Denoiser.load_for_sampling(base)
     begun = (out / STATE_NAME).exists()  # then its own state takes the place of the start
-    like = -1 if begun else likeliest_label(denoiser, training)
+    like = -1 if begun else likeliest_label(denoiser, training, config.training())
     grown, _ = add_label(state, known, config.label, like=like)
     if not (out / SAMPLES_NAME / BASE_GRID).exists():
         drawn = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
@@ -251,15 +256,16 @@ def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConf
     if config.keep:
         training = mix(training, draw_replays(denoiser, training), config.keep)
     new = len(info.labels) - 1
-    return Trainer(
+    objective = Denoising(
         config.training(),
         replace(info, data=f"pictures of {config.label}"),
         training,
-        out,
         init=grown,
         heldout=heldout,
-        trainable=trainable(config.layers, info.model),
         sample_labels=[new] * SAMPLES,
+    )
+    return Trainer(
+        config.training(), objective, out, trainable=trainable(config.layers, info.model)
     )
 
 
@@ -300,7 +306,7 @@ def estimate(base: str | Path) -> dict[str, float]:
     network = denoiser.model.train().requires_grad_(True)
     batch, model = FinetuneConfig.batch_size, denoiser.info.model
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5)
-    noise = torch.randn(batch, model.image_channels, model.image_size, model.image_size).to(device)
+    noise = torch.randn(batch, *denoiser.codec.shape).to(device)
     seconds = []
     for _ in range(ESTIMATE_STEPS):
         started = time.monotonic()
@@ -311,7 +317,7 @@ def estimate(base: str | Path) -> dict[str, float]:
         seconds.append(time.monotonic() - started)
     speed = batch / statistics.median(seconds)
     # In pictures: the tries of each label, and replays, which are drawn no slower than samples.
-    each = LABEL_LOOKS / SampleConfig.num_steps + replays_per_label(model)
+    each = LABEL_LOOKS / denoiser.info.sampling.num_steps + replays_per_label(model)
     pictures = each * (model.num_classes + 1)
     minutes = {}
     for name, images in LENGTHS.items():

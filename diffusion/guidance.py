@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
-
-# Noise std over the width of a picture in pixels, above which guidance takes its time and betters
-# nothing: 8 at 64 pixels (measured there), twice that at 128, where shapes bear twice the noise.
-GUIDED_BELOW = 1 / 8
-
-# Noise std below which only texture is left to draw, and the share of guidance that it gets: as
-# much as shapes want makes hard edges and brushed fur (measured at both sizes).
-TEXTURE_BELOW, TEXTURE_SHARE = 0.3, 0.4
 
 
 class Guided(nn.Module):
@@ -23,9 +17,10 @@ class Guided(nn.Module):
     of itself"); without one, it is the denoiser's own for the null label, both evaluated as one
     batch (classifier-free guidance: Ho & Salimans 2022).
 
-    Where every ``sigma`` is above GUIDED_BELOW times the width, the denoiser answers alone
-    (Kynkäänniemi et al. 2024: guidance in a limited interval); where every one is below
-    TEXTURE_BELOW, w is 1 + TEXTURE_SHARE * (guidance - 1).
+    Where every ``sigma`` is above ``below``, the denoiser answers alone (Kynkäänniemi et al. 2024:
+    guidance in a limited interval). Where every one is below ``texture_below``, only texture is
+    left to draw: as much guidance as shapes want makes hard edges and brushed fur there, and w is
+    1 + ``texture_share`` * (guidance - 1).
     """
 
     def __init__(
@@ -35,18 +30,22 @@ class Guided(nn.Module):
         *,
         null_label: int,
         guide: nn.Module | None = None,
+        below: float = math.inf,
+        texture_below: float = 0.0,
+        texture_share: float = 1.0,
     ) -> None:
         super().__init__()
         self.denoiser, self.guidance, self.null_label = denoiser, guidance, null_label
-        self.guide = guide
+        self.guide, self.below = guide, below
+        self.texture_below, self.texture_share = texture_below, texture_share
 
     def forward(
         self, x: Tensor, sigma: Tensor | float, class_labels: Tensor | None = None
     ) -> Tensor:
-        limit, noise = GUIDED_BELOW * x.shape[-1], torch.as_tensor(sigma)
-        if self.guidance == 1 or noise.min() > limit:
+        noise = torch.as_tensor(sigma)
+        if self.guidance == 1 or noise.min() > self.below:
             return self.denoiser(x, sigma, class_labels)
-        share = TEXTURE_SHARE if noise.max() < TEXTURE_BELOW else 1.0
+        share = self.texture_share if noise.max() < self.texture_below else 1.0
         weight = 1 + share * (self.guidance - 1)
         if self.guide is not None:
             weak = self.guide(x, sigma)

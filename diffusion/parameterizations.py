@@ -24,20 +24,16 @@ class Coefficients(NamedTuple):
 
 
 class Parameterization(Protocol):
-    """What a network predicts, and on which noise levels it is trained."""
+    """What a network predicts."""
 
     def coefficients(self, sigma: Tensor) -> Coefficients: ...
 
-    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor: ...
-
 
 class EDM:
-    """Preconditioning and training density of Karras et al. 2022, Table 1."""
+    """Preconditioning of Karras et al. 2022, Table 1."""
 
-    def __init__(
-        self, *, sigma_data: float = 0.5, P_mean: float = -1.2, P_std: float = 1.2
-    ) -> None:
-        self.sigma_data, self.P_mean, self.P_std = sigma_data, P_mean, P_std
+    def __init__(self, *, sigma_data: float = 0.5) -> None:
+        self.sigma_data = sigma_data
 
     def coefficients(self, sigma: Tensor) -> Coefficients:
         variance = sigma**2 + self.sigma_data**2
@@ -48,11 +44,8 @@ class EDM:
             c_noise=sigma.log() / 4,
         )
 
-    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor:
-        return lognormal_sigma(num, P_mean=self.P_mean, P_std=self.P_std, generator=generator)
 
-
-class _Discrete:
+class Discrete:
     """A network that was trained at the T noise levels of a variance-preserving schedule."""
 
     def __init__(self, alpha_bar: Tensor) -> None:
@@ -70,13 +63,8 @@ class _Discrete:
         low, high = levels[above - 1], levels[above]
         return (above - 1 + (log_sigma - low) / (high - low)).to(sigma.dtype)
 
-    def training_sigma(self, num: int, generator: torch.Generator | None = None) -> Tensor:
-        device = generator.device if generator is not None else None
-        t = torch.randint(len(self.sigmas), (num,), generator=generator, device=device)
-        return self.sigmas.to(t.device)[t].float()
 
-
-class Epsilon(_Discrete):
+class Epsilon(Discrete):
     """Noise prediction on the linear DDPM schedule (Ho et al. 2020, Eq. 14): F is the noise."""
 
     def __init__(self) -> None:
@@ -87,7 +75,7 @@ class Epsilon(_Discrete):
         return Coefficients(torch.ones_like(sigma), -sigma, c_in, self.c_noise(sigma))
 
 
-class Velocity(_Discrete):
+class Velocity(Discrete):
     """v-prediction on the cosine schedule (Salimans & Ho 2022, App. D).
 
     With alpha = 1/sqrt(1 + sigma^2) and s = sigma * alpha: F is v = alpha * noise - s * x0.
@@ -106,3 +94,21 @@ def build_parameterization(config: ModelConfig) -> Parameterization:
     if config.parameterization == "edm":
         return EDM(sigma_data=config.sigma_data)
     return {"epsilon": Epsilon, "velocity": Velocity}[config.parameterization]()
+
+
+def training_sigma(
+    parameterization: Parameterization,
+    num: int,
+    *,
+    P_mean: float = -1.2,
+    P_std: float = 1.2,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Noise levels [num] to train a network at: log-normal as in Karras et al. 2022, Table 1; for
+    the networks of discrete levels each of these equally often (Ho et al. 2020)."""
+    if isinstance(parameterization, Discrete):
+        device = generator.device if generator is not None else None
+        levels = parameterization.sigmas
+        t = torch.randint(len(levels), (num,), generator=generator, device=device)
+        return levels.to(t.device)[t].float()
+    return lognormal_sigma(num, P_mean=P_mean, P_std=P_std, generator=generator)

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from .codec import to_uint8
 from .config import SampleConfig
 from .denoiser import Denoiser
 from .guidance import Guided, Repaint
 from .samplers import SAMPLERS, Callback, SeededNoise
 from .schedules import ddpm_sigmas, karras_sigmas
 
+SEAM = 3  # pixels over which a repainted part fades into what is kept
 MAX_SEED = 2**53 - 1  # the largest whole number that JSON and a web page hold exactly
 
 
@@ -45,9 +46,9 @@ def sampling_sigmas(config: SampleConfig) -> Tensor:
 class Start:
     """What sampling starts from: one row per picture, on the CPU. Rows of several can be joined.
 
-    seeds: of the noise that stochastic samplers add; noise: [N, C, S, S] unit normal; labels:
-    [N, num_classes + 1] weights; picture: [N, C, S, S] in [-1, 1], to start from (SDEdit, Meng et
-    al. 2022) or None; keep: bool [N, 1, S, S], the part of the picture that must stay, or None.
+    seeds: of the noise that stochastic samplers add; noise: [N, C, H, W] unit normal, the shape of
+    x0; labels: [N, num_classes + 1] weights; picture: uint8 [N, 3, S, S], to start from (SDEdit,
+    Meng et al. 2022) or None; keep: bool [N, 1, S, S], pixels that must stay, or None.
     """
 
     seeds: tuple[int, ...]
@@ -93,13 +94,11 @@ def label_weights(denoiser: Denoiser, class_labels: Sequence[int] | None, num: i
 
 
 def seed_noise(denoiser: Denoiser, seeds: Sequence[int]) -> Tensor:
-    """The unit normal noise that each seed begins with: [N, C, S, S]. Raises ValueError for seeds
-    that are none, or not whole numbers from 0 to MAX_SEED."""
+    """The unit normal noise that each seed begins with: [N, C, H, W]. Raises ValueError for no
+    seeds, and for any that is not a whole number from 0 to MAX_SEED."""
     if not len(seeds):
         raise ValueError("Give at least one seed.")
-    model = denoiser.info.model
-    shape = (model.image_channels, model.image_size, model.image_size)
-    return SeededNoise([check_seed(seed) for seed in seeds], shape)()
+    return SeededNoise([check_seed(seed) for seed in seeds], denoiser.codec.shape)()
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
@@ -122,7 +121,8 @@ def from_seeds(
 def draw(
     denoiser: Denoiser, start: Start, config: SampleConfig, *, callback: Callback | None = None
 ) -> Tensor:
-    """Sample from ``start``: pictures uint8 [N, 3, S, S] on the CPU.
+    """Sample from ``start``, with settings such as ``denoiser.info.sampling``: pictures uint8
+    [N, 3, S, S] on the CPU.
 
     If the callback stops it, the pictures are the estimates of that moment. Raises ValueError for
     an unknown sampler.
@@ -139,16 +139,39 @@ def draw(
     null = denoiser.info.model.num_classes
     aimless = denoiser.guide is None and bool((start.labels[:, null] == 1).all())
     guidance = 1.0 if aimless else config.guidance  # from the null label to itself: half the work
-    guided = Guided(denoiser, guidance, null_label=null, guide=denoiser.guide)
+    guided: nn.Module = Guided(
+        denoiser,
+        guidance,
+        null_label=null,
+        guide=denoiser.guide,
+        below=config.guided_below,
+        texture_below=config.texture_below,
+        texture_share=config.texture_share,
+    )
     if start.picture is not None:
-        picture = start.picture.to(device)
+        picture = denoiser.codec.encode(start.picture.to(device))
         x = x + picture
         if start.keep is not None:
-            guided = Repaint(guided, picture, start.keep.to(device))
+            guided = Repaint(guided, picture, denoiser.codec.keep_mask(start.keep.to(device)))
     labels = start.labels.to(device) if null else None
     sampler = SAMPLERS[config.sampler]
     x0 = sampler(guided, x, sigmas, class_labels=labels, noise=noise, callback=callback)
-    return to_uint8(x0).cpu()
+    pictures = denoiser.codec.decode(x0).cpu()
+    if start.picture is None or start.keep is None or denoiser.codec.exact:
+        return pictures
+    return paste_kept(pictures, start.picture, start.keep)
+
+
+def paste_kept(drawn: Tensor, picture: Tensor, keep: Tensor) -> Tensor:
+    """``picture`` where ``keep``, else what was drawn: uint8 [N, 3, S, S].
+
+    For codecs that lose something, which would change the part that must stay. Inside the drawn
+    part, the pixels nearest to the kept ones fade into the picture, so that no seam shows.
+    """
+    near = F.pad(keep.float(), (SEAM,) * 4, mode="replicate")
+    share = F.avg_pool2d(near, 2 * SEAM + 1, stride=1)  # of kept pixels around each
+    blended = torch.lerp(drawn.float(), picture.float(), share).round().to(torch.uint8)
+    return torch.where(keep, picture, blended)
 
 
 def generate(
@@ -161,9 +184,11 @@ def generate(
 ) -> Tensor:
     """Draw one picture per seed: uint8 [N, 3, S, S] on the CPU.
 
-    ``class_labels`` gives each picture its class index (None: all unlabelled). The same seed, label
-    and settings give the same picture at any batch size, but for the last bit of a float. Raises
-    ValueError for an unknown sampler, labels that do not fit, and seeds that are none.
+    ``config`` is by default what the checkpoint recommends, ``denoiser.info.sampling``; to change
+    some of it, use ``dataclasses.replace``. ``class_labels`` gives each picture its class index
+    (None: all unlabelled). The same seed, label and settings give the same picture at any batch
+    size, but for the last bit of a float. Raises ValueError for an unknown sampler, labels that do
+    not fit, and for what is no seed.
     """
     start = from_seeds(denoiser, seeds, class_labels)
-    return draw(denoiser, start, config or SampleConfig(), callback=callback)
+    return draw(denoiser, start, config or denoiser.info.sampling, callback=callback)

@@ -38,13 +38,14 @@ def linear_alpha_bar(
     num_timesteps: int = 1000, beta_1: float = 1e-4, beta_T: float = 0.02
 ) -> Tensor:
     """Cumulative products of ``1 - beta``, linear schedule of Ho et al. 2020: [T] float64."""
-    betas = torch.linspace(beta_1, beta_T, num_timesteps, dtype=torch.float64)
+    # Numbers, not weights: they are on the CPU even where networks are built without memory.
+    betas = torch.linspace(beta_1, beta_T, num_timesteps, dtype=torch.float64, device="cpu")
     return torch.cumprod(1 - betas, dim=0)
 
 
 def cosine_alpha_bar(num_timesteps: int = 1000, offset: float = 0.008) -> Tensor:
     """Cosine schedule of Nichol & Dhariwal 2021, Eq. 17, betas capped at 0.999: [T] float64."""
-    t = torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps
+    t = torch.arange(num_timesteps + 1, dtype=torch.float64, device="cpu") / num_timesteps
     f = torch.cos((t + offset) / (1 + offset) * math.pi / 2) ** 2
     betas = (1 - f[1:] / f[:-1]).clamp(max=0.999)
     return torch.cumprod(1 - betas, dim=0)

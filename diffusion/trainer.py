@@ -10,10 +10,11 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,20 +23,15 @@ from accelerate.utils import broadcast, parse_flag_from_env
 from torch import Tensor
 from tqdm import tqdm
 
-from .augment import AUGMENT_CHANNELS, Augment
-from .checkpoint import WEIGHTS_NAME, CheckpointInfo, below, read_tensors, write_tensors
-from .codec import to_float
+from .checkpoint import WEIGHTS_NAME, below, read_tensors, write_tensors
 from .config import TrainConfig
-from .data import ImageSet, random_crop, random_mirror, training_batches
-from .denoiser import Denoiser
-from .device import choose_device, fast_bf16, is_out_of_memory
+from .device import choose_device, fast_bf16
 from .ema import ExponentialMovingAverage
 from .files import atomic_path, clear_temporary
+from .objectives import Objective, TrainingError, oom_as_sentence
 from .optim import build_optimizers
-from .parameterizations import EDM
 from .pictures import save_grid
 from .run_folder import METRICS_NAME, RUN_NAME, SAMPLES_NAME, STATE_NAME, STEPS_NAME
-from .sampling import generate
 
 try:
     from torch.utils.tensorboard import SummaryWriter
@@ -58,10 +54,6 @@ CHANGEABLE = (
     "patience",
     "compile",
 )
-
-
-class TrainingError(ValueError):
-    """Training cannot go on; the message is a sentence for the person who started it."""
 
 
 @dataclass
@@ -128,45 +120,25 @@ def step_generators(
     return torch.Generator().manual_seed(first), torch.Generator(device).manual_seed(second)
 
 
-@contextmanager
-def _oom_as_sentence() -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
-        worker_killed = "killed by signal" in str(error)  # what a lack of memory does to those
-        if is_out_of_memory(error) or worker_killed:
-            raise TrainingError(
-                "Memory ran out; the last checkpoint is kept. Try a smaller --batch-size."
-            ) from None
-        raise
-
-
 class Trainer:
     """One run: a folder with its state, weights, metrics and samples.
 
-    ``images`` is split into a training and a held-out part, unless ``heldout`` is given (its loss
-    is then measured with its labels, and at the noise levels of the training rather than at those
-    that runs are compared by); ``info`` names the network and where it comes from; ``init`` holds
-    weights to start from, and ``trainable`` says by name which of them may change. Samples are
-    drawn from fixed seeds with ``sample_labels``, by default every label in turn. If the folder
-    holds a state, the run goes on from there. Raises ValueError where these do not fit together, or
-    after a trainer of another precision in the same process (accelerate has one for all).
+    ``objective`` says what is learned; ``trainable`` says by name which parameters may change. If
+    the folder holds a state, the run goes on from there. Raises ValueError where these do not fit
+    together, or after a trainer of another precision in the same process (accelerate has one for
+    all).
     """
 
-    @_oom_as_sentence()
+    @oom_as_sentence()
     def __init__(
         self,
         config: TrainConfig,
-        info: CheckpointInfo,
-        images: ImageSet,
+        objective: Objective,
         out: str | Path,
         *,
-        init: dict[str, Tensor] | None = None,
-        heldout: ImageSet | None = None,
         trainable: Callable[[str], bool] = lambda name: True,
-        sample_labels: Sequence[int] | None = None,
     ) -> None:
-        self.config, self.info, self.out = config, info, Path(out)
+        self.config, self.objective, self.out = config, objective, Path(out)
         # The CPU has to be asked for: several processes there would else each train alone.
         cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or choose_device().type == "cpu"
         self.accelerator = Accelerator(
@@ -178,37 +150,15 @@ class Trainer:
         if config.batch_size % shares:
             raise ValueError(f"batch_size {config.batch_size} must be a multiple of {shares} here.")
         self.device = self.accelerator.device
-        own = heldout is not None
-        self.heldout_options = {"labelled": True, "P_mean": config.P_mean} if own else {}
-        if heldout is None:
-            images, heldout = images.split(config.holdout)
-        self.images, self.heldout = images.to(self.device), heldout
-        classes = info.model.num_classes + 1
-        self.sample_labels = sample_labels or [seed % classes for seed in SAMPLE_SEEDS]
-        if config.augment and info.model.augment_channels != AUGMENT_CHANNELS:
-            raise ValueError("This network cannot be told of augmentation; set augment to 0.")
-        self.augment = Augment(config.augment)
+        objective.to(self.device)
         self.progress = Progress()
         self.scalars: SummaryWriter | None = None
-
-        if info.guide and init is None:
-            raise ValueError("The weights of a guide come with those to start from.")
-        torch.manual_seed(config.seed)
-        self.denoiser = Denoiser.from_config(info.model, info=info).to(self.device)
-        if isinstance(self.denoiser.parameterization, EDM):
-            self.denoiser.parameterization.P_mean = config.P_mean
-            self.denoiser.parameterization.P_std = config.P_std
-        unet = self.denoiser.model
-        if init is not None:
-            try:
-                self.denoiser.load_weights(init)
-            except RuntimeError:
-                raise ValueError("The weights to start from do not fit their own config.") from None
-        for name, parameter in unet.named_parameters():
+        network = objective.network
+        for name, parameter in network.named_parameters():
             parameter.requires_grad_(trainable(name))
-        self.ema = ExponentialMovingAverage(unet, halflife_images=config.ema_halflife_images)
+        self.ema = ExponentialMovingAverage(network, halflife_images=config.ema_halflife_images)
         optimizers = build_optimizers(
-            unet,
+            network,
             name=config.optimizer,
             lr=config.lr,
             muon_lr=config.muon_lr,
@@ -217,14 +167,14 @@ class Trainer:
             fused=self.device.type == "cuda",
         )
         self.peak_lrs = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
-        self.unet = unet
+        self.network = network
         if self.accelerator.is_main_process:
             clear_temporary(self.out)
         if (self.out / STATE_NAME).exists():
             self._load_state(optimizers)
         if config.compile:
-            unet.compile()
-        self.denoiser.model, *self.optimizers = self.accelerator.prepare(unet, *optimizers)
+            network.compile()
+        objective.network, *self.optimizers = self.accelerator.prepare(network, *optimizers)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -235,7 +185,7 @@ class Trainer:
         gave_up = bool(config.patience) and progress.risen(config) >= config.patience
         return gave_up or progress.fraction(config) >= 1
 
-    @_oom_as_sentence()
+    @oom_as_sentence()
     def train(
         self,
         *,
@@ -249,10 +199,8 @@ class Trainer:
         """
         config, progress = self.config, self.progress
         self._write_run()
-        batches = training_batches(
-            self.images, config.batch_size, first_step=progress.step, seed=config.seed,
-            share=slice(self.accelerator.process_index, None, self.accelerator.num_processes),
-        )  # fmt: skip
+        share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        batches = self.objective.batches(config, first_step=progress.step, share=share)
         window, recent = _Window(progress), _Window(progress)
         last_save = last_log = time.monotonic()
         bar = tqdm(
@@ -263,7 +211,7 @@ class Trainer:
         with bar, self._open_scalars() as self.scalars:
             while not self.finished:
                 started = time.monotonic()
-                loss, grad_norm = self._step(*next(batches))
+                loss, grad_norm = self._step(next(batches))
                 progress.step += 1
                 progress.images += config.batch_size
                 window.add(loss, grad_norm)
@@ -309,10 +257,9 @@ class Trainer:
         progress.risen_images = int(risen_images)
         return [bool(flag) for flag in agreed]
 
-    def _step(self, pictures: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """One optimizer step on uint8 pictures, this process's share of the batch; returns loss
-        and gradient norm."""
-        config, accelerator = self.config, self.accelerator
+    def _step(self, batch: Any) -> tuple[Tensor, Tensor]:
+        """One optimizer step on this process's share of a batch; returns loss and gradient norm."""
+        config, accelerator, objective = self.config, self.accelerator, self.objective
         generator, noise_generator = step_generators(
             config.seed, self.progress.step, accelerator.process_index, self.device
         )
@@ -321,43 +268,25 @@ class Trainer:
         for optimizer, peak in zip(self.optimizers, self.peak_lrs, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
-        x0, labels, augment = self._prepare(pictures, classes, generator)
-        sigma = self.denoiser.parameterization.training_sigma(len(x0), generator).to(self.device)
-        noise = torch.randn(x0.shape, generator=noise_generator, device=self.device)
-        total = torch.zeros((), device=self.device)
-        for part in torch.arange(len(x0), device=self.device).chunk(config.accumulate):
-            with accelerator.accumulate(self.denoiser.model):
-                loss = self.denoiser.loss(
-                    x0[part], sigma[part], noise[part], labels[part], augment[part]
-                ).mean()
+        rows = objective.prepare(batch, config, generator, noise_generator)
+        total, grad_norm = torch.zeros((), device=self.device), torch.zeros(())
+        for part in torch.arange(len(rows[0]), device=self.device).chunk(config.accumulate):
+            with accelerator.accumulate(objective.network):
+                loss = objective.loss(*(row[part] for row in rows)).mean()
                 accelerator.backward(loss)
                 total += loss.detach() / config.accumulate
-                grad_norm = torch.zeros(())
                 if accelerator.sync_gradients:
                     limit = config.grad_clip or math.inf
-                    grad_norm = accelerator.clip_grad_norm_(self.unet.parameters(), limit)
+                    grad_norm = accelerator.clip_grad_norm_(self.network.parameters(), limit)
                 for optimizer in self.optimizers:
                     optimizer.step()
                     optimizer.zero_grad()
         self.ema.update(
-            self.unet,
+            self.network,
             images_seen=self.progress.images + config.batch_size,
             batch_size=config.batch_size,
         )
         return total, grad_norm
-
-    def _prepare(
-        self, pictures: Tensor, classes: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Crop, mirror, augment and drop labels: x0, class labels and augmentation parameters."""
-        size, null = self.info.model.image_size, self.info.model.num_classes
-        pictures = random_crop(pictures.to(self.device), size, generator)
-        if self.config.mirror:
-            pictures = random_mirror(pictures, generator)
-        x0, augment = self.augment(to_float(pictures), generator)
-        dropped = torch.rand(len(classes), generator=generator) < self.config.label_dropout
-        labels = torch.where(dropped | (classes < 0), null, classes)
-        return x0, labels.to(self.device), augment.to(self.device)
 
     def _require_finite(self, *values: float) -> None:
         if not math.isfinite(sum(values)):
@@ -375,32 +304,33 @@ class Trainer:
     def _checkpoint(self, window: _Window) -> None:
         """State, half-precision EMA weights, samples, held-out loss and a line of metrics."""
         largest = [
-            p.detach().abs().max() for p in (*self.unet.parameters(), *self.ema.module.parameters())
+            p.detach().abs().max()
+            for p in (*self.network.parameters(), *self.ema.module.parameters())
         ]
         halved = torch.stack(largest).max().half()  # what it will be in the file
         self._require_finite(window.loss, window.grad_norm, float(halved))
         if not self.accelerator.is_main_process:
             return
-        averaged, progress = self.averaged(), self.progress
-        heldout = heldout_loss(averaged, self.heldout, device=self.device, **self.heldout_options)
+        averaged, objective, progress = self.ema.module, self.objective, self.progress
+        heldout = objective.heldout(averaged)
         self._require_finite(heldout or 0.0)
         good = progress.take_in(heldout)
         if good or not self.config.patience:
-            averaged.save(self.out / WEIGHTS_NAME)
-        self._keep_step(averaged)
+            objective.save(averaged, self.out / WEIGHTS_NAME, images=progress.images)
+        self._keep_step()
         self._save_state()  # not before: a run killed in between would never write these weights
-        pictures = generate(
-            averaged, SAMPLE_SEEDS[: len(self.sample_labels)], class_labels=self.sample_labels
-        )
+        pictures = objective.samples(averaged)
         grid = self.out / SAMPLES_NAME / f"{progress.images:09d}.png"
         save_grid(pictures, grid, columns=SAMPLE_COLUMNS)
         self._log(window, heldout=heldout)
 
-    def _keep_step(self, averaged: Denoiser) -> None:
+    def _keep_step(self) -> None:
         """Keep these weights in a folder of the last ``keep_steps``."""
         if not self.config.keep_steps:
             return
-        averaged.save(self.out / STEPS_NAME / f"{self.progress.images:09d}.safetensors")
+        images = self.progress.images
+        path = self.out / STEPS_NAME / f"{images:09d}.safetensors"
+        self.objective.save(self.ema.module, path, images=images)
         kept = sorted((self.out / STEPS_NAME).glob("[0-9]*.safetensors"))
         for path in kept[: -self.config.keep_steps]:
             path.unlink(missing_ok=True)
@@ -411,7 +341,7 @@ class Trainer:
             return
         record = {
             "images": self.progress.images,
-            "images_seen": self.info.images_seen + self.progress.images,
+            "images_seen": self.objective.images_before + self.progress.images,
             "minutes": round(self.progress.seconds / 60, 3),
             **window.record(self.progress),
             "heldout_loss": heldout,
@@ -431,33 +361,21 @@ class Trainer:
             return nullcontext()
         return SummaryWriter(self.out / "tensorboard")
 
-    def averaged(self) -> Denoiser:
-        """The denoiser of the averaged weights, as it would be shipped now."""
-        images = self.progress.images
-        line = f"{images:,} images of {self.info.data or 'unnamed data'}"
-        info = replace(
-            self.info,
-            images_seen=self.info.images_seen + images,
-            history=(*self.info.history, line) if images else self.info.history,
-        )
-        parameterization, guide = self.denoiser.parameterization, self.denoiser.guide
-        return Denoiser(self.ema.module, parameterization, info=info, guide=guide)
-
     def _write_run(self) -> None:
         if self.accelerator.is_main_process:
             with atomic_path(self.out / RUN_NAME) as temporary:
-                run = {"train": self.config.to_dict(), "info": self.info.to_dict()}
+                run = {"train": self.config.to_dict(), "info": self.objective.identity}
                 temporary.write_text(json.dumps(run, indent=2))
 
     def _save_state(self) -> None:
-        tensors = {f"model.{k}": v for k, v in self.unet.state_dict().items()}
+        tensors = {f"model.{k}": v for k, v in self.network.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items()}
         for i, optimizer in enumerate(self.optimizers):
             for index, values in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{i}.{index}.{k}": v for k, v in values.items()}
         metadata = {
             "progress": vars(self.progress),
-            "info": self.info.to_dict(),
+            "info": self.objective.identity,
             "train": self.config.to_dict(),
         }
         write_tensors(self.out / STATE_NAME, tensors, metadata)
@@ -466,7 +384,7 @@ class Trainer:
         tensors, metadata = read_tensors(self.out / STATE_NAME)
         if not {"info", "train", "progress"} <= set(metadata):
             raise ValueError(f"{STATE_NAME} in {self.out} is not the state of a training run.")
-        if CheckpointInfo.from_dict(metadata["info"]) != self.info:
+        if not self.objective.is_same(metadata["info"]):
             raise ValueError(
                 f"{self.out} holds a run of another network or start; choose another --out."
             )
@@ -480,7 +398,7 @@ class Trainer:
             )
         known = {field.name for field in fields(Progress)}
         self.progress = Progress(**{k: v for k, v in metadata["progress"].items() if k in known})
-        self.unet.load_state_dict(below(tensors, "model."))
+        self.network.load_state_dict(below(tensors, "model."))
         self.ema.module.load_state_dict(below(tensors, "ema."))
         for i, optimizer in enumerate(optimizers):
             weights = [weight for group in optimizer.param_groups for weight in group["params"]]
@@ -554,40 +472,6 @@ def _images_of(line: str) -> float:
         return json.loads(line).get("images", 0)
     except (ValueError, AttributeError):
         return math.inf
-
-
-@torch.no_grad()
-def heldout_loss(
-    denoiser: Denoiser,
-    images: ImageSet,
-    *,
-    device: torch.device,
-    labelled: bool = False,
-    P_mean: float = -1.2,
-    batch_size: int = 32,
-) -> float | None:
-    """EDM loss on held-out pictures with fixed noise levels and noise, with or without labels.
-
-    Karras et al. 2022, Eq. 2 with lambda and p(sigma) of Table 1, whatever the parameterization, so
-    that networks of different kinds can be compared. None if nothing is held out.
-    """
-    if not len(images):
-        return None
-    edm, generator = EDM(P_mean=P_mean), torch.Generator().manual_seed(0)
-    total = 0.0
-    for start in range(0, len(images), batch_size):
-        pictures, classes = images.get(torch.arange(start, min(start + batch_size, len(images))))
-        x0 = to_float(random_crop(pictures, images.image_size, generator))
-        sigma = edm.training_sigma(len(x0), generator)
-        noise = torch.randn(x0.shape, generator=generator)
-        x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)
-        x = x0 + sigma[:, None, None, None] * noise
-        labels = None
-        if labelled:
-            labels = torch.where(classes < 0, denoiser.info.model.num_classes, classes).to(device)
-        error = (denoiser(x, sigma, labels) - x0).square().mean(dim=(1, 2, 3))
-        total += float((error / edm.coefficients(sigma).c_out ** 2).sum())
-    return total / len(images)
 
 
 @contextmanager

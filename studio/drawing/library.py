@@ -30,9 +30,9 @@ class LoadedModel:
         return self.denoiser.info
 
     @property
-    def image_size(self) -> int:
+    def picture_size(self) -> int:
         """Width and height of its pictures in pixels."""
-        return self.info.model.image_size
+        return self.info.picture_size
 
 
 class ModelLibrary:

@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion import SAMPLERS, Denoiser, SampleConfig, __version__
-from diffusion.codec import to_float
 from diffusion.images import fit_square
 from diffusion.pictures import from_image
 from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
@@ -104,10 +103,10 @@ class Recipe:
             raise ValueError("The recipe has entries that this version does not know.")
         return cls(**values)
 
-    @property
-    def config(self) -> SampleConfig:
-        """The sampler's settings; pictures with equal ones can be drawn as one batch."""
-        return SampleConfig(
+    def config(self, sampling: SampleConfig) -> SampleConfig:
+        """The sampler's settings; what the recipe does not say is the model's own ``sampling``."""
+        return dataclasses.replace(
+            sampling,
             sampler=self.sampler,
             num_steps=self.steps,
             guidance=self.guidance,
@@ -117,7 +116,7 @@ class Recipe:
     @property
     def steps_to_take(self) -> int:
         """Steps that the sampler takes: with a picture, only the last part of the grid."""
-        return self.config.steps_to_take
+        return self.config(SampleConfig()).steps_to_take
 
     @property
     def turns(self) -> list[tuple[int, str, float]]:
@@ -130,7 +129,8 @@ class Recipe:
     @property
     def batch_key(self) -> tuple[Any, ...]:
         """Recipes with equal keys can be drawn together."""
-        return self.model, self.config, bool(self.picture), bool(self.mask)
+        settings = self.config(SampleConfig())
+        return self.model, settings, bool(self.picture), bool(self.mask)
 
     def describe(self) -> str:
         """One line for people: what made this picture, without what is as usual."""
@@ -179,10 +179,9 @@ def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
             other = label_weights(denoiser, [label_index(coat)], 1)[0]
             labels[row] = torch.lerp(labels[row], other, share)
     picture = keep = None
-    size = denoiser.info.model.image_size
+    size = denoiser.info.picture_size
     if recipes[0].picture:
-        pixels = [_embedded_pixels(r.picture, size) for r in recipes]
-        picture = to_float(torch.stack(pixels))
+        picture = torch.stack([_embedded_pixels(r.picture, size) for r in recipes])
     if recipes[0].mask:
         masks = [_embedded_pixels(r.mask, size) for r in recipes]
         keep = torch.stack(masks)[:, :1] < 128

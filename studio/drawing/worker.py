@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from diffusion import __version__
-from diffusion.animate import noisy_picture
-from diffusion.codec import to_uint8
+from diffusion.animate import noisy_x0
+from diffusion.codec import Codec
 from diffusion.device import is_out_of_memory
 from diffusion.samplers import Step
 from diffusion.sampling import Start, draw
@@ -255,7 +255,7 @@ class Studio:
         first = jobs[0]
         recipes = [job.recipes[row] for job, row in turn]
         start = build_start(first.model.denoiser, recipes)
-        observer = _Observer(turn)
+        observer = _Observer(turn, first.model.denoiser.codec)
         callback = None if space.on_zero_gpu() else observer  # it cannot cross the process border
         model = first.model.name, first.model.hash
         pictures = first.context.run(self._run, *model, start, recipes[0], callback)
@@ -278,7 +278,7 @@ class Studio:
     ) -> Tensor:
         """What ZeroGPU gives a GPU to: its arguments and result can cross a process border."""
         denoiser = self.library.recall(model_name, model_hash).denoiser
-        return draw(denoiser, start, recipe.config, callback=callback)
+        return draw(denoiser, start, recipe.config(denoiser.info.sampling), callback=callback)
 
     def _fail(self, turn: list[tuple[Job, int]], error: Exception) -> None:
         """Report an error to the jobs of a turn; when memory ran out, try smaller turns first."""
@@ -314,30 +314,31 @@ class Studio:
 class _Observer:
     """The sampler's callback: tells each job of a turn how its pictures form."""
 
-    def __init__(self, turn: Sequence[tuple[Job, int]]) -> None:
-        self.turn = turn
+    def __init__(self, turn: Sequence[tuple[Job, int]], codec: Codec) -> None:
+        self.turn, self.codec = turn, codec
         self.jobs = list(dict.fromkeys(job for job, _ in turn))
         self.stopped_rows: dict[Job, set[int]] = {}
 
     def __call__(self, step: Step) -> bool:
-        denoised = to_uint8(step.denoised).cpu()
+        previews = self.codec.preview(step.denoised).cpu()
         every = max(1, -(-step.total // MAX_FRAMES))
         keep = step.index % every == 0 or step.index == step.total
-        noisy = None
-        if keep and self.jobs[0].record == "noisy":
-            noisy = noisy_picture(step).cpu()
         for i, (job, row) in enumerate(self.turn):
             if job in self.stopped_rows:
                 continue
-            _store(job, row, denoised[i])
+            _store(job, row, self._decode(step.denoised, i) if job.stopped else previews[i])
             job.steps_taken[row] += 1
             if keep and job.record and row == 0:
-                shown = denoised if noisy is None else noisy
-                job.frames.append(shown[i].clone())  # without the rest of its batch
+                shown = noisy_x0(step) if job.record == "noisy" else step.denoised
+                job.frames.append(self._decode(shown, i))
         for job in self.jobs:
             if job.stopped and job not in self.stopped_rows:
                 self.stopped_rows[job] = {row for other, row in self.turn if other is job}
         return all(job.stopped for job in self.jobs)
+
+    def _decode(self, x0: Tensor, row: int) -> Tensor:
+        """One picture: uint8 [3, S, S], without the rest of its batch."""
+        return self.codec.decode(x0[row : row + 1])[0].cpu()
 
 
 def _store(job: Job, row: int, picture: Tensor) -> None:

@@ -148,7 +148,7 @@ class Endpoints:
                 yield {"done": False, "step": update.step, "of": update.total}
 
     def _size(self, recipe: Recipe) -> int:
-        return self.studio.library.get(recipe.model).image_size
+        return self.studio.library.get(recipe.model).picture_size
 
 
 def add_endpoints(studio: Studio) -> None:

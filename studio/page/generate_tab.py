@@ -387,7 +387,7 @@ class GenerateTab:
         return [ANY_COAT, *self.studio.library.get(model).info.labels]
 
     def _size(self, model: str) -> int:
-        return self.studio.library.get(model).image_size
+        return self.studio.library.get(model).picture_size
 
     @staticmethod
     def _show_film(film: Film) -> tuple[Any, Any, Any, str]:

@@ -9,7 +9,8 @@ from PIL import Image
 from torch.testing import assert_close
 
 from diffusion import SampleConfig, generate
-from diffusion.animate import Recorder, film_scale, noisy_picture, write_animation
+from diffusion.animate import Recorder, film_scale, noisy_x0, write_animation
+from diffusion.codec import PixelCodec, to_uint8
 from diffusion.samplers import Step
 
 
@@ -95,7 +96,8 @@ def test_a_single_frame_is_an_animation(tmp_path, suffix):
 
 
 def test_a_recorder_keeps_the_estimate_of_every_step():
-    recorder, denoiser = Recorder(), small_denoiser()
+    denoiser = small_denoiser()
+    recorder = Recorder(denoiser.codec)
     pictures = generate(denoiser, [1, 2], SampleConfig(num_steps=4), callback=recorder)
     assert len(recorder.steps) == 4  # and it does not stop the sampler
     assert recorder.steps[0].shape == (2, 3, 8, 8)
@@ -106,13 +108,13 @@ def test_noisy_pictures_are_visible():
     x = torch.randn(1, 3, 64, 64)
     for sigma in (80.0, 0.5, 0.0):
         total = (sigma**2 + 0.25) ** 0.5
-        picture = noisy_picture(Step(1, 3, sigma, total * x, torch.zeros_like(x)))
+        picture = to_uint8(noisy_x0(Step(1, 3, sigma, total * x, torch.zeros_like(x))))
         # Each has the spread of data of standard deviation 0.5, and so the same picture.
         assert_close(picture, ((0.5 * x + 1) * 127.5).round().clamp(0, 255).byte(), rtol=0, atol=1)
 
 
 def test_frames_are_grids_enlarged_without_blur():
-    recorder = Recorder()
+    recorder = Recorder(PixelCodec(8))
     recorder(Step(1, 1, 0.0, torch.zeros(4, 3, 8, 8), torch.ones(4, 3, 8, 8)))
     assert (recorder.steps[0] == 255).all()  # the estimate, not the noisy image
     (frame,) = recorder.frames()

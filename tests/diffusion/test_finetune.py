@@ -18,8 +18,8 @@ from PIL import Image
 from studio_fixtures import LABELS, TINY, save_tiny
 from tqdm import tqdm
 
-from diffusion import Denoiser, finetune, trainer
-from diffusion.checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint
+from diffusion import Denoiser, finetune, objectives
+from diffusion.checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint, read_tensors
 from diffusion.cli import main
 from diffusion.config import LENGTHS, FinetuneConfig
 from diffusion.denoiser import build_unet
@@ -108,7 +108,7 @@ def test_the_likeliest_label_is_the_one_that_denoises_best(base, pictures, level
     denoiser = Denoiser(Colours([-1.0, 1.0, 0.0]), info=info)
     images = finetune.load_pictures(pictures, info)
     images = replace(images, pixels=torch.full_like(images.pixels, level))
-    assert finetune.likeliest_label(denoiser, images) == expected
+    assert finetune.likeliest_label(denoiser, images, config().training()) == expected
 
 
 def test_pictures_from_the_whole_set_are_tried_with_the_labels(base, pictures):
@@ -118,7 +118,9 @@ def test_pictures_from_the_whole_set_are_tried_with_the_labels(base, pictures):
     pixels = torch.zeros_like(images.pixels)
     pixels[:100] = 255
     denoiser = Denoiser(Colours([-1.0, 1.0, 0.0]), info=info)
-    assert finetune.likeliest_label(denoiser, replace(images, pixels=pixels)) == 0
+    assert (
+        finetune.likeliest_label(denoiser, replace(images, pixels=pixels), config().training()) == 0
+    )
 
 
 def test_an_unlabelled_network_gets_its_first_label():
@@ -274,14 +276,14 @@ def test_the_base_draws_the_seeds_of_the_samples(base, pictures, tmp_path, monke
     drawn = {}
     monkeypatch.setattr(finetune, "save_grid", lambda p, path, **_: drawn.update({path.name: p}))
     finetune.finetune(base, pictures, tmp_path, config(images=8))
-    expected = finetune.generate(Denoiser.load_for_sampling(base), trainer.SAMPLE_SEEDS[:2])
+    expected = finetune.generate(Denoiser.load_for_sampling(base), objectives.SAMPLE_SEEDS[:2])
     assert torch.equal(drawn["base.png"], expected)
 
 
 @pytest.mark.parametrize(("keep", "replays"), [(0.0, 0.0), (0.5, 0.5)])
 def test_a_run_is_made_of_its_settings(base, pictures, tmp_path, keep, replays):
     run = finetune._prepare(base, pictures, tmp_path, config(lr=0.0125, keep=keep))
-    shown = [name.startswith("replay") for name in run.images.names]
+    shown = [name.startswith("replay") for name in run.objective.images.names]
     assert sum(shown) / len(shown) == pytest.approx(replays, abs=0.02)
     assert run.peak_lrs[0] == 0.0125
 
@@ -330,7 +332,7 @@ def test_a_run_that_gets_worse_keeps_its_best(base, pictures, tmp_path, falling,
     """Given up on, or at the end of its budget before it is."""
     losses = iter([*[0.5] * (falling - 1), 0.4, *[0.6] * 100])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "heldout_loss", lambda *_, **__: next(losses))
+        patch.setattr(objectives, "heldout_loss", lambda *_, **__: next(losses))
         assert finetune.finetune(base, pictures, tmp_path, config())
     told = progress(tmp_path)
     assert told["state"] == "finished"
@@ -346,7 +348,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(base, pictures, tmp_path):
     assert progress(tmp_path / "parts")["images"] == 20
     assert finetune.finetune(base, pictures, tmp_path / "parts", config())
     whole, parts = (
-        trainer.read_tensors(tmp_path / run / STATE_NAME)[0] for run in ("whole", "parts")
+        read_tensors(tmp_path / run / STATE_NAME)[0] for run in ("whole", "parts")
     )
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
 
@@ -463,11 +465,11 @@ def killed_again_and_again(base: Path, pictures: Path, out: Path, *, times: int)
         assert os.WIFSIGNALED(status), "the run ended by itself"
         for path in [*out.glob("*.safetensors"), *out.glob(f"{STEPS_NAME}/*.safetensors")]:
             if path.name == STATE_NAME:
-                trainer.read_tensors(path)
+                read_tensors(path)
             elif not path.name.startswith("."):
                 Denoiser.load(path)
         if (out / STATE_NAME).exists():
-            images = trainer.read_tensors(out / STATE_NAME)[1]["progress"]["images"]
+            images = read_tensors(out / STATE_NAME)[1]["progress"]["images"]
             assert images >= seen
             seen = images
     return seen

@@ -9,8 +9,8 @@ from helpers import SMALL, small_denoiser
 from torch.testing import assert_close
 
 from diffusion import SAMPLERS, SampleConfig, generate
-from diffusion.codec import to_uint8
-from diffusion.guidance import GUIDED_BELOW, TEXTURE_BELOW, Guided
+from diffusion.codec import to_float, to_uint8
+from diffusion.guidance import Guided
 from diffusion.sampling import (
     MAX_SEED,
     Start,
@@ -105,7 +105,8 @@ def test_guidance_is_applied_with_the_null_class_of_the_model(labelled):
     config = SampleConfig(sampler="euler", num_steps=3, guidance=2.5)
     sigmas = sampling_sigmas(config)
     x = sigmas[0].float() * torch.randn((3, 8, 8), generator=torch.Generator().manual_seed(8))[None]
-    guided = Guided(labelled, 2.5, null_label=2)
+    limits = {k: getattr(config, k) for k in ("texture_below", "texture_share")}
+    guided = Guided(labelled, 2.5, null_label=2, below=config.guided_below, **limits)
     x0 = SAMPLERS["euler"](guided, x, sigmas, class_labels=torch.tensor([1]))
     assert torch.equal(generate(labelled, [8], config, class_labels=[1]), to_uint8(x0))
 
@@ -114,17 +115,20 @@ def test_guidance_is_applied_with_the_null_class_of_the_model(labelled):
 @pytest.mark.parametrize("from_picture", [False, True])
 def test_guidance_leads_away_from_the_guide_that_a_model_has(label, from_picture):
     guided = small_denoiser(LABELLED, guide=dataclasses.replace(SMALL, channels=8))
-    config = SampleConfig(sampler="euler", num_steps=3, guidance=2.5, sigma_max=GUIDED_BELOW * 8)
+    config = SampleConfig(
+        sampler="euler", num_steps=3, guidance=2.5, sigma_max=1.0, guided_below=1.0
+    )
     sigmas = sampling_sigmas(config)
     x = sigmas[0].float() * torch.randn((3, 8, 8), generator=torch.Generator().manual_seed(8))[None]
     start = from_seeds(guided, [8], None if label is None else [label])
     if from_picture:
-        start = dataclasses.replace(start, picture=torch.rand(1, 3, 8, 8) - 0.5)
-        x = x + start.picture
+        picture = torch.randint(256, (1, 3, 8, 8), dtype=torch.uint8)
+        start = dataclasses.replace(start, picture=picture)
+        x = x + to_float(picture)
 
     def lead(x, sigma, labels):
         weak = guided.guide(x, sigma)
-        weight = 1.6 if sigma < TEXTURE_BELOW else 2.5
+        weight = 1.6 if sigma < config.texture_below else 2.5
         return weak + weight * (guided(x, sigma, labels) - weak)
 
     labels = None if label is None else torch.tensor([label])
@@ -138,7 +142,7 @@ def test_guidance_leads_away_from_the_guide_that_a_model_has(label, from_picture
 def test_guidance_from_the_null_label_to_itself_costs_nothing(labels, pictures):
     denoiser, seen = small_denoiser(LABELLED), []
     denoiser.model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
-    config = SampleConfig(num_steps=3, guidance=2.5, sigma_max=GUIDED_BELOW * 8)
+    config = SampleConfig(num_steps=3, guidance=2.5, sigma_max=1.0, guided_below=1.0)
     generate(denoiser, range(4), config, class_labels=labels)
     assert sum(seen) == pictures
 

@@ -16,11 +16,12 @@ from drawing import cats, write_folder, write_labels, write_zip
 from tiny_cli import TINY
 from torch.testing import assert_close
 
-from diffusion import Denoiser, TrainConfig, trainer
+from diffusion import Denoiser, TrainConfig, objectives, trainer
 from diffusion.checkpoint import CheckpointInfo, read_checkpoint, read_tensors, write_tensors
 from diffusion.cli import main
 from diffusion.config import PRESETS, ModelConfig
 from diffusion.data import load_images
+from diffusion.objectives import Denoising, TrainingError, heldout_loss
 from diffusion.optim import build_optimizers
 from diffusion.trainer import (
     METRICS_NAME,
@@ -28,9 +29,7 @@ from diffusion.trainer import (
     WEIGHTS_NAME,
     Progress,
     Trainer,
-    TrainingError,
     choose_precision,
-    heldout_loss,
     lr_factor,
     step_generators,
     stop_on_signal,
@@ -42,7 +41,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def _one_sample(monkeypatch):
-    monkeypatch.setattr(trainer, "SAMPLE_SEEDS", (0,))
+    monkeypatch.setattr(objectives, "SAMPLE_SEEDS", (0,))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +63,15 @@ def config(**changes) -> TrainConfig:
 def info(**changes) -> CheckpointInfo:
     model = ModelConfig(**{**TINY.model.to_dict(), "num_classes": 2, **changes})
     return CheckpointInfo(model, labels=LABELS, preset="tiny", data="cats")
+
+
+def denoising(settings, about, images, out, **options) -> Trainer:
+    """A run that learns to denoise."""
+    return Trainer(settings, Denoising(settings, about, images, **options), out)
+
+
+def averaged(run: Trainer) -> Denoiser:
+    return run.objective.averaged(run.ema.module, images=run.progress.images)
 
 
 def after(steps: int):
@@ -92,7 +100,7 @@ def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor
 @pytest.mark.parametrize("patience", [0.0, 0.5])
 def test_a_run_killed_while_it_saves_loses_no_weights(pictures, tmp_path, monkeypatch, patience):
     images, settings = load(pictures), config(images=8, patience=patience)
-    whole = Trainer(settings, info(), images, tmp_path / "whole")
+    whole = denoising(settings, info(), images, tmp_path / "whole")
     assert whole.train()
 
     def killed(*_):
@@ -102,8 +110,8 @@ def test_a_run_killed_while_it_saves_loses_no_weights(pictures, tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(Denoiser, "save", killed)
         with pytest.raises(KeyboardInterrupt):
-            Trainer(settings, info(), images, broken).train()
-    assert Trainer(settings, info(), images, broken).train()
+            denoising(settings, info(), images, broken).train()
+    assert denoising(settings, info(), images, broken).train()
     weights = [read_tensors(tmp_path / run / WEIGHTS_NAME)[0] for run in ("whole", "broken")]
     assert_same_bits(*weights)
 
@@ -127,13 +135,17 @@ def test_a_resumed_run_equals_an_unbroken_one(pictures, tmp_path, settings):
     assert info().model.dropout
     assert config().augment
     assert config().mirror
-    whole = Trainer(config(**{**settings, "save_minutes": 10.0}), info(), plain, tmp_path / "whole")
+    whole = denoising(
+        config(**{**settings, "save_minutes": 10.0}), info(), plain, tmp_path / "whole"
+    )
     assert whole.train()
-    assert not Trainer(config(**settings), info(), images, tmp_path / "parts").train(stop=after(3))
+    assert not denoising(config(**settings), info(), images, tmp_path / "parts").train(
+        stop=after(3)
+    )
     first = read_tensors(tmp_path / "parts" / STATE_NAME)[1]["progress"]
     assert (first["step"], first["images"]) == (3, 12)
     torch.manual_seed(99)  # nothing depends on what happened in between
-    second = Trainer(config(**settings), info(), images, tmp_path / "parts")
+    second = denoising(config(**settings), info(), images, tmp_path / "parts")
     assert second.train()
     assert (second.progress.step, second.progress.images) == (8, 32)
     assert_same_bits(state(tmp_path / "whole"), state(tmp_path / "parts"))
@@ -170,7 +182,7 @@ def _interruptible():
 
 @pytest.mark.usefixtures("_interruptible")
 def test_ctrl_c_saves_and_a_second_one_is_final(pictures, tmp_path):
-    run = Trainer(config(), info(), load(pictures), tmp_path)
+    run = denoising(config(), info(), load(pictures), tmp_path)
     before = signal.getsignal(signal.SIGINT)
 
     def step_and_interrupt(*batch, step=run._step):
@@ -235,24 +247,24 @@ def test_the_same_command_goes_on_after_sigterm(pictures, tmp_path, monkeypatch,
         assert main(arguments) == 0
     assert f"Stopped; the same command goes on: {first + 12:,} images" in capsys.readouterr().err
     assert [line["images_seen"] for line in metrics(out)] == [first, first + 12]
-    unbroken = Trainer(config(images=1_000_000), info(), load(pictures), tmp_path / "unbroken")
+    unbroken = denoising(config(images=1_000_000), info(), load(pictures), tmp_path / "unbroken")
     unbroken.train(stop=after((first + 12) // 4))
     assert_same_bits(state(out), state(tmp_path / "unbroken"))
 
 
 def test_a_larger_budget_goes_on_and_other_settings_do_not(pictures, tmp_path):
     images = load(pictures)
-    Trainer(config(images=8), info(), images, tmp_path).train()
+    denoising(config(images=8), info(), images, tmp_path).train()
     for changes, name in (({"lr": 1e-3}, "lr"), ({"seed": 1, "mirror": False}, "mirror, seed")):
         with pytest.raises(ValueError, match=f"was started with another {name}; give the same"):
-            Trainer(config(**changes), info(), images, tmp_path)
+            denoising(config(**changes), info(), images, tmp_path)
     with pytest.raises(ValueError, match="holds a run of another network or start"):
-        Trainer(config(), info(dropout=0.2), images, tmp_path)
-    longer = Trainer(config(images=16, save_minutes=1.0), info(), images, tmp_path)
+        denoising(config(), info(dropout=0.2), images, tmp_path)
+    longer = denoising(config(images=16, save_minutes=1.0), info(), images, tmp_path)
     assert longer.progress.images == 8
     assert longer.train()
     assert [line["images_seen"] for line in metrics(tmp_path)] == [8, 16]
-    finished = Trainer(config(images=16), info(), images, tmp_path)
+    finished = denoising(config(images=16), info(), images, tmp_path)
     old = (tmp_path / STATE_NAME).read_bytes()
     assert finished.train()  # nothing is left to do
     assert (tmp_path / STATE_NAME).read_bytes() == old
@@ -261,32 +273,32 @@ def test_a_larger_budget_goes_on_and_other_settings_do_not(pictures, tmp_path):
 def test_a_run_is_older_than_a_setting(pictures, tmp_path):
     """A state that was written before a setting existed goes on with its default."""
     images = load(pictures)
-    Trainer(config(images=8), info(), images, tmp_path).train()
+    denoising(config(images=8), info(), images, tmp_path).train()
     tensors, values = read_tensors(tmp_path / STATE_NAME)
     del values["train"]["P_std"]
     values["progress"]["last_meal"] = 3.5  # nor does a state say what it once did
     write_tensors(tmp_path / STATE_NAME, tensors, values)
-    assert Trainer(config(images=16), info(), images, tmp_path).progress.images == 8
+    assert denoising(config(images=16), info(), images, tmp_path).progress.images == 8
 
 
 def test_a_state_that_is_none_is_a_sentence(pictures, tmp_path):
     images = load(pictures)
-    Trainer(config(images=8), info(), images, tmp_path).train()
+    denoising(config(images=8), info(), images, tmp_path).train()
     (tmp_path / STATE_NAME).write_bytes((tmp_path / WEIGHTS_NAME).read_bytes())
     with pytest.raises(ValueError, match="is not the state of a training run"):
-        Trainer(config(), info(), images, tmp_path)
+        denoising(config(), info(), images, tmp_path)
     (tmp_path / STATE_NAME).write_bytes(b"cut")
     with pytest.raises(ValueError, match="is not a whole safetensors file"):
-        Trainer(config(), info(), images, tmp_path)
+        denoising(config(), info(), images, tmp_path)
 
 
 def test_a_run_starts_from_a_checkpoint(pictures, tmp_path):
     images = load(pictures)
-    Trainer(config(images=16), info(), images, tmp_path / "first").train()
+    denoising(config(images=16), info(), images, tmp_path / "first").train()
     init, start = read_checkpoint(tmp_path / "first" / WEIGHTS_NAME)
     started = replace(start, data="more cats")
-    run = Trainer(config(images=8), started, images, tmp_path / "second", init=init)
-    for name, tensor in run.averaged().model.state_dict().items():
+    run = denoising(config(images=8), started, images, tmp_path / "second", init=init)
+    for name, tensor in averaged(run).model.state_dict().items():
         assert torch.equal(tensor, init[name])
     run.train()
     weights, told = read_checkpoint(tmp_path / "second" / WEIGHTS_NAME)
@@ -294,7 +306,7 @@ def test_a_run_starts_from_a_checkpoint(pictures, tmp_path):
     assert any(not torch.equal(weights[name], init[name]) for name in init)
     del init["conv_out.bias"]
     with pytest.raises(ValueError, match="weights to start from do not fit"):
-        Trainer(config(), started, images, tmp_path / "third", init=init)
+        denoising(config(), started, images, tmp_path / "third", init=init)
 
 
 def test_the_guide_of_a_checkpoint_stays_as_it_is(pictures, tmp_path):
@@ -302,10 +314,10 @@ def test_the_guide_of_a_checkpoint_stays_as_it_is(pictures, tmp_path):
     start = replace(info(), guide=guide)
     Denoiser.from_config(start.model, info=start).save(tmp_path / "start.safetensors")
     init, start = read_checkpoint(tmp_path / "start.safetensors")
-    run = Trainer(config(images=8), start, load(pictures), tmp_path / "run", init=init)
+    run = denoising(config(images=8), start, load(pictures), tmp_path / "run", init=init)
     run.train()
     with pytest.raises(ValueError, match="come with those to start from"):
-        Trainer(config(images=16), start, load(pictures), tmp_path / "run")
+        denoising(config(images=16), start, load(pictures), tmp_path / "run")
     weights, told = read_checkpoint(tmp_path / "run" / WEIGHTS_NAME)
     assert told.guide == guide
     changed = {k for k, v in weights.items() if not torch.equal(v, init[k])}
@@ -317,12 +329,12 @@ def test_the_guide_of_a_checkpoint_stays_as_it_is(pictures, tmp_path):
 
 
 def test_nan_ends_in_a_sentence_and_the_last_good_checkpoint(pictures, tmp_path):
-    run = Trainer(config(images=8), info(), load(pictures), tmp_path)
+    run = denoising(config(images=8), info(), load(pictures), tmp_path)
     run.train()
     files = (STATE_NAME, WEIGHTS_NAME, METRICS_NAME)
     good = [(tmp_path / name).read_bytes() for name in files]
-    run = Trainer(config(images=400), info(), load(pictures), tmp_path)
-    next(run.unet.parameters()).data.fill_(float("nan"))
+    run = denoising(config(images=400), info(), load(pictures), tmp_path)
+    next(run.network.parameters()).data.fill_(float("nan"))
     with pytest.raises(TrainingError, match=r"stopped being a number after .* last good check"):
         run.train()
     assert [(tmp_path / name).read_bytes() for name in files] == good
@@ -335,7 +347,7 @@ def test_an_absurd_learning_rate_never_writes_a_broken_checkpoint(pictures, tmp_
     """Also where the weights are broken by the very step that is saved."""
     absurd = config(lr=1e30, warmup_images=0, images=4 * steps, holdout=0, grad_clip=0.0)
     with pytest.raises(TrainingError, match=r"Nothing was saved\. Try a lower learning rate\.$"):
-        Trainer(absurd, info(), load(pictures), tmp_path).train()
+        denoising(absurd, info(), load(pictures), tmp_path).train()
     assert not (tmp_path / WEIGHTS_NAME).exists()
     assert not (tmp_path / STATE_NAME).exists()
 
@@ -349,7 +361,7 @@ def test_an_absurd_learning_rate_never_writes_a_broken_checkpoint(pictures, tmp_
     ],
 )
 def test_memory_that_runs_out_is_a_sentence(pictures, tmp_path, monkeypatch, error):
-    run = Trainer(config(images=8, save_minutes=0.0), info(), load(pictures), tmp_path)
+    run = denoising(config(images=8, save_minutes=0.0), info(), load(pictures), tmp_path)
 
     def step_then_fail(*batch, step=run._step):
         if run.progress.step == 1:
@@ -366,11 +378,11 @@ def test_memory_that_runs_out_is_a_sentence(pictures, tmp_path, monkeypatch, err
 
     monkeypatch.setattr(Denoiser, "from_config", fail)  # when the network itself does not fit
     with pytest.raises(TrainingError, match="Memory ran out"):
-        Trainer(config(), info(), load(pictures), tmp_path)
+        denoising(config(), info(), load(pictures), tmp_path)
 
 
 def test_other_errors_are_not_taken_for_memory(pictures, tmp_path):
-    run = Trainer(config(), info(), load(pictures), tmp_path)
+    run = denoising(config(), info(), load(pictures), tmp_path)
 
     def fail(*_):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
@@ -382,14 +394,14 @@ def test_other_errors_are_not_taken_for_memory(pictures, tmp_path):
 
 def test_a_batch_that_cannot_be_shared_out_is_a_sentence(pictures, tmp_path):
     with pytest.raises(ValueError, match="batch_size 4 must be a multiple of"):
-        Trainer(config(accumulate=3), info(), load(pictures), tmp_path)
+        denoising(config(accumulate=3), info(), load(pictures), tmp_path)
 
 
 def test_no_line_of_metrics_says_nan(pictures, tmp_path, monkeypatch):
     """On a slow machine, a line falls due before the tenth step."""
     monkeypatch.setattr(trainer, "LOG_SECONDS", -1)
-    run = Trainer(config(images=400), info(), load(pictures), tmp_path)
-    next(run.unet.parameters()).data.fill_(float("nan"))
+    run = denoising(config(images=400), info(), load(pictures), tmp_path)
+    next(run.network.parameters()).data.fill_(float("nan"))
     with pytest.raises(TrainingError, match="stopped being a number"):
         run.train()
     assert not (tmp_path / METRICS_NAME).exists()
@@ -403,31 +415,37 @@ def test_every_setting_reaches_what_it_sets(pictures, tmp_path):
         optimizer="muon", lr=1e-3, muon_lr=2e-3, label_lr=3e-3, weight_decay=0.125,
         ema_halflife_images=123, augment=0.25, P_mean=-0.3, P_std=0.9,
     )  # fmt: skip
-    run = Trainer(chosen, info(), load(pictures), tmp_path)
+    run = denoising(chosen, info(), load(pictures), tmp_path)
     assert run.peak_lrs == [1e-3, 3e-3, 2e-3]
     groups = [group for optimizer in run.optimizers for group in optimizer.param_groups]
     assert {group["weight_decay"] for group in groups} == {0.125}
-    assert (run.ema.halflife_images, run.augment.p) == (123, 0.25)
-    parameterization = run.denoiser.parameterization
-    assert (parameterization.P_mean, parameterization.P_std) == (-0.3, 0.9)
+    assert (run.ema.halflife_images, run.objective.augment.p) == (123, 0.25)
+    batch = next(run.objective.batches(chosen, first_step=0, share=slice(None)))
+    many = [part[:1].expand(4096, *part.shape[1:]) for part in batch]
+    generators = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1)
+    _, sigma, *_ = run.objective.prepare(many, chosen, *generators)
+    assert sigma.log().mean().item() == pytest.approx(-0.3, abs=0.05)
+    assert sigma.log().std().item() == pytest.approx(0.9, abs=0.05)
     assert run.accelerator.mixed_precision == "no"
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 def test_pictures_are_mirrored_if_so_wished(pictures, tmp_path, mirror):
-    run = Trainer(config(augment=0.0, mirror=mirror), info(), load(pictures), tmp_path)
-    shown = run.images.pixels[:1].expand(64, -1, -1, -1)
-    x0, _, _ = run._prepare(shown, torch.zeros(64).long(), torch.Generator().manual_seed(0))
+    run = denoising(config(augment=0.0, mirror=mirror), info(), load(pictures), tmp_path)
+    shown = run.objective.images.pixels[:1].expand(64, -1, -1, -1)
+    x0, _, _ = run.objective.examples(
+        shown, torch.zeros(64).long(), run.config, torch.Generator().manual_seed(0)
+    )
     assert len(x0.unique(dim=0)) == 1 + mirror
 
 
 @pytest.mark.parametrize("limit", [0.0, 1e-9])
 def test_the_gradient_is_clipped_if_so_wished(pictures, tmp_path, limit):
-    run = Trainer(config(images=8, grad_clip=limit), info(), load(pictures), tmp_path)
+    run = denoising(config(images=8, grad_clip=limit), info(), load(pictures), tmp_path)
     norms, step = [], run.optimizers[0].step
 
     def note():
-        gradients = [p.grad for p in run.unet.parameters() if p.grad is not None]
+        gradients = [p.grad for p in run.network.parameters() if p.grad is not None]
         norms.append(torch.stack([g.norm() for g in gradients]).norm())
         step()
 
@@ -442,8 +460,8 @@ def test_the_network_is_compiled_if_so_wished(pictures, tmp_path, monkeypatch, w
     """Which takes a compiler, and minutes: so only that it is asked for."""
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
-    run = Trainer(config(compile=wished), info(), load(pictures), tmp_path)
-    assert compiled == [run.unet] * wished
+    run = denoising(config(compile=wished), info(), load(pictures), tmp_path)
+    assert compiled == [run.network] * wished
 
 
 def test_the_learning_rate_rises_stays_and_falls():
@@ -465,9 +483,9 @@ def test_a_budget_in_minutes_is_kept_over_sessions(pictures, tmp_path):
     seconds = 3.0  # of which a step takes little on a busy machine too
     timed = config(images=None, minutes=seconds / 60, decay_fraction=1.0)
     started = time.monotonic()
-    run = Trainer(timed, info(), load(pictures), tmp_path)
+    run = denoising(timed, info(), load(pictures), tmp_path)
     assert not run.train(stop=lambda: run.progress.seconds > 0.2)
-    again = Trainer(timed, info(), load(pictures), tmp_path)
+    again = denoising(timed, info(), load(pictures), tmp_path)
     assert 0.2 < again.progress.seconds < 0.6
     assert again.train()
     assert seconds <= again.progress.seconds < time.monotonic() - started
@@ -478,14 +496,14 @@ def test_accumulated_halves_equal_the_whole_batch(pictures, tmp_path):
     images, plain = load(pictures), info(dropout=0.0)
     runs = []
     for parts in (1, 2, 4):
-        run = Trainer(config(images=12, accumulate=parts), plain, images, tmp_path / str(parts))
+        run = denoising(config(images=12, accumulate=parts), plain, images, tmp_path / str(parts))
         run.train()
         runs.append(run)
     for run in runs[1:]:
         first, other = (metrics(r.out)[0] for r in (runs[0], run))
         assert_close(other["loss"], first["loss"], rtol=1e-4, atol=0)
         assert_close(other["grad_norm"], first["grad_norm"], rtol=1e-3, atol=0)
-        for a, b in zip(run.unet.parameters(), runs[0].unet.parameters(), strict=True):
+        for a, b in zip(run.network.parameters(), runs[0].unet.parameters(), strict=True):
             assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
@@ -493,14 +511,14 @@ def test_accumulated_halves_equal_the_whole_batch(pictures, tmp_path):
 def test_the_loss_goes_down(pictures, tmp_path, optimizer):
     images = load(pictures).subset(range(8))
     settings = config(images=800, batch_size=8, augment=0.0, lr=1e-2, optimizer=optimizer)
-    run = Trainer(settings, info(dropout=0.0, channels=16), images, tmp_path)
-    before = heldout_loss(run.averaged(), images, device=CPU)
+    run = denoising(settings, info(dropout=0.0, channels=16), images, tmp_path)
+    before = heldout_loss(averaged(run), images, device=CPU)
     run.train()
-    assert heldout_loss(run.averaged(), images, device=CPU) < 0.85 * before
+    assert heldout_loss(averaged(run), images, device=CPU) < 0.85 * before
 
 
 def test_every_line_of_metrics_is_json_and_says_the_same(pictures, tmp_path):
-    run = Trainer(config(images=12, save_minutes=0.0), info(), load(pictures), tmp_path)
+    run = denoising(config(images=12, save_minutes=0.0), info(), load(pictures), tmp_path)
     run.train()
     lines = metrics(tmp_path)
     assert [line["images_seen"] for line in lines] == [4, 8, 12]
@@ -514,12 +532,12 @@ def test_every_line_of_metrics_is_json_and_says_the_same(pictures, tmp_path):
     ]  # fmt: skip
     told = json.loads((tmp_path / trainer.RUN_NAME).read_text())
     assert TrainConfig.from_dict(told["train"]) == run.config
-    assert CheckpointInfo.from_dict(told["info"]) == run.info
+    assert CheckpointInfo.from_dict(told["info"]) == run.objective.info
 
 
 def test_a_session_writes_one_file_of_scalars(pictures, tmp_path):
     scalars = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    Trainer(config(images=12, save_minutes=0.0), info(), load(pictures), tmp_path).train()
+    denoising(config(images=12, save_minutes=0.0), info(), load(pictures), tmp_path).train()
     (file,) = (tmp_path / "tensorboard").iterdir()
     read = scalars.EventAccumulator(str(file)).Reload()
     for key in ("loss", "heldout_loss"):
@@ -529,10 +547,10 @@ def test_a_session_writes_one_file_of_scalars(pictures, tmp_path):
 
 def test_what_is_held_out_is_never_trained_on(pictures, tmp_path):
     images = load(pictures)
-    run = Trainer(config(holdout=2), info(), images, tmp_path)
-    assert len(run.heldout) == 2
-    assert not set(run.heldout.names) & set(run.images.names)
-    assert len(run.images) == 22
+    run = denoising(config(holdout=2), info(), images, tmp_path)
+    assert len(run.objective.heldout_images) == 2
+    assert not set(run.objective.heldout_images.names) & set(run.objective.images.names)
+    assert len(run.objective.images) == 22
 
 
 def test_a_held_out_loss_about_as_low_as_the_lowest_is_good():
@@ -556,9 +574,9 @@ def test_patience_is_a_share_of_the_budget_however_often_it_saves(
     pictures, tmp_path, monkeypatch, every
 ):
     losses = iter([0.5, 0.4, *[0.6] * 20])
-    monkeypatch.setattr(trainer, "heldout_loss", lambda *_, **__: next(losses))
+    monkeypatch.setattr(objectives, "heldout_loss", lambda *_, **__: next(losses))
     settings = config(images=80, save_images=every, patience=0.39)
-    run = Trainer(settings, info(), load(pictures), tmp_path)
+    run = denoising(settings, info(), load(pictures), tmp_path)
     assert run.train()
     assert run.progress.images == 2 * every + 32
 
@@ -566,18 +584,18 @@ def test_patience_is_a_share_of_the_budget_however_often_it_saves(
 def test_patience_is_a_share_of_the_budget_as_it_is_now(pictures, tmp_path, monkeypatch):
     """What was spent of a smaller budget counts for less of a larger one, and is not forgotten."""
     losses = iter([0.4, *[0.6] * 20])
-    monkeypatch.setattr(trainer, "heldout_loss", lambda *_, **__: next(losses))
+    monkeypatch.setattr(objectives, "heldout_loss", lambda *_, **__: next(losses))
     images, settings = load(pictures), config(images=16, save_images=8, patience=0.6)
-    assert Trainer(settings, info(), images, tmp_path).train()
+    assert denoising(settings, info(), images, tmp_path).train()
     longer = replace(settings, images=80)
-    run = Trainer(longer, info(), images, tmp_path)
+    run = denoising(longer, info(), images, tmp_path)
     assert run.progress.risen(longer) == 0.1
     assert run.train()
     assert run.progress.images == 8 + 48
 
 
 def test_the_speed_leaves_out_the_time_of_saving(pictures, tmp_path, monkeypatch):
-    run = Trainer(config(images=40, save_images=4), info(), load(pictures), tmp_path)
+    run = denoising(config(images=40, save_images=4), info(), load(pictures), tmp_path)
     save = run._save_state
     monkeypatch.setattr(run, "_save_state", lambda: (time.sleep(0.5), save()))
     run.train()
@@ -588,14 +606,14 @@ def test_held_out_pictures_of_ones_own_are_looked_at_as_it_trains(pictures, tmp_
     """With their labels and at the run's noise levels; others, at those that runs share."""
     training, heldout = load(pictures).split(8, at_most=0.5)
     settings = config(images=8, P_mean=0.4)
-    run = Trainer(settings, info(), training, tmp_path / "own", heldout=heldout)
+    run = denoising(settings, info(), training, tmp_path / "own", heldout=heldout)
     run.train()
-    loss = heldout_loss(run.averaged(), heldout, device=CPU, labelled=True, P_mean=0.4)
+    loss = heldout_loss(averaged(run), heldout, device=CPU, labelled=True, P_mean=0.4)
     assert metrics(tmp_path / "own")[-1]["heldout_loss"] == loss
-    assert heldout_loss(run.averaged(), heldout, device=CPU, labelled=True) != loss
-    run = Trainer(settings, info(), load(pictures), tmp_path / "shared")
+    assert heldout_loss(averaged(run), heldout, device=CPU, labelled=True) != loss
+    run = denoising(settings, info(), load(pictures), tmp_path / "shared")
     run.train()
-    loss = heldout_loss(run.averaged(), run.heldout, device=CPU)
+    loss = heldout_loss(averaged(run), run.objective.heldout_images, device=CPU)
     assert metrics(tmp_path / "shared")[-1]["heldout_loss"] == loss
 
 
@@ -628,10 +646,12 @@ def test_every_step_seed_and_process_has_randomness_of_its_own():
 
 
 def test_labels_are_dropped_and_the_unlabelled_are_null(pictures, tmp_path):
-    run = Trainer(config(label_dropout=0.5), info(), load(pictures), tmp_path)
+    run = denoising(config(label_dropout=0.5), info(), load(pictures), tmp_path)
     classes = torch.tensor([0, 1, -1]).repeat(400)
     shown = torch.zeros(1200, 3, 16, 16, dtype=torch.uint8)
-    _, labels, _ = run._prepare(shown, classes, torch.Generator().manual_seed(0))
+    _, labels, _ = run.objective.examples(
+        shown, classes, run.config, torch.Generator().manual_seed(0)
+    )
     assert (labels[2::3] == 2).all()
     for label in (0, 1):
         kept = labels[label::3]
@@ -672,5 +692,5 @@ def test_two_processes_train_together(tmp_path, monkeypatch):
 
 def test_augmentation_that_the_network_cannot_be_told_of_is_refused(pictures, tmp_path):
     with pytest.raises(ValueError, match="cannot be told of augmentation; set augment to 0"):
-        Trainer(config(augment=0.1), info(augment_channels=0), load(pictures), tmp_path)
-    Trainer(config(augment=0.0), info(augment_channels=0), load(pictures), tmp_path)
+        denoising(config(augment=0.1), info(augment_channels=0), load(pictures), tmp_path)
+    denoising(config(augment=0.0), info(augment_channels=0), load(pictures), tmp_path)

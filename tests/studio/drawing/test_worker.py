@@ -25,7 +25,7 @@ PLAIN = Recipe(steps=3)
 def alone(studio: Studio, recipe: Recipe) -> torch.Tensor:
     """The picture of a recipe by itself, without the worker."""
     denoiser = studio.library.get().denoiser
-    return draw(denoiser, build_start(denoiser, [recipe]), recipe.config)[0]
+    return draw(denoiser, build_start(denoiser, [recipe]), recipe.config(denoiser.info.sampling))[0]
 
 
 def assert_same_pixels(actual: torch.Tensor, expected: torch.Tensor) -> None:
