@@ -7,8 +7,6 @@ is at its best. Pixel (un)shuffling changes the resolution (Shi et al. 2016).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,22 +31,39 @@ def _blocks(channels: int, count: int) -> list[nn.Module]:
     return [ConvBlock(channels) for _ in range(count)]
 
 
-def _encoder(latent_channels: int, widths: Sequence[int], blocks: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = [nn.PixelUnshuffle(2), Conv2d(12, widths[0], 3, padding=1)]
-    for level, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-        if level:
-            layers += [nn.PixelUnshuffle(2), Conv2d(4 * widths[level - 1], width, 1)]
-        layers += _blocks(width, count)
-    return nn.Sequential(*layers, Conv2d(widths[-1], latent_channels, 3, padding=1))
+class Encoder(nn.Module):
+    """Pictures [N, 3, H, W] -> latents [N, C, H / f, W / f]."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        self.conv_in = Conv2d(12, widths[0], 3, padding=1)
+        body = _blocks(widths[0], config.blocks[0])
+        for finer, width, count in zip(widths, widths[1:], config.blocks[1:], strict=False):
+            body += [nn.PixelUnshuffle(2), Conv2d(4 * finer, width, 1), *_blocks(width, count)]
+        self.body = nn.Sequential(*body)
+        self.conv_out = Conv2d(widths[-1], config.latent_channels, 3, padding=1)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.conv_out(self.body(self.conv_in(F.pixel_unshuffle(pictures, 2))))
 
 
-def _decoder(latent_channels: int, widths: Sequence[int], blocks: Sequence[int]) -> nn.Sequential:
-    layers: list[nn.Module] = [Conv2d(latent_channels, widths[-1], 3, padding=1)]
-    for level in reversed(range(len(widths))):
-        layers += _blocks(widths[level], blocks[level])
-        if level:
-            layers += [Conv2d(widths[level], 4 * widths[level - 1], 1), nn.PixelShuffle(2)]
-    return nn.Sequential(*layers, Conv2d(widths[0], 12, 3, padding=1), nn.PixelShuffle(2))
+class Decoder(nn.Module):
+    """Latents [N, C, h, w] -> pictures [N, 3, f h, f w], not clipped."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        widths = config.widths
+        self.conv_in = Conv2d(config.latent_channels, widths[-1], 3, padding=1)
+        body = _blocks(widths[-1], config.blocks[-1])
+        levels = list(zip(widths, widths[1:], config.blocks, strict=False))
+        for width, coarser, count in reversed(levels):
+            body += [Conv2d(coarser, 4 * width, 1), nn.PixelShuffle(2), *_blocks(width, count)]
+        self.body = nn.Sequential(*body)
+        self.conv_out = Conv2d(widths[0], 12, 3, padding=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return F.pixel_shuffle(self.conv_out(self.body(self.conv_in(latents))), 2)
 
 
 class Autoencoder(nn.Module):
@@ -67,8 +82,7 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
-        shape = config.latent_channels, config.widths, config.blocks
-        self.encoder, self.decoder = _encoder(*shape), _decoder(*shape)
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
         channels = config.latent_channels
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("std", torch.ones(channels))

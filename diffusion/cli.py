@@ -246,7 +246,13 @@ def run_train(args: argparse.Namespace) -> None:
     else:
         images = _load(args, preset.model.image_size, None)
         model = replace(preset.model, num_classes=len(images.labels))
-        info = CheckpointInfo(model=model, labels=images.labels, preset=preset_name, data=data)
+        info = CheckpointInfo(
+            model=model,
+            labels=images.labels,
+            preset=preset_name,
+            data=data,
+            sampling=preset.sampling,
+        )
     trainer = Trainer(config, Denoising(config, info, images, init=init), out)
     del images, init  # of which it has copies
     with stop_on_signal() as stop:

@@ -18,6 +18,7 @@ LAYERS = {"all": 2e-4, "deep": 3e-4, "label": 1e-2}
 LEAST_KEEP, MOST_KEEP = 0.05, 0.75  # of a batch; less would want the pictures in too many copies
 FINETUNE_CHECKPOINTS = 10  # in the course of it
 MAX_LABEL = 40  # characters
+MAX_BLOCKS = 64  # residual blocks at a level; a config is a stranger's claim
 MAX_SIZE = 1024  # pixels, width or height of a model's pictures
 MAX_PICTURES = 2_000  # of one cat
 
@@ -90,7 +91,7 @@ class ModelConfig(Config):
                 and width % max(1, width // self.attention_head_channels) == 0,
                 f"{width} channels do not split into heads of {self.attention_head_channels}.",
             )
-        _require(self.num_blocks >= 1, "num_blocks must be at least 1.")
+        _require(1 <= self.num_blocks <= MAX_BLOCKS, f"num_blocks is from 1 to {MAX_BLOCKS}.")
         _require(
             self.fine_channels >= 0 and self.fine_channels % 4 == 0,
             "fine_channels must be 0 or a multiple of 4.",
@@ -118,9 +119,10 @@ class AutoencoderConfig(Config):
     def __post_init__(self) -> None:
         _require(self.latent_channels >= 1, "latent_channels must be at least 1.")
         _require(
-            0 < len(self.widths) == len(self.blocks) and min(*self.widths, *self.blocks) >= 1,
-            "widths and blocks must be lists of the same length, each number at least 1.",
+            0 < len(self.widths) == len(self.blocks) <= 6 and min(*self.widths, *self.blocks) >= 1,
+            "widths and blocks must be lists of one length, 1 to 6, each number at least 1.",
         )
+        _require(max(self.blocks) <= MAX_BLOCKS, f"blocks must be at most {MAX_BLOCKS} each.")
 
     @property
     def downsampling(self) -> int:
@@ -296,10 +298,22 @@ class Preset:
 
     model: ModelConfig
     train: dict[str, Any]  # TrainConfig fields without the budget
+    sampling: SampleConfig = SampleConfig()  # what its checkpoints recommend
 
 
 LITE = ModelConfig(channels=64, channel_mult=(1, 2, 4), num_blocks=1, augment_channels=6)
 LITE_128 = dataclasses.replace(LITE, image_size=128, patch_size=4, fine_channels=32)
+SAMPLING_128 = SampleConfig(guided_below=16.0)
+# Latents of 256-pixel pictures: as many positions as the U-Nets above have patches.
+LATENT = dataclasses.replace(LITE, image_size=32, image_channels=32, patch_size=1)
+LATENT_SAMPLING = SampleConfig(guidance=2.0, guided_below=30.0, texture_below=0.0)
+LATENT_TRAINING = {
+    "optimizer": "muon",
+    "batch_size": 32,
+    "lr": 5e-4,
+    "warmup_images": 1_600,
+    "P_mean": -0.4,
+}
 LITE_TRAINING = {"optimizer": "muon", "lr": 5e-4, "warmup_images": 1_600}
 
 PRESETS: dict[str, Preset] = {
@@ -328,11 +342,32 @@ PRESETS: dict[str, Preset] = {
     # What both grow into (see ``grow``): twice the size at a seventh more work, a fifth for the
     # guide. The noise that shapes a cat is stronger there.
     "cat-128-lite": Preset(
-        LITE_128, {**LITE_TRAINING, "batch_size": 32, "decay_fraction": 0.8, "P_mean": -0.4}
+        LITE_128,
+        {**LITE_TRAINING, "batch_size": 32, "decay_fraction": 0.8, "P_mean": -0.4},
+        SAMPLING_128,
     ),
     "cat-128-guide": Preset(
         dataclasses.replace(LITE_128, channels=32, fine_channels=16),
         {**LITE_TRAINING, "batch_size": 16, "decay_fraction": 0.3, "P_mean": -0.4},
+        SAMPLING_128,
+    ),
+    # What cat-64-lite and cat-64-guide grow into with a codec, and a larger one for a GPU.
+    "cat-256-lite": Preset(LATENT, {**LATENT_TRAINING, "decay_fraction": 0.3}, LATENT_SAMPLING),
+    "cat-256-guide": Preset(
+        dataclasses.replace(LATENT, channels=32),
+        {**LATENT_TRAINING, "batch_size": 16, "decay_fraction": 0.3},
+        LATENT_SAMPLING,
+    ),
+    "cat-256": Preset(
+        dataclasses.replace(LATENT, channels=96, channel_mult=(1, 2, 4), num_blocks=2, dropout=0.1),
+        {
+            **LATENT_TRAINING,
+            "batch_size": 256,
+            "warmup_images": 50_000,
+            "decay_fraction": 0.5,
+            "ema_halflife_images": 250_000,
+        },
+        LATENT_SAMPLING,
     ),
     # The recipe this project began with (Ho et al. 2020): no patches, epsilon-prediction.
     "ddpm-2020": Preset(

@@ -19,6 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .codec import to_float
 from .images import decode_photo, difference_hash, find_copies, fit_square
 from .sources import Folder, Skipped, Zip, composed, open_source, read_labels
 
@@ -76,12 +77,8 @@ class ImageSet:
         """Training and held-out part, of which at most a tenth, or the share ``at_most``, is held
         out. It is chosen by a hash of the names, so that the choice survives when pictures are
         added or the order changes."""
-        count = min(holdout, int(len(self) * at_most))
-        digests = [
-            hashlib.sha256(name.encode(errors="surrogatepass")).digest() for name in self.names
-        ]
-        order = sorted(range(len(self)), key=digests.__getitem__)
-        return self.subset(sorted(order[count:])), self.subset(sorted(order[:count]))
+        kept, held = split_names(self.names, holdout, at_most=at_most)
+        return self.subset(kept), self.subset(held)
 
     def get(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 pictures [B, 3, S, S] and their classes [B]."""
@@ -93,9 +90,29 @@ class ImageSet:
         ]
         return torch.stack(pictures), self.classes[indices]
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether ``get`` only has to look."""
+        return self.pixels is not None
+
+    def x0(self, pictures: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
+        """What ``get`` gave, cropped, half of it mirrored if so wished: float32 in [-1, 1]."""
+        pictures = random_crop(pictures, self.image_size, generator)
+        return to_float(random_mirror(pictures, generator) if mirror else pictures)
+
     def to(self, device: torch.device) -> ImageSet:
         """The same set with its pixels on ``device``."""
         return self if self.pixels is None else replace(self, pixels=self.pixels.to(device))
+
+
+def split_names(
+    names: Sequence[str], holdout: int, *, at_most: float
+) -> tuple[list[int], list[int]]:
+    """Indices of the training and of the held-out part (see ``ImageSet.split``)."""
+    count = min(holdout, int(len(names) * at_most))
+    digests = [hashlib.sha256(name.encode(errors="surrogatepass")).digest() for name in names]
+    order = sorted(range(len(names)), key=digests.__getitem__)
+    return sorted(order[count:]), sorted(order[:count])
 
 
 def load_images(
@@ -249,7 +266,7 @@ def training_batches(
     Where several processes train, ``share`` is the part of each batch that this one gets.
     """
     stream = _Stream(images, batch_size, first_step, seed, share)
-    if images.pixels is not None:
+    if images.in_memory:
         return (stream[i] for i in range(len(stream)))
     loader = DataLoader(
         stream,

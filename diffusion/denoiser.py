@@ -63,8 +63,7 @@ class Denoiser(
     x: [N, C, H, W] float, x0 + sigma * noise, x0 in [-1, 1]; sigma: [N] or scalar, noise std;
     class_labels: as in ``UNet``, or None (the null class). Returns the estimate of x0, shape of x.
     ``guide`` is a weaker denoiser that knows no labels, for ``Guided`` to lead away from; None
-    where there is none. ``codec`` turns x0 into pictures and back; None where the denoiser is for
-    x0 alone.
+    where there is none. ``codec`` turns x0 into pictures and back; by default that of pixels.
     """
 
     def __init__(
@@ -81,6 +80,8 @@ class Denoiser(
         self.parameterization = parameterization or EDM()
         self.info = info
         self.guide = guide
+        if codec is None and info is not None and info.codec is None:
+            codec = PixelCodec(info.model.image_size, channels=info.model.image_channels)
         self.codec = codec
 
     @classmethod
@@ -166,7 +167,9 @@ class Denoiser(
                 denoiser = cls.from_config(info.model, info=info)
             denoiser.load_weights(state, assign=True)
         except (RuntimeError, TypeError, OverflowError):
-            raise ValueError(f"The weights in {Path(path).name} do not fit its config.") from None
+            raise ValueError(
+                f"The weights in {Path(path).name} do not fit its own config."
+            ) from None
         denoiser.to(device=device, memory_format=torch.channels_last)
         return denoiser.eval().requires_grad_(False)
 

@@ -1,5 +1,5 @@
-"""A network for pictures of twice the size, at nearly the same cost, that begins with what another
-has learned."""
+"""A network for larger pictures that begins with what another has learned: for twice the size, at
+nearly the same cost, or for the latents of a codec."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .config import PRESETS
+from .autoencoder import Autoencoder
+from .codec import LatentCodec
+from .config import LATENT_SAMPLING, PRESETS
 from .denoiser import Denoiser, build_unet
 from .parameterizations import EDM
 
@@ -28,6 +30,8 @@ def grow(denoiser: Denoiser) -> Denoiser:
     info = denoiser.info
     if info is None or not isinstance(denoiser.parameterization, EDM):
         raise ValueError("Only a model with EDM preconditioning can grow.")
+    if info.codec:
+        raise ValueError("A model of latents cannot grow.")
     if info.model.fine_channels:
         raise ValueError("This model has grown already; it can do so once.")
     old, unet = info.model, denoiser.model
@@ -43,6 +47,7 @@ def grow(denoiser: Denoiser) -> Denoiser:
         info,
         model=model,
         preset=next((name for name, preset in PRESETS.items() if preset.model == shape), ""),
+        sampling=replace(info.sampling, guided_below=2 * info.sampling.guided_below),
         history=(*info.history, f"grown from {old.image_size} to {model.image_size} pixels"),
     )
     grown = build_unet(model)
@@ -58,6 +63,45 @@ def grow(denoiser: Denoiser) -> Denoiser:
     grown.load_state_dict(state)
     grown = Denoiser(grown, denoiser.parameterization, info=info)
     return grown.to(to_embedding.device).eval().requires_grad_(False)
+
+
+def grow_into_latents(denoiser: Denoiser, autoencoder: Autoencoder) -> Denoiser:
+    """The same U-Net over the latents of a codec, one position in place of each patch of pixels.
+
+    Its inner weights are taken over; the first and the last convolution are new, the last one 0.
+    A guide and a refinement are left behind. Raises ValueError for a denoiser that is not EDM's, or
+    that draws latents already.
+    """
+    info = denoiser.info
+    if info is None or not isinstance(denoiser.parameterization, EDM):
+        raise ValueError("Only a model with EDM preconditioning can grow.")
+    if info.codec:
+        raise ValueError("This model draws latents already.")
+    old = info.model
+    model = replace(
+        old,
+        image_size=old.image_size // old.patch_size,
+        image_channels=autoencoder.config.latent_channels,
+        patch_size=1,
+        fine_channels=0,
+    )
+    shape = replace(model, num_classes=0)
+    preset = next((name for name, preset in PRESETS.items() if preset.model == shape), "")
+    info = info.without_guide()
+    info = replace(
+        info,
+        model=model,
+        codec=autoencoder.config,
+        preset=preset,
+        sampling=LATENT_SAMPLING,
+        history=(*info.history, f"grown from {old.image_size} pixels into latents"),
+    )
+    grown = build_unet(model)
+    outer = ("conv_in.", "conv_out.", "fine.")
+    state = {k: v for k, v in denoiser.model.state_dict().items() if not k.startswith(outer)}
+    grown.load_state_dict(grown.state_dict() | state)
+    codec = LatentCodec(autoencoder, model.image_size, sigma_data=model.sigma_data)
+    return Denoiser(grown, EDM(sigma_data=model.sigma_data), info=info, codec=codec).eval()
 
 
 def _double(weights: Tensor, channels: int) -> Tensor:

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from .augment import AUGMENT_CHANNELS, Augment
 from .checkpoint import CheckpointInfo
-from .codec import to_float
 from .config import TrainConfig
-from .data import ImageSet, random_crop, random_mirror, training_batches
+from .data import ImageSet, training_batches
 from .denoiser import Denoiser
 from .device import is_out_of_memory
+from .latents import LatentSet
 from .parameterizations import EDM, training_sigma
 from .sampling import generate
 
@@ -119,10 +119,10 @@ class Denoising(Objective):
         self,
         config: TrainConfig,
         info: CheckpointInfo,
-        images: ImageSet,
+        images: ImageSet | LatentSet,
         *,
         init: dict[str, Tensor] | None = None,
-        heldout: ImageSet | None = None,
+        heldout: ImageSet | LatentSet | None = None,
         sample_labels: Sequence[int] | None = None,
     ) -> None:
         self.info = info
@@ -191,11 +191,9 @@ class Denoising(Objective):
         self, pictures: Tensor, classes: Tensor, config: TrainConfig, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Crop, mirror, augment and drop labels: x0, class labels and augmentation parameters."""
-        size, null = self.info.model.image_size, self.info.model.num_classes
-        pictures = random_crop(pictures.to(self.device), size, generator)
-        if config.mirror:
-            pictures = random_mirror(pictures, generator)
-        x0, augment = self.augment(to_float(pictures), generator)
+        null = self.info.model.num_classes
+        x0 = self.images.x0(pictures.to(self.device), generator, mirror=config.mirror)
+        x0, augment = self.augment(x0, generator)
         dropped = torch.rand(len(classes), generator=generator) < config.label_dropout
         labels = torch.where(dropped | (classes < 0), null, classes)
         return x0, labels.to(self.device), augment.to(self.device)
@@ -235,7 +233,7 @@ class Denoising(Objective):
 @torch.no_grad()
 def heldout_loss(
     denoiser: Denoiser,
-    images: ImageSet,
+    images: ImageSet | LatentSet,
     *,
     device: torch.device,
     labelled: bool = False,
@@ -253,7 +251,7 @@ def heldout_loss(
     total = 0.0
     for start in range(0, len(images), batch_size):
         pictures, classes = images.get(torch.arange(start, min(start + batch_size, len(images))))
-        x0 = to_float(random_crop(pictures, images.image_size, generator))
+        x0 = images.x0(pictures, generator, mirror=False)
         sigma = training_sigma(edm, len(x0), P_mean=P_mean, generator=generator)
         noise = torch.randn(x0.shape, generator=generator)
         x0, sigma, noise = x0.to(device), sigma.to(device), noise.to(device)

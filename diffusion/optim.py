@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+# First and last convolutions: of a network, of its refinement, of an autoencoder's two halves.
+OUTERMOST = re.compile(r"((fine|encoder|decoder)\.)?conv_(in|out)\b")
 
 
 def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
@@ -79,15 +83,14 @@ def build_optimizers(
     weight_decay: float,
     fused: bool,
 ) -> list[torch.optim.Optimizer]:
-    """The optimizers of a U-Net; first and last convolutions and all embeddings stay with AdamW,
+    """The optimizers of a U-Net or an autoencoder. Their first and last convolutions and all
+    embeddings stay with AdamW,
     that of the labels with a rate of its own unless ``label_lr`` is 0."""
     matrices, labels, others = [], [], []
     for key, param in model.named_parameters():
         if not param.requires_grad:
             continue
-        inner = param.ndim == 4 and not key.removeprefix("fine.").startswith(
-            ("conv_in", "conv_out")
-        )
+        inner = param.ndim == 4 and not OUTERMOST.match(key)
         if label_lr and key.startswith("class_embedding."):
             labels.append(param)
         else:

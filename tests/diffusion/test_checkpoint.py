@@ -199,7 +199,7 @@ def test_a_boastful_config_costs_nothing(checkpoint, claim):
     """Terabytes in its config, but not in its weights: refused before any of it is allocated."""
     rewrite(checkpoint, model={**INFO.model.to_dict(), **claim})
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    with pytest.raises(ValueError, match="do not fit its own config"):
+    with pytest.raises(ValueError, match=r"do not fit its own config|num_blocks is from"):
         Denoiser.load(checkpoint)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
     assert time.monotonic() - start < 10

@@ -303,7 +303,7 @@ def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
 )
 def test_photos_are_what_train_is_told(pictures, tmp_path, monkeypatch, option, stored):
     made = Mock(side_effect=ValueError("enough"))
-    monkeypatch.setattr("diffusion.trainer.Trainer", made)
+    monkeypatch.setattr("diffusion.objectives.Denoising", made)
     arguments = ["train", "--data", pictures, "--preset", "tiny", "--images", "8"]
     assert main([*arguments, *option, "--out", str(tmp_path / "run")]) == 1
     assert made.call_args.args[2].stored_size == stored

@@ -16,7 +16,7 @@ import torch
 from drawing import cat, cats, encode, write_folder, write_labels, write_zip
 from PIL import Image, ImageOps
 
-from diffusion import data
+from diffusion import data, sources
 from diffusion.data import (
     batch_indices,
     crop_box,
@@ -191,7 +191,7 @@ def test_no_entry_of_a_zip_leads_out_of_it(tmp_path):
 
 
 def test_entries_that_would_eat_the_memory_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MAX_FILE_BYTES", 1_000_000)
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 1_000_000)
     bomb = encode(Image.new("RGB", (600, 500)), "BMP")  # 900 KB of zeros
     files = cats(8) | {"bomb.bmp": bomb, "large.png": b"\x01" * 1_000_001, "liar.png": bomb}
     path = write_zip(tmp_path / "bombs.zip", files)
@@ -214,7 +214,7 @@ def test_entries_that_would_eat_the_memory_are_refused(tmp_path, monkeypatch):
 
 
 def test_a_large_file_in_a_folder_is_not_read(folder, monkeypatch):
-    monkeypatch.setattr(data, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr(sources, "MAX_FILE_BYTES", 100_000)
     (folder / "large.bin").write_bytes(bytes(100_001))
     assert reasons(load_images(folder, image_size=SIZE)) == {"large.bin": "more than 0 MB"}
 
@@ -245,7 +245,7 @@ def test_a_hundred_thousand_entries_are_listed_in_seconds(tmp_path, monkeypatch)
     names, skipped = Zip(path).names()
     assert (len(names), skipped) == (100_001, [])
     assert time.monotonic() - started < 10
-    monkeypatch.setattr(data, "MAX_ENTRIES", 100_000)
+    monkeypatch.setattr(sources, "MAX_ENTRIES", 100_000)
     with pytest.raises(ValueError, match=r"many\.zip has more than 100,000 files"):
         Zip(path).names()
 

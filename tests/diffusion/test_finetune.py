@@ -136,7 +136,7 @@ def test_an_unlabelled_network_gets_its_first_label():
 
 def test_a_run_begins_with_the_likeliest_label(base, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "likeliest_label", lambda *_: 1)
-    rows = finetune._prepare(base, pictures, tmp_path, config()).unet.class_embedding.weight
+    rows = finetune._prepare(base, pictures, tmp_path, config()).network.class_embedding.weight
     assert torch.equal(rows[NEW], rows[1])
     assert not torch.equal(rows[NEW], rows[NEW + 1])
 
@@ -347,9 +347,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(base, pictures, tmp_path):
     assert progress(tmp_path / "parts")["state"] == "stopped"
     assert progress(tmp_path / "parts")["images"] == 20
     assert finetune.finetune(base, pictures, tmp_path / "parts", config())
-    whole, parts = (
-        read_tensors(tmp_path / run / STATE_NAME)[0] for run in ("whole", "parts")
-    )
+    whole, parts = (read_tensors(tmp_path / run / STATE_NAME)[0] for run in ("whole", "parts"))
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
 
 

@@ -165,7 +165,7 @@ def test_a_fused_optimizer_goes_on_as_it_was(pictures, tmp_path, monkeypatch, op
     silently compute something else."""
     fused = lambda unet, *, fused, **options: build_optimizers(unet, fused=True, **options)  # noqa: E731
     monkeypatch.setattr(trainer, "build_optimizers", fused)
-    run = partial(Trainer, config(optimizer=optimizer), info(), load(pictures))
+    run = partial(denoising, config(optimizer=optimizer), info(), load(pictures))
     run(tmp_path / "whole").train()
     run(tmp_path / "parts").train(stop=after(3))
     run(tmp_path / "parts").train()
@@ -503,7 +503,7 @@ def test_accumulated_halves_equal_the_whole_batch(pictures, tmp_path):
         first, other = (metrics(r.out)[0] for r in (runs[0], run))
         assert_close(other["loss"], first["loss"], rtol=1e-4, atol=0)
         assert_close(other["grad_norm"], first["grad_norm"], rtol=1e-3, atol=0)
-        for a, b in zip(run.network.parameters(), runs[0].unet.parameters(), strict=True):
+        for a, b in zip(run.network.parameters(), runs[0].network.parameters(), strict=True):
             assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 

@@ -1,0 +1,139 @@
+"""Pictures as latents: encoded once, kept beside the run, and trained on from memory.
+
+The mirrored latents of a picture are not the latents of the mirrored picture, and those of a
+shifted one are others too: hence several ``versions`` of each picture, all encoded ahead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from .checkpoint import read_tensors, write_tensors
+from .codec import LatentCodec
+from .data import ImageSet, split_names
+
+LATENTS_NAME = "latents.safetensors"
+ENCODE_BATCH = 8
+
+
+@dataclass(frozen=True)
+class LatentSet:
+    """The latents of a set of pictures, ready to train on.
+
+    ``latents``: float16 [V, N, C, h, w], the versions of each picture; the first is the picture as
+    it is, and every second one is a mirror image. ``classes`` is int64 [N], -1 where there is no
+    label.
+    """
+
+    names: tuple[str, ...]
+    classes: Tensor
+    labels: tuple[str, ...]
+    latents: Tensor
+
+    in_memory = True
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def subset(self, indices: Sequence[int]) -> LatentSet:
+        """The pictures at ``indices``, in that order."""
+        index = torch.as_tensor(indices, dtype=torch.long)
+        names = tuple(self.names[i] for i in index.tolist())
+        latents = self.latents[:, index]
+        return replace(self, names=names, classes=self.classes[index], latents=latents)
+
+    def split(self, holdout: int, *, at_most: float = 0.1) -> tuple[LatentSet, LatentSet]:
+        """Training and held-out part, chosen by the names as ``ImageSet.split`` does."""
+        kept, held = split_names(self.names, holdout, at_most=at_most)
+        return self.subset(kept), self.subset(held)
+
+    def get(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """All versions of some pictures, float16 [B, V, C, h, w], and their classes [B]."""
+        index = indices.to(self.latents.device)
+        return self.latents[:, index].transpose(0, 1), self.classes[indices]
+
+    def to(self, device: torch.device) -> LatentSet:
+        """The same set with its latents on ``device``."""
+        return replace(self, latents=self.latents.to(device))
+
+    def x0(self, versions: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
+        """One version of each picture that ``get`` gave, mirrored only if so wished: float32
+        [B, C, h, w]."""
+        step = 1 if mirror else 2  # every second version is mirrored
+        count = -(-versions.shape[1] // step)
+        chosen = torch.randint(count, (len(versions),), generator=generator) * step
+        rows = torch.arange(len(versions), device=versions.device)
+        return versions[rows, chosen.to(versions.device)].float()
+
+
+def weights_hash(codec: LatentCodec) -> str:
+    """SHA-256 over an autoencoder's weights: what latents belong to."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(codec.autoencoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().half().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def shifted(pictures: Tensor, dx: int, dy: int) -> Tensor:
+    """uint8 [N, 3, S, S] moved by some pixels; what comes into view repeats the edge."""
+    top, left = max(dy, 0), max(dx, 0)
+    pad = left, max(-dx, 0), top, max(-dy, 0)
+    size = pictures.shape[-1]
+    padded = F.pad(pictures.float(), pad, mode="replicate").to(torch.uint8)
+    return padded[..., pad[3] : pad[3] + size, pad[1] : pad[1] + size]
+
+
+@torch.no_grad()
+def encode_images(
+    images: ImageSet,
+    codec: LatentCodec,
+    path: str | Path,
+    *,
+    shifts: Sequence[tuple[int, int]] = (),
+) -> LatentSet:
+    """Encode every picture, mirrored too, as it is and moved by each of ``shifts`` (dx, dy, in
+    pixels); kept in the file ``path``, and read from there when pictures, codec and shifts are the
+    same. Shows a progress bar."""
+    moves = [(0, 0), *shifts]
+    identity = {
+        "codec": weights_hash(codec),
+        "names": list(images.names),
+        "shifts": [list(move) for move in moves],
+    }
+    latents = _kept(Path(path), identity)
+    if latents is None:
+        device = next(codec.parameters()).device
+        rows: list[Tensor] = []
+        with tqdm(total=len(images), unit="picture", desc="encoding") as bar:
+            for index in torch.arange(len(images)).split(ENCODE_BATCH):
+                pictures = images.get(index)[0].to(device)
+                moved = [shifted(pictures, *move) if any(move) else pictures for move in moves]
+                versions = [v for m in moved for v in (m, m.flip(3))]
+                rows.append(torch.stack([codec.encode(v).half().cpu() for v in versions]))
+                bar.update(len(index))
+        latents = torch.cat(rows, dim=1)
+        write_tensors(path, {"latents": latents}, identity)
+    return LatentSet(images.names, images.classes, images.labels, latents)
+
+
+def _kept(path: Path, identity: dict[str, object]) -> Tensor | None:
+    """The latents in a file, if they are of this ``identity``. Raises ValueError if they are not:
+    they took long, and are not overwritten."""
+    if not path.exists():
+        return None
+    tensors, found = read_tensors(path)
+    if found == identity and "latents" in tensors:
+        return tensors["latents"]
+    other = "codec" if found.get("codec") != identity["codec"] else "set of pictures"
+    raise ValueError(
+        f"{path} holds the latents of another {other}; remove it, or choose another --out."
+    )
