@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import httpx
-from benchmarks.clients import PATIENCE, ask, first_cat, free_port, start_server
 
+from benchmarks.clients import PATIENCE, ask, first_cat, free_port, start_server
 from studio.training.process import start_niced
 from studio.training.trainings import COMMAND
 
