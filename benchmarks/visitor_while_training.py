@@ -20,8 +20,8 @@ from pathlib import Path
 import httpx
 
 from benchmarks.clients import PATIENCE, ask, first_cat, free_port, start_server
-from studio.training.job_process import start_niced
-from studio.training.jobs import COMMAND
+from studio.training.process import start_niced
+from studio.training.trainings import COMMAND
 
 CATS = 15  # asked for in each turn
 TURNS = 2  # of each kind

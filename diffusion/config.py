@@ -225,6 +225,7 @@ class FinetuneConfig(Config):
             f"keep must be 0, or between {LEAST_KEEP} and {MOST_KEEP}.",
         )
         _require(self.lr >= 0, "The learning rate must not be negative.")
+        _require(self.lr <= 1, "The learning rate must be at most 1.")
         _require(1 <= self.batch_size <= 256, "batch_size must be between 1 and 256.")
 
     def training(self) -> TrainConfig:

@@ -9,7 +9,6 @@ with the labels it drew them for (prior preservation: Ruiz et al. 2023, "DreamBo
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import sys
@@ -34,11 +33,10 @@ from .config import (
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import autocast, choose_device, is_out_of_memory
-from .files import atomic_path
 from .objectives import SAMPLE_COLUMNS, SAMPLE_SEEDS, Denoising
 from .parameterizations import training_sigma
 from .pictures import save_grid
-from .run_folder import BASE_GRID, PROGRESS_NAME, SAMPLES_NAME, STATE_NAME
+from .run_folder import BASE_GRID, SAMPLES_NAME, STATE_NAME, RunProgress, RunState
 from .sampling import generate
 from .trainer import Trainer
 
@@ -183,19 +181,14 @@ class ProgressFile:
     """Tells whoever looks how far it is: ``progress.json``, replaced at most once a second."""
 
     def __init__(self, out: Path) -> None:
-        self.path, self._last = out / PROGRESS_NAME, 0.0
-        self.values: dict[str, Any] = {
-            "state": "preparing", "message": "", "images": 0, "fraction": 0.0, "seconds": 0.0,
-            "seconds_left": None, "images_per_second": 0.0, "loss": None, "heldout_loss": None,
-            "best_images": 0, "best_heldout_loss": None,
-        }  # fmt: skip
+        self.out, self._last = out, 0.0
+        self.progress = RunProgress()
 
-    def write(self, **values: Any) -> None:
+    def write(self, **changes: Any) -> None:
         """Change some values and write all of them."""
         self._last = time.monotonic()
-        self.values |= values
-        with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps({**self.values, "updated": time.time()}))
+        self.progress = replace(self.progress, **changes, updated=time.time())
+        self.progress.write(self.out)
 
     @property
     def due(self) -> bool:
@@ -223,17 +216,17 @@ def finetune(
         trainer = _prepare(base, data, Path(out), config)
         finished = trainer.train(stop=stop, report=lambda loss: _report(progress, trainer, loss))
     except (ValueError, OSError) as error:
-        progress.write(state="failed", message=str(error))
+        progress.write(state=RunState.FAILED, message=str(error))
         raise
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if is_out_of_memory(error):
-            progress.write(state="failed", message="Memory ran out.")
+            progress.write(state=RunState.FAILED, message="Memory ran out.")
         raise
     earlier = trainer.progress.risen_images > 0  # whether it ended early or not
     message = "The held-out loss was rising; the weights before that are kept." if earlier else ""
     progress.write(
         **_standing(trainer),
-        state="finished" if finished else "stopped",
+        state=RunState.FINISHED if finished else RunState.STOPPED,
         message=message if finished else "",
     )
     return finished
@@ -291,7 +284,7 @@ def _standing(trainer: Trainer) -> dict[str, Any]:
 
 def _report(file: ProgressFile, trainer: Trainer, loss: Tensor) -> None:
     if file.due:
-        file.write(**_standing(trainer), state="training", loss=float(loss))
+        file.write(**_standing(trainer), state=RunState.TRAINING, loss=float(loss))
 
 
 def estimate(base: str | Path) -> dict[str, float]:

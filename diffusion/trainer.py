@@ -31,7 +31,15 @@ from .files import atomic_path, clear_temporary
 from .objectives import Objective, TrainingError, oom_as_sentence
 from .optim import build_optimizers
 from .pictures import save_grid
-from .run_folder import METRICS_NAME, RUN_NAME, SAMPLES_NAME, STATE_NAME, STEPS_NAME
+from .run_folder import (
+    METRICS_NAME,
+    RUN_NAME,
+    SCALARS_NAME,
+    STATE_NAME,
+    STEPS_NAME,
+    grid_path,
+    step_path,
+)
 
 try:
     from torch.utils.tensorboard import SummaryWriter
@@ -320,8 +328,7 @@ class Trainer:
         self._keep_step()
         self._save_state()  # not before: a run killed in between would never write these weights
         pictures = objective.samples(averaged)
-        grid = self.out / SAMPLES_NAME / f"{progress.images:09d}.png"
-        save_grid(pictures, grid, columns=SAMPLE_COLUMNS)
+        save_grid(pictures, grid_path(self.out, progress.images), columns=SAMPLE_COLUMNS)
         self._log(window, heldout=heldout)
 
     def _keep_step(self) -> None:
@@ -329,8 +336,7 @@ class Trainer:
         if not self.config.keep_steps:
             return
         images = self.progress.images
-        path = self.out / STEPS_NAME / f"{images:09d}.safetensors"
-        self.objective.save(self.ema.module, path, images=images)
+        self.objective.save(self.ema.module, step_path(self.out, images), images=images)
         kept = sorted((self.out / STEPS_NAME).glob("[0-9]*.safetensors"))
         for path in kept[: -self.config.keep_steps]:
             path.unlink(missing_ok=True)
@@ -359,7 +365,7 @@ class Trainer:
         """TensorBoard's file of this session, or None where nobody is to write one."""
         if SummaryWriter is None or not self.accelerator.is_main_process:
             return nullcontext()
-        return SummaryWriter(self.out / "tensorboard")
+        return SummaryWriter(self.out / SCALARS_NAME)
 
     def _write_run(self) -> None:
         if self.accelerator.is_main_process:

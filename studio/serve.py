@@ -88,11 +88,11 @@ def serve(settings: Settings) -> None:
     admin = build_admin(settings, studio)
     blocks = build_page(studio, examples, admin)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
-    admin.jobs.start()
+    admin.trainings.start()
     try:
         launch(blocks, settings, block=True, admin=admin)
     finally:
-        admin.jobs.close()
+        admin.trainings.close()
         studio.close()
 
 

@@ -22,7 +22,7 @@ class Settings:
     port: int = 7860
     share: bool = False  # a public Gradio link
     checkpoint: str = ""  # default model: a name in checkpoints/, or a file
-    data_dir: Path = Path("data")  # what the owner makes: tuned models and jobs
+    data_dir: Path = Path("data")  # what the owner makes: tuned models and trainings
     max_queue: int = 64  # requests that may wait
 
 
@@ -30,7 +30,7 @@ OPTIONS = {  # option: environment variable, help
     "host": ("CAT_HOST", "address to listen on; 0.0.0.0 for all (default %(default)s)"),
     "port": ("CAT_PORT", "port (default %(default)s)"),
     "checkpoint": ("CAT_CHECKPOINT", "model that is chosen at first (default: the shipped one)"),
-    "data-dir": ("CAT_DATA_DIR", "folder for tuned models and jobs (default: %(default)s)"),
+    "data-dir": ("CAT_DATA_DIR", "folder for tuned models and trainings (default: %(default)s)"),
     "max-queue": ("CAT_MAX_QUEUE", "requests that may wait (default %(default)s)"),
 }
 

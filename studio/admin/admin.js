@@ -72,7 +72,7 @@
 
   function target(button) { // what is chosen of the trainings, or of the models
     if (button.id === 'admin-delete') return find('#admin-model input')?.value;
-    return find('#admin-jobs input:checked')?.closest('label').textContent.trim();
+    return find('#admin-trainings input:checked')?.closest('label').textContent.trim();
   }
 
   // -- sending photos -------------------------------------------------------------------------

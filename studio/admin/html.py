@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from diffusion.config import MAX_PICTURES
 from diffusion.data import MIN_IMAGES
+from diffusion.run_folder import BASE_GRID, MetricsLine
 
 from ..safety.owner import OFF
-from ..training.jobs import JobView
 from ..training.photos import Picture, SetView
+from ..training.training_folder import TrainingState
+from ..training.views import TrainingView
 
 _HERE = Path(__file__).parent
 CSS = (_HERE / "admin.css").read_text(encoding="utf-8")
@@ -143,25 +144,25 @@ def models_html(names: Sequence[str], default: str) -> str:
 # -- trainings --------------------------------------------------------------------------------
 
 
-def job_title(view: JobView) -> str:
+def training_title(view: TrainingView) -> str:
     """One line in the list of trainings."""
-    how = view.state
-    if how == "running":
-        how = f"{100 * view.progress.get('fraction', 0):.0f} %"
-    elif how == "queued":
+    how = str(view.state)
+    if view.state == TrainingState.RUNNING:
+        how = f"{100 * view.progress.fraction:.0f} %"
+    elif view.state == TrainingState.QUEUED:
         how = f"waiting, place {view.place}" if view.place else "next"
     return f"{view.spec.name} · {how}"
 
 
-def job_html(view: JobView | None) -> str:
+def training_html(view: TrainingView | None) -> str:
     """How a training stands: bar, figures and curves."""
     if view is None:
         return '<p class="admin-counts">Nothing has been trained yet.</p>'
-    fraction = min(1.0, max(0.0, float(view.progress.get("fraction") or 0)))
-    failed = " error" if view.state == "failed" else ""
+    fraction = min(1.0, max(0.0, view.progress.fraction))
+    failed = " error" if view.state == TrainingState.FAILED else ""
     return (
-        f'<div class="admin-job" data-state="{view.state}">'
-        f"<p><b>{escape(view.spec.name)}</b> · label “{escape(view.spec.label)}” · from "
+        f'<div class="admin-training" data-state="{view.state}">'
+        f"<p><b>{escape(view.spec.name)}</b> · label “{escape(view.spec.config.label)}” · from "
         f"{escape(view.spec.base)} · {escape(view.spec.length)}</p>"
         f'<progress max="1" value="{fraction:.4f}" aria-label="Training"></progress>'
         f'<p class="admin-counts">{escape(_figures(view))}</p>'
@@ -171,23 +172,23 @@ def job_html(view: JobView | None) -> str:
     )
 
 
-def log_html(view: JobView | None) -> str:
+def log_html(view: TrainingView | None) -> str:
     """The end of a training's log."""
     log = escape("\n".join(view.log_tail)) if view else ""
     return f'<pre class="admin-log" tabindex="0">{log or "Nothing yet."}</pre>'
 
 
-def _figures(view: JobView) -> str:
-    progress = view.progress
-    parts = [view.state]
-    if progress.get("images"):
-        parts.append(f"{progress['images']:,} images shown")
-    if progress.get("images_per_second") and view.state == "running":
-        parts.append(f"{progress['images_per_second']:.1f} images/s")
-    if progress.get("seconds_left") is not None and view.state == "running":
-        parts.append(f"{duration(progress['seconds_left'])} left")
-    if progress.get("heldout_loss") is not None:
-        parts.append(f"held-out loss {progress['heldout_loss']:.4f}")
+def _figures(view: TrainingView) -> str:
+    progress, running = view.progress, view.state == TrainingState.RUNNING
+    parts = [str(view.state)]
+    if progress.images:
+        parts.append(f"{progress.images:,} images shown")
+    if progress.images_per_second and running:
+        parts.append(f"{progress.images_per_second:.1f} images/s")
+    if progress.seconds_left is not None and running:
+        parts.append(f"{duration(progress.seconds_left)} left")
+    if progress.heldout_loss is not None:
+        parts.append(f"held-out loss {progress.heldout_loss:.4f}")
     return " · ".join(parts)
 
 
@@ -200,14 +201,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def samples_html(view: JobView | None) -> str:
+def samples_html(view: TrainingView | None) -> str:
     """The newest samples beside the base model's, of the same seeds."""
     if view is None or not view.samples:
         return ""
-    base = [path for path in view.samples if path.stem == "base"]
-    newest = [path for path in view.samples if path.stem != "base"][-1:]
+    base = [path for path in view.samples if path.name == BASE_GRID]
+    newest = [path for path in view.samples if path.name != BASE_GRID][-1:]
+    place = f"admin/trainings/{view.id}/samples"
     cells = "".join(
-        f'<figure><img src="admin/jobs/{view.id}/samples/{escape(path.name)}" alt="{escape(text)}">'
+        f'<figure><img src="{place}/{escape(path.name)}" alt="{escape(text)}">'
         f"<figcaption>{escape(text)}</figcaption></figure>"
         for path, text in (
             *((path, f"Before: {view.spec.base}") for path in base),
@@ -221,10 +223,10 @@ def _images(stem: str) -> str:
     return f"{int(stem):,} images" if stem.isascii() and stem.isdecimal() else stem
 
 
-def plot_svg(metrics: Sequence[dict[str, Any]]) -> str:
+def plot_svg(metrics: Sequence[MetricsLine]) -> str:
     """The training and the held-out loss over the images shown."""
-    training = _smooth(_series(metrics, "loss"))
-    heldout = _series(metrics, "heldout_loss")
+    training = _smooth(_points((line.images, line.loss) for line in metrics))
+    heldout = _points((line.images, line.heldout_loss) for line in metrics)
     if len(training) < 2:
         return ""
     points = training + heldout
@@ -259,14 +261,9 @@ def plot_svg(metrics: Sequence[dict[str, Any]]) -> str:
 </svg>"""
 
 
-def _series(metrics: Sequence[dict[str, Any]], key: str) -> list[tuple[float, float]]:
-    """Finite values over the images shown."""
-    pairs = [(row.get("images"), row.get(key)) for row in metrics]
-    return [
-        (float(x), float(y))
-        for x, y in pairs
-        if isinstance(x, (int, float)) and isinstance(y, (int, float)) and abs(y) < 1e6
-    ]
+def _points(pairs: Iterable[tuple[int, float | None]]) -> list[tuple[float, float]]:
+    """Losses that are known, and small enough to be drawn, over the images shown."""
+    return [(float(x), y) for x, y in pairs if y is not None and abs(y) < 1e6]
 
 
 def _smooth(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

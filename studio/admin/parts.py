@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ..drawing.worker import Studio
 from ..safety.owner import Owner
 from ..settings import Settings
-from ..training.jobs import FinetuneJobs
 from ..training.photos import PictureSets
+from ..training.trainings import Trainings
 from ..training.tuned import TunedModels
 
 
@@ -19,12 +19,12 @@ class Admin:
     studio: Studio
     owner: Owner
     sets: PictureSets
-    jobs: FinetuneJobs
+    trainings: Trainings
     models: TunedModels
 
 
 def build_admin(settings: Settings, studio: Studio) -> Admin:
     """The owner's part over the data folder of ``settings``; nothing started yet."""
     sets = PictureSets(settings.data_dir / "uploads")
-    jobs = FinetuneJobs(settings.data_dir, studio.library)
-    return Admin(studio, Owner.from_environment(), sets, jobs, jobs.models)
+    trainings = Trainings(settings.data_dir, studio.library)
+    return Admin(studio, Owner.from_environment(), sets, trainings, trainings.models)

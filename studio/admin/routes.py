@@ -54,7 +54,7 @@ class AdminRoutes:
                 Route("/admin/sets/{id}/remove", routes.remove, methods=["POST"]),
                 Route("/admin/sets/{id}/thumb/{number:int}.jpg", routes.thumbnail),
                 Route("/admin/sets/{id}/picture/{number:int}.jpg", routes.picture),
-                Route("/admin/jobs/{id}/samples/{name}", routes.sample),
+                Route("/admin/trainings/{id}/samples/{name}", routes.sample),
                 Route("/admin/models/{name}.safetensors", routes.model),
             ],
         )
@@ -192,8 +192,8 @@ class _Handlers:
 
     @_answering
     async def sample(self, request: Request) -> Response:
-        """A grid of samples of a job: one of those it lists, never a path."""
-        view = await run_in_threadpool(self.admin.jobs.view, request.path_params["id"])
+        """A grid of samples of a training: one of those it lists, never a path."""
+        view = await run_in_threadpool(self.admin.trainings.view, request.path_params["id"])
         return _listed(view.samples, request.path_params["name"], "image/png")
 
     @_answering

@@ -15,6 +15,8 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from diffusion.config import LENGTHS, FinetuneConfig
+
 from .. import space
 from ..disk import errors_as_sentences
 from ..drawing.recipe import Recipe, consecutive
@@ -23,26 +25,28 @@ from ..page.examples import FIRST_SEED
 from ..page.forms import number, text, whole_number
 from ..page.stage import stage_html
 from ..safety.owner import NotOwner
-from ..training.jobs import JobSpec, JobView
+from ..training.training_folder import TrainingSpec, TrainingState
+from ..training.tuned import slug
+from ..training.views import TrainingView
 from .html import (
     DROP,
     NO_TRAINING_HERE,
     SIGN_IN,
     SWITCHED_OFF,
-    job_html,
-    job_title,
     log_html,
     message_html,
     models_html,
     samples_html,
+    training_html,
+    training_title,
 )
 from .parts import Admin
 
 LOOK_SECONDS = 2.0  # between two looks at the trainings while somebody is signed in
 COMPARED = 4  # cats of each model
-LENGTHS = {"quick": "Quick", "balanced": "Balanced", "thorough": "Thorough"}
+LENGTH_TITLES = {"quick": "Quick", "balanced": "Balanced", "thorough": "Thorough"}
 LAYERS = [("All of the network", "all"), ("Its deep half", "deep"), ("The new label only", "label")]
-ACTIVE = ("queued", "running", "paused")
+ACTIVE = (TrainingState.QUEUED, TrainingState.RUNNING, TrainingState.PAUSED)
 
 
 def owner_only(handler: Callable[..., str]) -> Callable[..., str]:
@@ -89,7 +93,7 @@ class AdminTab:
 
     def _door(self) -> dict[Component, Any]:
         """What a stranger sees, and what is left of the owner's after signing out: nothing."""
-        empty = [self.job, self.samples, self.models, self.compared, *self.messages]
+        empty = [self.training, self.samples, self.models, self.compared, *self.messages]
         return {
             self.door: SIGN_IN if self.admin.owner.enabled else SWITCHED_OFF,
             self.room: gr.update(visible=False),
@@ -107,7 +111,7 @@ class AdminTab:
 
     def _room(self, selected: str, base: str) -> dict[Component, Any]:
         """Everything that the owner sees but what is typed into the forms."""
-        views, library = self.admin.jobs.views(), self.admin.studio.library
+        views, library = self.admin.trainings.views(), self.admin.studio.library
         view = _chosen(views, selected)
         names, tuned = library.names, self.admin.models.names()
         wanted = {
@@ -120,11 +124,11 @@ class AdminTab:
             self.compared_model: gr.update(choices=tuned),
             self.length: self._lengths(base if base in names else ""),
             self.models: models_html(tuned, library.default),
-            self.job: job_html(view),
+            self.training: training_html(view),
             self.log: log_html(view),
             self.samples: samples_html(view),
             self.choice: gr.update(
-                choices=[(job_title(v), v.id) for v in views], value=view.id if view else None,
+                choices=[(training_title(v), v.id) for v in views], value=view.id if view else None,
                 visible=bool(views),
             ),
             **self._buttons(view),
@@ -133,7 +137,7 @@ class AdminTab:
             wanted[self.visitors_model] = gr.update(choices=names)
         return wanted
 
-    def _buttons(self, view: JobView | None) -> dict[Component, Any]:
+    def _buttons(self, view: TrainingView | None) -> dict[Component, Any]:
         can = {
             self.pause_button: view and view.can_pause,
             self.resume_button: view and view.can_resume,
@@ -147,7 +151,7 @@ class AdminTab:
             self.roll_back_button: gr.update(visible=bool(steps)),
         }
 
-    def choose_job(self, identity: str, request: gr.Request) -> str:
+    def choose_training(self, identity: str, request: gr.Request) -> str:
         """Which training is looked at from here; the next look shows it."""
         self.admin.owner.demand(_cookies(request))
         return text(identity, "The training")
@@ -158,10 +162,10 @@ class AdminTab:
         return text(base, "The base model")
 
     def _lengths(self, base: str) -> Any:
-        minutes = self.admin.jobs.estimates(base)  # None: not known yet; empty: never
+        minutes = self.admin.trainings.estimates(base)  # None: not known yet; empty: never
         choices = [
             (f"{title}{_about(None if minutes is None else minutes.get(name, 0))}", name)
-            for name, title in LENGTHS.items()
+            for name, title in LENGTH_TITLES.items()
         ]
         return gr.update(choices=choices)
 
@@ -176,27 +180,27 @@ class AdminTab:
         if space.on_zero_gpu():
             raise ValueError("Nothing can be trained on ZeroGPU.")
         name = text(name, "The name").strip()
-        spec = JobSpec(
-            name=name,
+        slug(name)  # raises, before the label is made of it
+        config = FinetuneConfig(
             label=text(label, "The label").strip() or name,
-            base=text(base, "The base model"),
-            length=text(length, "How long"),
-            lr=number(lr, "The learning rate") if lr else None,
-            batch_size=whole_number(batch_size, "The batch") if batch_size else None,
+            images=LENGTHS.get(text(length, "How long")),
+            lr=number(lr or FinetuneConfig.lr, "The learning rate"),
+            batch_size=whole_number(batch_size or FinetuneConfig.batch_size, "The batch"),
             layers=text(layers, "What learns"),
             keep=number(keep, "How much to keep"),
         )
+        spec = TrainingSpec(name, config, base=text(base, "The base model"))
         pictures = self.admin.sets.current()
         if pictures is None:
             raise ValueError("There are no photos yet: add some first.")
         squares = pictures.folder / "squares"
         with self._starting:  # two devices may press Start at once
-            for view in self.admin.jobs.views():
+            for view in self.admin.trainings.views():
                 if view.state in ACTIVE and view.spec.name == spec.name:
                     raise ValueError(f"{spec.name} is in training already; see below.")
-            self.admin.jobs.require_possible(spec)  # before minutes are spent on the photos
+            self.admin.trainings.require_possible(spec)  # before minutes are spent on the photos
             try:
-                self.admin.jobs.create(spec, pictures.squares(squares))
+                self.admin.trainings.create(spec, pictures.squares(squares))
             finally:
                 shutil.rmtree(squares, ignore_errors=True)
         return message_html(f"{name} is in the queue; see Trainings below.")
@@ -204,32 +208,32 @@ class AdminTab:
     @owner_only
     def pause_training(self, identity: str, request: gr.Request) -> str:
         """Save and rest, to be resumed at any time."""
-        self.admin.jobs.pause(text(identity, "The training"))
+        self.admin.trainings.pause(text(identity, "The training"))
         return message_html("It saves what it has and pauses.")
 
     @owner_only
     def resume_training(self, identity: str, request: gr.Request) -> str:
         """Back into the queue."""
-        self.admin.jobs.resume(text(identity, "The training"))
+        self.admin.trainings.resume(text(identity, "The training"))
         return message_html("It goes on as soon as it is its turn.")
 
     @owner_only
     def stop_training(self, identity: str, request: gr.Request) -> str:
         """End it here and keep the model."""
-        self.admin.jobs.stop_and_keep(text(identity, "The training"))
+        self.admin.trainings.stop_and_keep(text(identity, "The training"))
         return message_html("It ends here; what it has learned becomes a model.")
 
     @owner_only
     def cancel_training(self, identity: str, request: gr.Request) -> str:
         """End it and delete its folder."""
-        self.admin.jobs.cancel(text(identity, "The training"))
+        self.admin.trainings.cancel(text(identity, "The training"))
         return message_html("It is gone. A model that it has made already stays.")
 
     @owner_only
     def roll_back(self, identity: str, images: Any, request: gr.Request) -> str:
         """An earlier state of a training in place of its last."""
         images = whole_number(images, "The step to go back to")
-        self.admin.jobs.roll_back(text(identity, "The training"), images)
+        self.admin.trainings.roll_back(text(identity, "The training"), images)
         return message_html(f"Its model is now the one after {images:,} images.")
 
     # -- models ---------------------------------------------------------------------------------
@@ -292,12 +296,12 @@ class AdminTab:
                     gr.Markdown("### 1 · Your cat's photos")
                     gr.HTML(DROP, padding=False, elem_id="admin-drop")
                 with gr.Column(scale=4, min_width=300):
-                    self._build_training()
-            self._build_jobs()
+                    self._build_form()
+            self._build_trainings()
             self._build_models()
         self._wire(page)
 
-    def _build_training(self) -> None:
+    def _build_form(self) -> None:
         gr.Markdown("### 2 · Teach the model")
         if space.on_zero_gpu():
             gr.HTML(NO_TRAINING_HERE, padding=False)
@@ -309,7 +313,7 @@ class AdminTab:
             )  # fmt: skip
         self.base = Choice([], label="Begin from", elem_id="admin-base")
         self.length = gr.Radio(
-            [(title, name) for name, title in LENGTHS.items()], value="balanced",
+            [(title, name) for name, title in LENGTH_TITLES.items()], value="balanced",
             label="How long", elem_id="admin-length",
         )  # fmt: skip
         with gr.Accordion("Advanced", open=False, elem_id="admin-advanced"):
@@ -319,7 +323,7 @@ class AdminTab:
             )
             self.layers = gr.Radio(LAYERS, value="all", label="What learns", elem_id="admin-layers")
             self.keep = gr.Slider(
-                0, 0.75, value=JobSpec.keep, step=0.05, elem_id="admin-keep",
+                0, 0.75, value=FinetuneConfig.keep, step=0.05, elem_id="admin-keep",
                 label="How much of the other cats to keep in practice",
             )  # fmt: skip
         self.start_button = gr.Button(
@@ -327,15 +331,15 @@ class AdminTab:
         )
         self.start_message = gr.HTML("", padding=False, elem_id="admin-start-message")
 
-    def _build_jobs(self) -> None:
+    def _build_trainings(self) -> None:
         gr.Markdown("### 3 · Trainings")
         self.choice = gr.Radio(
-            [], label="Training", show_label=False, elem_id="admin-jobs", visible=False
+            [], label="Training", show_label=False, elem_id="admin-trainings", visible=False
         )
         with gr.Row(equal_height=False):
             with gr.Column(scale=6, min_width=320):
-                self.job = gr.HTML("", padding=False, elem_id="admin-job")
-                # An element of the page, not of the job's HTML, so that it stays open.
+                self.training = gr.HTML("", padding=False, elem_id="admin-training")
+                # An element of the page, not of the training's HTML, so that it stays open.
                 with gr.Accordion("Log", open=False):
                     self.log = gr.HTML("", padding=False, elem_id="admin-log")
             with gr.Column(scale=4, min_width=300):
@@ -353,7 +357,7 @@ class AdminTab:
             self.roll_back_button = gr.Button(
                 "Roll back to it", size="sm", elem_id="admin-roll-back", visible=False
             )
-        self.job_message = gr.HTML("", padding=False, elem_id="admin-job-message")
+        self.training_message = gr.HTML("", padding=False, elem_id="admin-training-message")
 
     def _build_models(self) -> None:
         gr.Markdown("### 4 · Models")
@@ -384,7 +388,7 @@ class AdminTab:
             self.compared = gr.HTML("", padding=False, elem_id="admin-compared")
 
     def _wire(self, page: gr.Blocks) -> None:
-        self.messages = [self.start_message, self.job_message, self.model_message]
+        self.messages = [self.start_message, self.training_message, self.model_message]
         plain = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
         looking = {
             "fn": self.look, "inputs": [self.selected, self.chosen_base, self.seen],
@@ -394,7 +398,7 @@ class AdminTab:
         self.timer.tick(**looking)
         self.look_button.click(**looking)
         self.sign_out_button.click(None, js="() => catSignOut()", **plain).then(**looking)
-        self.choice.input(self.choose_job, self.choice, self.selected, **plain).then(**looking)
+        self.choice.input(self.choose_training, self.choice, self.selected, **plain).then(**looking)
         self.base.input(self.choose_base, self.base, self.chosen_base, **plain).then(**looking)
         form = [
             self.base, self.name, self.label, self.length, self.lr, self.batch_size, self.layers,
@@ -410,7 +414,9 @@ class AdminTab:
             (self.cancel_button, self.cancel_training, []),
             (self.roll_back_button, self.roll_back, [self.step]),
         ):
-            button.click(handler, [self.choice, *inputs], self.job_message, **plain).then(**looking)
+            button.click(handler, [self.choice, *inputs], self.training_message, **plain).then(
+                **looking
+            )
         for button, handler, inputs in (
             (self.rename_button, self.rename_model, [self.new_name]),
             (self.default_button, self.make_default, []),
@@ -431,9 +437,10 @@ class AdminTab:
         """All that a look may change."""
         shown = [
             self.door, self.room, self.timer, self.selected, self.seen, self.base, self.length,
-            self.choice, self.job, self.log, self.samples, self.pause_button, self.resume_button,
-            self.stop_button, self.cancel_button, self.step, self.roll_back_button, self.models,
-            self.model, self.compared_base, self.compared_model, self.compared, *self.messages,
+            self.choice, self.training, self.log, self.samples, self.pause_button,
+            self.resume_button, self.stop_button, self.cancel_button, self.step,
+            self.roll_back_button, self.models, self.model, self.compared_base,
+            self.compared_model, self.compared, *self.messages,
         ]  # fmt: skip
         return shown if self.visitors_model is None else [*shown, self.visitors_model]
 
@@ -443,10 +450,10 @@ def _cookies(request: Any) -> Mapping[str, str]:
     return request.cookies if isinstance(request, gr.Request) else {}
 
 
-def _chosen(views: list[JobView], selected: str) -> JobView | None:
+def _chosen(views: list[TrainingView], selected: str) -> TrainingView | None:
     """The training that was chosen, else the one that runs, else the newest."""
     by_id = {view.id: view for view in views}
-    running = [view for view in views if view.state == "running"]
+    running = [view for view in views if view.state == TrainingState.RUNNING]
     newest = sorted(views, key=lambda view: view.created)
     return by_id.get(selected) or (running or newest[::-1] or [None])[0]
 

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -39,7 +40,8 @@ class ModelLibrary:
     """Checkpoints by name: files, and those in folders. Names come from this list only, never from
     a path.
 
-    A file that appears or changes while the program runs is seen at the next look. So is
+    A model is its weights: it is known by the hash of its file, and a file that is only touched,
+    copied or restored is the same model. What appears or changes is seen at the next look. So is
     ``default_file``, in which the owner names the model that is chosen at first; what it says goes
     before ``default``, unless there is no such model.
     """
@@ -50,7 +52,7 @@ class ModelLibrary:
         self.places = tuple(places)
         self.default_file = default_file
         self._default = default
-        self._loaded: OrderedDict[tuple[Path, int], LoadedModel] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()  # name and hash
         # Also those that a job still holds, whatever has become of their files since.
         self._in_use: WeakValueDictionary[tuple[str, str], LoadedModel] = WeakValueDictionary()
         self._lock = threading.Lock()
@@ -93,11 +95,10 @@ class ModelLibrary:
         name = name or self.default
         try:
             path = self.paths()[name]
-            key = (path, path.stat().st_mtime_ns)
+            key = (name, file_hash(path))
             with self._lock:
                 if key not in self._loaded:
-                    model = self._loaded[key] = _load(name, path)
-                    self._in_use[model.name, model.hash] = model
+                    self._loaded[key] = self._in_use[key] = _load(*key, path)
                     while len(self._loaded) > MAX_LOADED:
                         self._loaded.popitem(last=False)
                 self._loaded.move_to_end(key)
@@ -121,10 +122,21 @@ class ModelLibrary:
         return model
 
 
-def _load(name: str, path: Path) -> LoadedModel:
-    return LoadedModel(name, file_hash(path), Denoiser.load_for_sampling(path))
+def _load(name: str, hash: str, path: Path) -> LoadedModel:
+    return LoadedModel(name, hash, Denoiser.load_for_sampling(path))
 
 
 def file_hash(path: Path) -> str:
-    """The digits that name the weights in a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:HASH_LENGTH]
+    """The digits that name the weights in a file, which is read only if it has changed since it was
+    last asked for. Raises OSError."""
+    stat = path.stat()
+    return _hash_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1000)
+def _hash_of(path: Path, *_: int) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()[:HASH_LENGTH]

@@ -1,1 +1,1 @@
-"""Fine-tuning on photos: sets of photos, jobs, and tuned models. Knows no gradio."""
+"""Fine-tuning on photos: sets of photos, trainings, and tuned models. Knows no gradio."""

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import subprocess
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import PositiveFloat, TypeAdapter
 
 from diffusion.files import atomic_path
 
 from ..drawing.library import ModelLibrary, file_hash
-from .job_folder import FileCache, parse_progress
-from .job_process import start_niced
+from .process import start_niced
+from .training_folder import FileCache, parse_json
 
 SPEED_NAME = "speed.json"  # in the data folder: hash of a base model to its estimate
 TIMEOUT = 600.0  # seconds
+_ESTIMATE = TypeAdapter(dict[str, PositiveFloat])
+_ESTIMATES = TypeAdapter(dict[str, dict[str, PositiveFloat]])
 
 
 class Estimates:
@@ -26,7 +28,8 @@ class Estimates:
 
     def __init__(self, data_dir: Path, library: ModelLibrary, command: Sequence[str]) -> None:
         self.path, self.library, self.command = Path(data_dir) / SPEED_NAME, library, command
-        self._files, self._measured = FileCache(), {}
+        self._files = FileCache()
+        self._measured: dict[str, dict[str, float]] = {}
         self._lock = threading.Lock()
         self._measuring: subprocess.Popen[bytes] | None = None
         self._gave_way = False
@@ -41,10 +44,10 @@ class Estimates:
         if path is None:
             raise ValueError(f"There is no model '{str(base)[:60]}' here.")
         try:
-            key = self._files.read(path, lambda _: file_hash(path), last=1)
-        except FileNotFoundError:  # renamed or deleted this very moment
+            key = file_hash(path)
+        except OSError:  # renamed or deleted this very moment
             return None
-        known = {**self._files.read(self.path, _parse), **self._measured}
+        known = {**self._files.read(self.path, _known), **self._measured}
         if key in known:
             return known[key]
         with self._lock:
@@ -76,29 +79,28 @@ class Estimates:
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()
-        lines = output.splitlines()
-        values = _numbers(parse_progress(lines[-1])) if lines and process.returncode == 0 else {}
+        values = _told(output) if process.returncode == 0 else {}
         if values or not self._gave_way:  # what had to give way is measured again
             self._measured[key] = values
         if values:
-            known = {**self._files.read(self.path, _parse), key: values}
+            known = {**self._files.read(self.path, _known), key: values}
             with contextlib.suppress(OSError), atomic_path(self.path) as temporary:
                 temporary.write_text(json.dumps(known, indent=2))
         with self._lock:
             self._measuring, self._gave_way = None, False
 
 
-def _parse(data: bytes) -> dict[str, dict[str, float]]:
-    entries = parse_progress(data).items()
-    return {key: values for key, value in entries if (values := _numbers(value))}
-
-
-def _numbers(values: Any) -> dict[str, float]:
-    """The entries that are positive numbers; empty for anything else."""
-    if not isinstance(values, dict):
+def _known(data: bytes) -> dict[str, dict[str, float]]:
+    """What ``speed.json`` holds; nothing if it is damaged, and all is measured anew."""
+    try:
+        return _ESTIMATES.validate_python(parse_json(data))
+    except ValueError:
         return {}
-    return {
-        name: float(value)
-        for name, value in values.items()
-        if isinstance(value, (int, float)) and math.isfinite(value) and value > 0
-    }
+
+
+def _told(output: bytes) -> dict[str, float]:
+    """The estimate in the last line of a measurement; empty if there is none."""
+    try:
+        return _ESTIMATE.validate_python(parse_json(b"".join(output.splitlines()[-1:])))
+    except ValueError:
+        return {}

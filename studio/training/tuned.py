@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint
 from diffusion.files import atomic_path
 
 from ..disk import errors_as_sentences, hold
-from ..drawing.library import ModelLibrary
+from ..drawing.library import ModelLibrary, file_hash
 
 MODELS = "models"  # folder in the data folder
 DEFAULT_NAME = "default-model"  # file in the data folder
@@ -80,6 +80,16 @@ class TunedModels:
         paths, folder = self.library.paths().items(), self.folder.resolve()
         return sorted(name for name, path in paths if path.parent.resolve() == folder)
 
+    def by_hash(self) -> dict[str, str]:
+        """The owner's models by the hashes of their files, of equal ones the first; and by their
+        times of change in ns, as which the records of older versions know them."""
+        found: dict[str, str] = {}
+        for path in sorted(self.folder.glob("[!.]*.safetensors"), key=lambda path: path.stem):
+            with suppress(OSError):
+                found.setdefault(file_hash(path), path.stem)
+                found.setdefault(str(path.stat().st_mtime_ns), path.stem)
+        return found
+
     def path(self, name: str) -> Path:
         """Where a model lies, to be downloaded."""
         if name in self.names():
@@ -92,7 +102,7 @@ class TunedModels:
         """Copy a checkpoint to the owner's models, if it loads; returns the name that it got.
 
         That is the name of the model that it replaces, or else ``name``, or with -2, -3 and so on
-        where that is taken. The copy is as old as its source, so that it is known again.
+        where that is taken.
         """
         with errors_as_sentences():
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -101,8 +111,6 @@ class TunedModels:
                 with atomic_path(self.folder / f"{chosen}.safetensors") as temporary:
                     shutil.copyfile(source, temporary)
                     Denoiser.load(temporary)  # what does not load is never listed
-                    stat = source.stat()
-                    os.utime(temporary, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         return chosen
 
     def rename(self, old: str, new: str) -> str:

@@ -24,6 +24,7 @@ from diffusion.cli import main
 from diffusion.config import LENGTHS, FinetuneConfig
 from diffusion.denoiser import build_unet
 from diffusion.parameterizations import EDM
+from diffusion.run_folder import PROGRESS_NAME
 from diffusion.trainer import METRICS_NAME, STATE_NAME, STEPS_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ def config(**changes) -> FinetuneConfig:
 
 
 def progress(out: Path) -> dict:
-    return json.loads((out / finetune.PROGRESS_NAME).read_text())
+    return json.loads((out / PROGRESS_NAME).read_text())
 
 
 def metrics(out: Path) -> list[dict]:
@@ -423,9 +424,7 @@ def test_sigterm_saves_and_leaves(base, pictures, tmp_path):
     deadline = time.monotonic() + 60
     while not (tmp_path / METRICS_NAME).exists() and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
-        if (tmp_path / finetune.PROGRESS_NAME).exists() and progress(tmp_path)[
-            "state"
-        ] == "training":
+        if (tmp_path / PROGRESS_NAME).exists() and progress(tmp_path)["state"] == "training":
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +14,17 @@ from studio.admin.parts import Admin
 from studio.drawing.worker import Studio
 from studio.safety.owner import Owner
 from studio.training.photos import PictureSets
+from studio.training.views import TrainingView
 
 PASSWORD = "correct horse battery"
 
 
-@dataclass
-class FakeView:
-    """As ``finetune.JobView``."""
-
-    id: str
-    spec: Any
-    state: str = "queued"
-    message: str = ""
-    progress: dict = field(default_factory=dict)
-    created: float = 0.0
-    metrics: list = field(default_factory=list)
-    samples: list = field(default_factory=list)
-    steps: list = field(default_factory=list)
-    log_tail: list = field(default_factory=list)
-    result: str = ""
-    place: int = 0
-    can_pause: bool = True
-    can_resume: bool = False
-    can_stop: bool = True
-
-
-class FakeJobs:
-    """As ``finetune.FinetuneJobs``, but nothing is ever trained."""
+class FakeTrainings:
+    """As ``Trainings``, but nothing is ever trained."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.jobs: dict[str, FakeView] = {}
+        self.trainings: dict[str, TrainingView] = {}
         self.called: list[tuple] = []
         self.given: list[list[tuple[int, int]]] = []  # sizes of the pictures of each training
 
@@ -56,25 +35,27 @@ class FakeJobs:
     def create(self, spec: Any, pictures: Sequence[Path]) -> str:
         self.called.append(("create", spec))
         self.given.append([Image.open(path).size for path in pictures])
-        identity = f"job{len(self.jobs)}"
+        identity = f"training{len(self.trainings)}"
         folder = self.folder / identity / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         samples = [folder / "base.png", folder / "000000512.png"]
         for path in samples:
             path.write_bytes(encode(cat(1, 64)))
-        self.jobs[identity] = FakeView(identity, spec, samples=samples)
+        self.trainings[identity] = TrainingView(
+            identity, spec, samples=samples, can_pause=True, can_stop=True
+        )
         return identity
 
     def change(self, identity: str, **values: Any) -> None:
-        self.jobs[identity] = dataclasses.replace(self.jobs[identity], **values)
+        self.trainings[identity] = dataclasses.replace(self.trainings[identity], **values)
 
-    def views(self) -> list[FakeView]:
-        return list(self.jobs.values())
+    def views(self) -> list[TrainingView]:
+        return list(self.trainings.values())
 
-    def view(self, identity: str) -> FakeView:
-        if identity not in self.jobs:
+    def view(self, identity: str) -> TrainingView:
+        if identity not in self.trainings:
             raise ValueError("There is no such training.")
-        return self.jobs[identity]
+        return self.trainings[identity]
 
     def estimates(self, base: str) -> dict | None:
         return {"images_per_second": 40.0, "quick": 2.1, "balanced": 5.3, "thorough": 14.0}
@@ -90,7 +71,7 @@ class FakeJobs:
 
     def cancel(self, identity: str) -> None:
         self._note("cancel", identity)
-        del self.jobs[identity]
+        del self.trainings[identity]
 
     def roll_back(self, identity: str, images: int) -> None:
         self._note("roll_back", identity, images)
@@ -129,6 +110,6 @@ def fake_admin(studio: Studio, folder: Path, *, password: str = PASSWORD) -> Adm
         studio,
         Owner(password),
         PictureSets(folder / "uploads"),
-        FakeJobs(folder / "jobs"),
+        FakeTrainings(folder / "jobs"),
         FakeModels(models),
     )

@@ -8,20 +8,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import signal
 import sys
 import time
 from pathlib import Path
 
-TOTAL = {"quick": 64, "balanced": 10_000_000, "thorough": 10_000_000}  # images
+QUICK = 3_000  # images asked for, at which it is done after 64; else it goes on until it is told
 BATCH = 8
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    for name in ("base", "data", "out", "label", "length", "layers", "keep", "lr", "batch-size"):
+    for name in ("base", "data", "out", "label", "layers", "keep", "lr", "batch-size"):
         parser.add_argument(f"--{name}")
+    parser.add_argument("--images", type=int)
     parser.add_argument("--estimate", action="store_true")
     args = parser.parse_args()
     if args.estimate:
@@ -42,7 +42,7 @@ def main() -> int:
     if "say" in args.label:
         run.report("failed", message="The loss stopped being a number.")
         return 1
-    while run.images < TOTAL[args.length]:
+    while run.images < (64 if args.images <= QUICK else 10_000_000):
         if stopping:
             run.save(args)
             run.report("stopped")
@@ -85,9 +85,10 @@ class Run:
     def save(self, args: argparse.Namespace) -> None:
         if "bare" in args.label:
             return
-        broken = b"not a model" if "broken" in args.label else None
+        mark = f"{self.out.name} {self.images}"  # no two trainings learn the same
+        model = b"not a model" if "broken" in args.label else marked(Path(args.base), mark)
         for name in ("model.safetensors", f"steps/{self.images:09d}.safetensors"):
-            write(self.out / name, broken or Path(args.base))
+            write(self.out / name, model)
         for name in ("base", f"{self.images:09d}"):
             write(self.out / "samples" / f"{name}.png", b"a grid")
         write(self.out / "state.txt", str(self.images).encode())
@@ -98,14 +99,22 @@ class Run:
         write(self.out / "progress.json", json.dumps(values).encode())
 
 
-def write(path: Path, content: bytes | Path) -> None:
+def marked(model: Path, mark: str) -> bytes:
+    """A safetensors file of the same weights, but with a mark in its header."""
+    data = model.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"]["mark"] = mark
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
+
+
+def write(path: Path, content: bytes) -> None:
     """Atomically."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}")
-    if isinstance(content, Path):
-        shutil.copyfile(content, temporary)
-    else:
-        temporary.write_bytes(content)
+    temporary.write_bytes(content)
     os.replace(temporary, path)
 
 

@@ -17,7 +17,7 @@ from studio.admin.parts import build_admin
 from studio.drawing.library import ModelLibrary
 from studio.drawing.worker import Studio
 from studio.settings import Settings
-from studio.training import job_process
+from studio.training import process
 
 pytestmark = [
     pytest.mark.browser,
@@ -37,10 +37,10 @@ def served(tmp_path_factory, upload_folder):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADMIN_PASSWORD", PASSWORD)
         admin = build_admin(Settings(data_dir=data), studio)
-        patch.setattr(job_process, "_lower_priority", lambda pid: None)  # this test waits for it
-        admin.jobs.start()
+        patch.setattr(process, "_lower_priority", lambda pid: None)  # this test waits for it
+        admin.trainings.start()
         yield launch_page(studio, data, admin), admin
-        admin.jobs.close()
+        admin.trainings.close()
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def start_over(page):
     return page
 
 
-def job(page):
-    return page.locator("#admin-job .admin-job")
+def training(page):
+    return page.locator("#admin-training .admin-training")
 
 
 # -- the door ---------------------------------------------------------------------------------
@@ -358,16 +358,16 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     page.get_by_label("Thorough").check()
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.locator("#admin-start-message")).to_contain_text("in the queue")
-    expect(job(page)).to_contain_text("images shown", timeout=PATIENCE)
-    expect(job(page)).to_have_attribute("data-state", "running")
+    expect(training(page)).to_contain_text("images shown", timeout=PATIENCE)
+    expect(training(page)).to_have_attribute("data-state", "running")
 
     page.reload()
     open_tab(page, "Admin")
-    expect(job(page)).to_have_attribute("data-state", "running")
+    expect(training(page)).to_have_attribute("data-state", "running")
     expect(page.locator("#admin-pause")).to_be_enabled()
     expect(page.locator("#admin-resume")).to_be_disabled()
     other = enter(visit(width=390, height=844, scheme="dark"))
-    expect(job(other)).to_have_attribute("data-state", "running")
+    expect(training(other)).to_have_attribute("data-state", "running")
 
     expect(page.locator("#admin-samples img").first).to_be_visible(timeout=PATIENCE)
     page.wait_for_function(
@@ -377,7 +377,9 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     page.wait_for_timeout(3_000)  # it stays open while the figures change
     expect(page.locator("#admin-log pre")).to_contain_text("pictures, 0 left out")
     page.get_by_role("button", name="Stop and keep").click()
-    expect(job(page)).to_have_attribute("data-state", re.compile("stopped|done"), timeout=PATIENCE)
+    expect(training(page)).to_have_attribute(
+        "data-state", re.compile("stopped|done"), timeout=PATIENCE
+    )
     expect(page.locator("#admin-models")).to_contain_text("Download mia", timeout=30_000)
     with page.expect_download() as download:
         page.get_by_role("link", name="Download mia").click()
@@ -402,7 +404,7 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     asked = []
     page.on("dialog", lambda dialog: asked.append(dialog.message))
     page.get_by_role("button", name="Cancel and delete").click()
-    expect(page.locator("#admin-job")).to_contain_text("Nothing has been trained yet")
+    expect(page.locator("#admin-training")).to_contain_text("Nothing has been trained yet")
     choose(page, "admin-model", "mia")
     page.locator("#admin-delete").click()
     expect(page.locator("#admin-models")).to_contain_text("No model of your own yet")

@@ -135,10 +135,10 @@ def paths(admin) -> list[tuple[str, str]]:
     middleware = AdminRoutes(None, admin)
     pictures = admin.sets.create()
     pictures.add("cat.png", [encode(cat(1, 64))])
-    job = admin.jobs.create(SPEC, [])
+    training = admin.trainings.create(SPEC, [])
     here = {
         "/admin/sets/{id}": f"/admin/sets/{pictures.id}",
-        "/admin/jobs/{id}": f"/admin/jobs/{job}",
+        "/admin/trainings/{id}": f"/admin/trainings/{training}",
         "{number:int}": "1",
         "{name}.safe": "mia.safe",
         "samples/{name}": "samples/base.png",
@@ -352,14 +352,15 @@ def test_a_full_or_read_only_disk_is_a_sentence(admin, owner, monkeypatch, numbe
 
 
 def test_samples_and_models_are_those_that_are_listed(admin, owner):
-    job = admin.jobs.create(SPEC, [])
-    (admin.jobs.folder / job / "secret.png").write_bytes(b"secret")
-    answer = owner.get(f"/admin/jobs/{job}/samples/base.png")
+    training = admin.trainings.create(SPEC, [])
+    (admin.trainings.folder / training / "secret.png").write_bytes(b"secret")
+    answer = owner.get(f"/admin/trainings/{training}/samples/base.png")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
     for path in (
-        f"jobs/{job}/samples/secret.png", f"jobs/{job}/samples/..%2fsecret.png",
-        f"jobs/{job}/samples/%2e%2e%2fsecret.png", f"jobs/{job}/samples/nothing.png",
-        "jobs/nothing/samples/base.png", "models/nothing.safetensors",
+        f"trainings/{training}/samples/secret.png", f"trainings/{training}/samples/..%2fsecret.png",
+        f"trainings/{training}/samples/%2e%2e%2fsecret.png",
+        f"trainings/{training}/samples/nothing.png",
+        "trainings/nothing/samples/base.png", "models/nothing.safetensors",
         "models/..%2fmodels%2fmia.safetensors", "models/%2e%2e.safetensors",
     ):  # fmt: skip
         answer = owner.get(f"/admin/{path}")

@@ -14,15 +14,17 @@ from admin_fixtures import PASSWORD, fake_admin
 from drawing import cats
 from studio_fixtures import launch_page, save_tiny, wait_until
 
+from diffusion.config import LENGTHS, FinetuneConfig
+from diffusion.run_folder import MetricsLine, RunProgress
 from studio import space
 from studio.admin.tab import AdminTab
 from studio.drawing.library import ModelLibrary
 from studio.drawing.worker import Studio
 from studio.page.examples import FIRST_SEED
 from studio.safety.owner import COOKIE, SESSION_SECONDS, SIGN_IN
-from studio.training.jobs import JobSpec
+from studio.training.training_folder import TrainingSpec
 
-SPEC = JobSpec(name="Mia", label="mia", base="tiny", length="quick")
+SPEC = TrainingSpec("Mia", FinetuneConfig("mia", images=LENGTHS["quick"]), base="tiny")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,8 @@ def served(tmp_path_factory, upload_folder):
 @pytest.fixture
 def admin(served):
     admin = served[1]
-    admin.jobs.jobs.clear()
-    admin.jobs.called.clear()
+    admin.trainings.trainings.clear()
+    admin.trainings.called.clear()
     admin.models.called.clear()
     return admin
 
@@ -129,7 +131,7 @@ def test_every_event_of_the_tab_refuses_strangers(served, stranger, admin):
     for index, fn in found.items():
         assert fn.api_visibility == "private", fn.name
         assert not fn.queue, fn.name  # an answer in the queue could be listened to
-        for data in (None, ["x"] * len(fn.inputs), ["job0"] + [1] * (len(fn.inputs) - 1)):
+        for data in (None, ["x"] * len(fn.inputs), ["training0"] + [1] * (len(fn.inputs) - 1)):
             answer = send(stranger, served, index, data)
             if "error" not in answer:
                 answering.add(fn.name)
@@ -139,7 +141,7 @@ def test_every_event_of_the_tab_refuses_strangers(served, stranger, admin):
             )
             assert joined.status_code in (200, 422, 500, 503)
     assert answering == {"look"}
-    assert not admin.jobs.called
+    assert not admin.trainings.called
     assert not admin.models.called
 
 
@@ -157,18 +159,18 @@ def test_with_honest_values_too_a_stranger_is_refused(served, stranger, admin):
 
 
 def test_a_stranger_sees_the_door_and_nothing_of_the_owners(served, stranger, admin):
-    admin.jobs.create(SPEC, [])
+    admin.trainings.create(SPEC, [])
     view = shown(stranger, served)
     assert 'type="password"' in view["admin-door"]
     assert view["admin-room"]["visible"] is False
     assert view["Timer"]["active"] is False
-    for part in ("admin-job", "admin-samples", "admin-models", "admin-compared"):
+    for part in ("admin-training", "admin-samples", "admin-models", "admin-compared"):
         assert view[part] == ""
     text = json.dumps(view)
     assert "Mia" not in text
     assert "mia" not in text
     config = stranger.get("/config").text
-    assert "job0" not in config
+    assert "training0" not in config
     assert "Mia" not in config
 
 
@@ -196,7 +198,7 @@ def test_the_owners_cookie_from_another_sites_page_is_refused(served, owner):
 
 
 def test_the_routes_are_served_in_front_of_the_page(served, stranger):
-    for path in ("sets/current", "jobs/job0/samples/base.png", "models/mia.safetensors"):
+    for path in ("sets/current", "trainings/training0/samples/base.png", "models/mia.safetensors"):
         assert stranger.get(f"/admin/{path}").status_code == 401
     large = stranger.post("/admin/upload?set=x&name=y", content=bytes(5_000_000))
     assert large.status_code == 401
@@ -218,29 +220,29 @@ def test_where_there_is_no_password_the_tab_says_how_to_switch_it_on(studio, tmp
 def test_the_owner_sees_trainings_and_models(served, owner, admin):
     view = shown(owner, served)
     assert view["admin-room"]["visible"] is True
-    assert "Nothing has been trained yet" in view["admin-job"]
+    assert "Nothing has been trained yet" in view["admin-training"]
     assert "Download mia" in view["admin-models"]
     assert view["admin-base"]["choices"] == [["tiny", "tiny"], ["mia", "mia"]]
     assert view["model"]["choices"] == [["tiny", "tiny"], ["mia", "mia"]]  # the Generate tab's
     assert "about 2 min" in str(view["admin-length"]["choices"])
-    admin.jobs.create(SPEC, [])
-    admin.jobs.change(
-        "job0", state="running", message="All is well.", log_tail=["<b>line</b>"],
-        progress={"fraction": 0.34, "images": 1024, "images_per_second": 41.25,
-                  "seconds_left": 130, "heldout_loss": 0.21},
-        metrics=[{"images": 64 * i, "loss": 1 / (i + 1), "heldout_loss": None}
-                 for i in range(9)] + [{"images": 600, "loss": 0.1, "heldout_loss": 0.2}],
+    admin.trainings.create(SPEC, [])
+    admin.trainings.change(
+        "training0", state="running", message="All is well.", log_tail=["<b>line</b>"],
+        progress=RunProgress(fraction=0.34, images=1024, images_per_second=41.25,
+                             seconds_left=130, heldout_loss=0.21),
+        metrics=[*(MetricsLine(64 * i, 1 / (i + 1)) for i in range(9)),
+                 MetricsLine(600, 0.1, 0.2)],
     )  # fmt: skip
     view = shown(owner, served)
-    html = view["admin-job"]
+    html = view["admin-training"]
     for piece in (
         'value="0.3400"', "1,024 images shown", "41.2 images/s", "2 min left", "All is well.",
         "held-out loss 0.2100", "<svg",
     ):  # fmt: skip
         assert piece in html
     assert "&lt;b&gt;line&lt;/b&gt;" in view["admin-log"]
-    assert view["admin-jobs"]["choices"] == [["Mia · 34 %", "job0"]]
-    assert 'src="admin/jobs/job0/samples/000000512.png"' in view["admin-samples"]
+    assert view["admin-trainings"]["choices"] == [["Mia · 34 %", "training0"]]
+    assert 'src="admin/trainings/training0/samples/000000512.png"' in view["admin-samples"]
     assert "After 512 images" in view["admin-samples"]
     assert [view[f"admin-{b}"]["interactive"] for b in ("pause", "resume", "stop", "cancel")] == [
         True, False, True, True,
@@ -249,10 +251,10 @@ def test_the_owner_sees_trainings_and_models(served, owner, admin):
 
 def test_how_long_a_training_takes_is_told_once_it_is_known(served, owner, admin, monkeypatch):
     visit = "lengths"
-    monkeypatch.setattr(admin.jobs, "estimates", lambda base: None)
+    monkeypatch.setattr(admin.trainings, "estimates", lambda base: None)
     assert "Quick: not measured yet" in str(shown(owner, served, visit=visit)["admin-length"])
     known = {"tiny": {}, "mia": {"quick": 0.4, "balanced": 3.6, "thorough": 20.0}}
-    monkeypatch.setattr(admin.jobs, "estimates", lambda base: known[base or "tiny"])
+    monkeypatch.setattr(admin.trainings, "estimates", lambda base: known[base or "tiny"])
     assert "'Quick'" in str(shown(owner, served, visit=visit)["admin-length"])
     send(owner, served, event_of(served, "choose_base"), ["mia"], visit=visit)
     found = str(shown(owner, served, visit=visit)["admin-length"])
@@ -261,12 +263,12 @@ def test_how_long_a_training_takes_is_told_once_it_is_known(served, owner, admin
 
 
 def test_a_look_sends_only_what_changed(served, owner, admin):
-    admin.jobs.create(SPEC, [])
+    admin.trainings.create(SPEC, [])
     visit = "onevisit"
     assert "admin-base" in shown(owner, served, visit=visit)
     assert shown(owner, served, visit=visit) == {}
-    admin.jobs.change("job0", state="running", progress={"fraction": 0.5})
-    assert set(shown(owner, served, visit=visit)) == {"admin-job", "admin-jobs"}
+    admin.trainings.change("training0", state="running", progress=RunProgress(fraction=0.5))
+    assert set(shown(owner, served, visit=visit)) == {"admin-training", "admin-trainings"}
     assert "admin-base" in shown(owner, served, visit="another")
 
 
@@ -291,7 +293,7 @@ def test_every_mistake_of_the_owners_is_a_line(served, owner, admin):
         line = call(owner, served, "start_training", values, visit=visit)
         assert 'role="alert"' in line, (place, value)
         assert sentence in line
-    assert not admin.jobs.jobs
+    assert not admin.trainings.trainings
     for name in ("rename_model", "make_default", "delete_model", "publish_model"):
         inputs = len(served[0].blocks.fns[event_of(served, name)].inputs)
         assert "Choose a model first" in call(owner, served, name, [None] + ["x"] * (inputs - 1))
@@ -303,14 +305,15 @@ def test_start_gives_the_squares_and_a_second_start_is_refused(served, owner, ad
     shown(owner, served, visit=visit)
     form = ["tiny", "Mia", "", "thorough", 0.0005, 8, "deep", 0.5]
     assert "in the queue" in call(owner, served, "start_training", form, visit=visit)
-    assert admin.jobs.called == [
-        ("create", JobSpec(name="Mia", label="Mia", base="tiny", length="thorough", lr=0.0005,
-                           batch_size=8, layers="deep", keep=0.5)),
+    assert admin.trainings.called == [
+        ("create", TrainingSpec("Mia", FinetuneConfig("Mia", images=LENGTHS["thorough"], lr=0.0005,
+                                                      batch_size=8, layers="deep", keep=0.5),
+                                base="tiny")),
     ]  # fmt: skip
-    assert admin.jobs.given[-1] == [(64, 64)] * 9
+    assert admin.trainings.given[-1] == [(64, 64)] * 9
     assert not (admin.sets.current().folder / "squares").exists()
     assert "in training already" in call(owner, served, "start_training", form, visit=visit)
-    admin.jobs.change("job0", state="done")
+    admin.trainings.change("training0", state="done")
     assert "in the queue" in call(owner, served, "start_training", form, visit=visit)
 
 
@@ -323,23 +326,23 @@ def test_what_cannot_be_started_is_told_before_the_photos_are_prepared(served, o
         patch.setattr("studio.training.photos.PictureSet.squares", None)
         line = call(owner, served, "start_training", form, visit=visit)
     assert "There is no model" in line
-    assert not admin.jobs.jobs
+    assert not admin.trainings.trainings
 
 
 def test_the_buttons_reach_the_training_that_is_shown(served, owner, admin):
     visit = "buttons"
-    admin.jobs.create(SPEC, [])
-    admin.jobs.change("job0", steps=[512, 1024], result="mia")
-    admin.jobs.called.clear()
+    admin.trainings.create(SPEC, [])
+    admin.trainings.change("training0", steps=[512, 1024], result="mia")
+    admin.trainings.called.clear()
     shown(owner, served, visit=visit)
     for name in ("pause_training", "resume_training", "stop_training"):
-        assert 'role="status"' in call(owner, served, name, ["job0"], visit=visit)
-    assert "512" in call(owner, served, "roll_back", ["job0", 512], visit=visit)
-    assert 'role="status"' in call(owner, served, "cancel_training", ["job0"], visit=visit)
-    assert 'role="alert"' in call(owner, served, "pause_training", ["job0"], visit=visit)
-    assert admin.jobs.called == [
-        ("pause", "job0"), ("resume", "job0"), ("stop_and_keep", "job0"),
-        ("roll_back", "job0", 512), ("cancel", "job0"),
+        assert 'role="status"' in call(owner, served, name, ["training0"], visit=visit)
+    assert "512" in call(owner, served, "roll_back", ["training0", 512], visit=visit)
+    assert 'role="status"' in call(owner, served, "cancel_training", ["training0"], visit=visit)
+    assert 'role="alert"' in call(owner, served, "pause_training", ["training0"], visit=visit)
+    assert admin.trainings.called == [
+        ("pause", "training0"), ("resume", "training0"), ("stop_and_keep", "training0"),
+        ("roll_back", "training0", 512), ("cancel", "training0"),
     ]  # fmt: skip
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from studio_fixtures import LABELS, save_tiny
 
 import studio.drawing.library as library_module
-from studio.drawing.library import MAX_LOADED, ModelLibrary
+from studio.drawing.library import MAX_LOADED, ModelLibrary, file_hash
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def loads(monkeypatch) -> list[str]:
     """Names of the models that were read from disk."""
     names, load = [], library_module._load
     monkeypatch.setattr(
-        library_module, "_load", lambda name, path: names.append(name) or load(name, path)
+        library_module, "_load", lambda name, *rest: names.append(name) or load(name, *rest)
     )
     return names
 
@@ -118,9 +119,35 @@ def test_a_model_is_read_once_and_new_files_are_seen(tmp_path, loads):
     assert library.names == ["one", "two"]
     library.get("two")
     before = library.get("one")
-    os.utime(path, ns=(1, 1))
+    save_tiny(path, seed=2)
     assert library.get("one") is not before
     assert loads == ["one", "two", "one"]
+
+
+def test_a_file_that_is_restored_is_the_same_model(tmp_path, loads):
+    path = save_tiny(tmp_path / "one.safetensors")
+    library = ModelLibrary([tmp_path])
+    before = library.get("one")
+    kept = path.read_bytes()
+    path.unlink()
+    path.write_bytes(kept)
+    os.utime(path, ns=(1, 1))
+    assert library.get("one") is before
+    assert loads == ["one"]
+
+
+def test_a_file_is_read_for_its_hash_only_when_it_has_changed(tmp_path, monkeypatch):
+    path, opened, open_path = tmp_path / "a", [], Path.open
+    path.write_bytes(b"a" * 3_000_000)
+    monkeypatch.setattr(Path, "open", lambda p, *a, **k: opened.append(p) or open_path(p, *a, **k))
+    assert len({file_hash(path) for _ in range(3)}) == 1
+    assert opened == [path]
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    other = tmp_path / "b"
+    other.write_bytes(b"b" * 3_000_000)
+    os.replace(other, path)
+    os.utime(path, ns=times)  # of the same size and age, but another file
+    assert file_hash(path) == hashlib.sha256(b"b" * 3_000_000).hexdigest()[:12]
 
 
 def test_the_memory_holds_a_few_models_only(tmp_path, tiny_folder, loads):

@@ -1,8 +1,8 @@
-"""The process of a job: started so that it outlives this one, found again, and ended.
+"""The process of a training: started so that it outlives this one, found again, and ended.
 
-A running process holds the lock on a file in its job's folder, which it inherits. The kernel frees
-that when the process ends, however it ends, so a lock that is held is a process that lives: no
-number that another process has got meanwhile, and no program that died, can pretend it.
+A running process holds the lock on a file in its training's folder, which it inherits. The kernel
+frees that when the process ends, however it ends, so a lock that is held is a process that lives:
+no number that another process has got meanwhile, and no program that died, can pretend it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
+
+import psutil
 
 import diffusion
 
 from ..disk import hold, is_held
-from .job_folder import LOG_NAME, STARTED
+from .training_folder import LOG_NAME, STARTED
 
 LOCK_NAME = "process.lock"
 ROOT = Path(diffusion.__file__).resolve().parent.parent
@@ -26,17 +29,18 @@ SECRETS = ("ADMIN_PASSWORD", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACEH
 
 
 def is_alive(folder: Path) -> bool:
-    """Whether the process of the job in ``folder`` runs."""
+    """Whether the process of the training in ``folder`` runs."""
     return is_held(folder / LOCK_NAME)
 
 
 def launch(
-    arguments: Sequence[str], folder: Path, *, started: Callable[[int], None]
+    command: Sequence[str], folder: Path, *, started: Callable[[int], None]
 ) -> subprocess.Popen[bytes]:
-    """Start the process of a job; its words go to the log in ``folder``.
+    """Start ``command`` with ``--out`` and a training's folder; its words go to the log there.
 
     ``started`` is told its number; if that fails, the process is ended. Raises OSError.
     """
+    arguments = [*command, "--out", str(folder.resolve())]
     with hold(folder / LOCK_NAME) as lock, (folder / LOG_NAME).open("ab") as log:
         log.write(f"{STARTED}started {time.strftime('%Y-%m-%d %H:%M:%S')}\n".encode())
         log.flush()
@@ -51,7 +55,11 @@ def launch(
 
 
 def start_niced(
-    arguments: Sequence[str], *, stdout: object, stderr: object, pass_fds: Sequence[int] = ()
+    arguments: Sequence[str],
+    *,
+    stdout: int | IO[bytes] | None,
+    stderr: int | IO[bytes] | None,
+    pass_fds: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """A process of the lowest priority, in a session of its own, that knows none of our secrets."""
     environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
@@ -80,37 +88,41 @@ def _lower_priority(pid: int) -> None:
         Path(f"/proc/{pid}/autogroup").write_text("19")
 
 
-def identity(pid: int) -> str:
-    """What tells a process from a later one with its number; empty where that cannot be known."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-    return f"{boot} {stat.rpartition(')')[2].split()[19]}"  # start time; its name may hold anything
-
-
-def require_reach(folder: Path, pid: int, known_as: str) -> None:
-    """Raises ValueError if a job's process lives, but is not the one of that number here: it runs
-    in another container, say."""
-    if is_alive(folder) and (pid <= 1 or identity(pid) not in ("", known_as)):
+def require_reach(folder: Path, pid: int) -> None:
+    """Raises ValueError if a training's process lives, but is not the one of that number here: it
+    runs in another container, say."""
+    if is_alive(folder) and (pid <= 1 or _is_strangers(folder, pid)):
         raise ValueError("The training runs where this program cannot reach it.")
 
 
-def ask_to_end(folder: Path, pid: int, known_as: str) -> None:
-    """Ask a job's process to save all and leave. Raises ValueError if it is out of reach."""
-    require_reach(folder, pid, known_as)
+def _is_strangers(folder: Path, pid: int) -> bool:
+    """Whether that number belongs to a process that was not started for ``folder``.
+
+    Told by its command line: the time of its start, as systems tell it, moves with the clock.
+    """
+    try:
+        words = psutil.Process(pid).cmdline()
+    except psutil.NoSuchProcess:  # or it has just ended
+        return False
+    except psutil.AccessDenied:
+        return True
+    return bool(words) and str(folder.resolve()) not in words  # none: it is about to end
+
+
+def ask_to_end(folder: Path, pid: int) -> None:
+    """Ask a training's process to save all and leave. Raises ValueError if it is out of reach."""
+    require_reach(folder, pid)
     if is_alive(folder):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
 
 
-def kill(folder: Path, pid: int, known_as: str, *, seconds: float = 5.0) -> bool:
-    """End a job's process, and what it has started, at once; returns whether it is gone.
+def kill(folder: Path, pid: int, *, seconds: float = 5.0) -> bool:
+    """End a training's process, and what it has started, at once; returns whether it is gone.
 
     Raises ValueError if it is out of reach.
     """
-    require_reach(folder, pid, known_as)
+    require_reach(folder, pid)
     if is_alive(folder):
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
@@ -118,7 +130,7 @@ def kill(folder: Path, pid: int, known_as: str, *, seconds: float = 5.0) -> bool
 
 
 def wait_for_end(folder: Path, seconds: float) -> bool:
-    """Wait until a job's process is gone, at most so long; returns whether it is."""
+    """Wait until a training's process is gone, at most so long; returns whether it is."""
     end = time.monotonic() + seconds
     while is_alive(folder):
         if time.monotonic() > end:

@@ -1,0 +1,247 @@
+"""The trainings of one data folder: queued, steered and looked at; each a folder and a process."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from diffusion.checkpoint import read_checkpoint
+from diffusion.config import MAX_PICTURES
+from diffusion.data import MIN_IMAGES
+from diffusion.run_folder import step_path, steps, weights_path
+
+from .. import space
+from ..disk import CAN_LOCK
+from ..drawing.library import ModelLibrary
+from . import process
+from .estimates import Estimates
+from .records import DAMAGED, Records, in_order
+from .scheduler import Scheduler
+from .training_folder import (
+    ENDINGS,
+    Record,
+    TrainingSpec,
+    TrainingState,
+    Wanted,
+    write_record,
+)
+from .tuned import TunedModels
+from .views import TrainingView, view_of
+
+TRAININGS = "jobs"  # folder in the data folder; its name is older than the word
+COMMAND = (sys.executable, "-m", "diffusion", "finetune")
+WAITING = (TrainingState.QUEUED, TrainingState.RUNNING)
+
+
+class Trainings:
+    """What the owner does with them. What cannot be had raises ValueError with a sentence."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        library: ModelLibrary,
+        *,
+        max_waiting: int = 4,
+        max_kept: int = 20,
+        min_free_bytes: int = 2_000_000_000,
+        command: Sequence[str] = COMMAND,
+        grace: float = 30.0,  # seconds for a process to save and leave, before it is killed
+        interval: float = 0.5,  # seconds between two looks of the scheduler
+    ) -> None:
+        self.library, self.models = library, TunedModels(data_dir, library)
+        self.max_waiting, self.max_kept = max_waiting, max_kept
+        folder = Path(data_dir) / TRAININGS
+        self.records = Records(folder, self.models, min_free_bytes=min_free_bytes)
+        self._estimates = Estimates(data_dir, library, command)
+        self.scheduler = Scheduler(
+            self.records, self._estimates, command, grace=grace, interval=interval
+        )
+
+    def start(self) -> None:
+        """Begin to train what waits, in the background."""
+        self.scheduler.start()
+
+    def close(self) -> None:
+        """End that. A running training is asked to save and leave, and can be resumed."""
+        self.scheduler.close()
+
+    # -- what the owner does ------------------------------------------------------------------
+
+    def require_possible(self, spec: TrainingSpec) -> Path:
+        """The file of a training's base model. Raises ValueError if the training cannot be queued
+        just now, which can be told before its pictures are prepared."""
+        _require_background()
+        base = self.library.paths().get(spec.base or self.library.default)
+        if base is None:
+            raise ValueError(f"There is no model '{spec.base[:60]}' here.")
+        label = spec.config.label
+        if label in read_checkpoint(base)[1].labels:
+            raise ValueError(f"{base.stem} knows the label '{label}' already; choose another.")
+        self.records.require_room()
+        self._require_place()
+        if len(self.records.folders()) - len(self.records.finished()) >= self.max_kept:
+            raise ValueError(f"{self.max_kept} trainings are kept here; delete one of them first.")
+        return base
+
+    def create(self, spec: TrainingSpec, pictures: Sequence[Path]) -> str:
+        """Queue a training on ``pictures`` (squares), which are copied; returns its id."""
+        if not MIN_IMAGES <= len(pictures) <= MAX_PICTURES:
+            raise ValueError(
+                f"Between {MIN_IMAGES} and {MAX_PICTURES:,} pictures, not {len(pictures):,}."
+            )
+        self.require_possible(spec)  # before a folder is made for it
+        records = self.records
+        with records.locked():
+            base, finished = self.require_possible(spec), records.finished()
+            id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+            records.build(records.path(id), replace(spec, base=base.stem), base, pictures)
+            for folder in finished[: max(0, len(records.folders()) - self.max_kept)]:
+                records.remove(folder)
+        self.scheduler.wake.set()
+        return id
+
+    def pause(self, id: str) -> None:
+        """Have a training save all and wait until it is resumed."""
+        with self._changing(id) as (folder, record):
+            if record.state == TrainingState.QUEUED:
+                paused = replace(record, state=TrainingState.PAUSED, message="Paused.")
+                write_record(folder, paused)
+            elif record.state == TrainingState.RUNNING:
+                if record.wanted not in (Wanted.NOTHING, Wanted.PAUSE):
+                    raise ValueError("The training is ending already.")
+                _ask(folder, record, Wanted.PAUSE)
+            elif record.state != TrainingState.PAUSED:
+                raise ValueError(f"A training that is {record.state} cannot be paused.")
+
+    def resume(self, id: str) -> None:
+        """Queue a training again that was paused, failed, or stopped; it goes on from what it
+        saved."""
+        _require_background()
+        with self._changing(id) as (folder, record):
+            if record.state == TrainingState.DONE:
+                raise ValueError("The training is done; there is nothing left to go on with.")
+            if record.state == TrainingState.RUNNING and record.wanted:
+                raise ValueError("The training has not ended yet; resume it in a moment.")
+            if record.state in WAITING:
+                return
+            self.records.require_room()
+            self._require_place()
+            queued = replace(record, state=TrainingState.QUEUED, queued=time.time(), message="")
+            write_record(folder, queued)
+
+    def stop_and_keep(self, id: str) -> None:
+        """End a training; its model so far goes to the library."""
+        with self._changing(id) as (folder, record):
+            if record.state == TrainingState.RUNNING:
+                _ask(folder, record, Wanted.STOP)
+            elif record.state not in ENDINGS:
+                if not weights_path(folder).is_file():
+                    raise ValueError("There is no model to keep yet; resume it, or cancel it.")
+                message = "Stopped; the model so far is kept."
+                stopped = replace(record, state=TrainingState.STOPPED, message=message)
+                write_record(folder, self.records.published(folder, stopped))
+
+    def cancel(self, id: str) -> None:
+        """End a training at once and delete all of it; a model that it published stays."""
+        folder = self.records.path(id)
+        if not folder.is_dir():
+            return
+        with self.records.locked():
+            record = self.records.read(folder)
+            if process.is_alive(folder):
+                if record is None:
+                    raise ValueError(f"{DAMAGED} Its process still runs, so not yet.")
+                process.require_reach(folder, record.pid)
+                asked = replace(record, wanted=Wanted.CANCEL, asked=time.time())
+                with suppress(OSError):  # a full disk must not keep it from being deleted
+                    write_record(folder, asked)
+                if not process.kill(folder, record.pid):
+                    return  # hangs in the system; the scheduler goes on trying
+            self.records.remove(folder)
+        self.scheduler.wake.set()
+
+    def roll_back(self, id: str, images: int) -> str:
+        """Publish the weights that had seen so many images, in place of its model; returns the
+        model's name."""
+        with self._changing(id) as (folder, record):
+            if record.state in WAITING:
+                raise ValueError("Stop or pause the training first.")
+            if images not in steps(folder):
+                raise ValueError(f"The state after {str(images)[:20]} images is not kept.")
+            rolled = self.records.publish(folder, record, step_path(folder, images))
+            message = f"Rolled back to the state after {images:,} images."
+            write_record(folder, replace(rolled, message=message))
+            return self.records.result(folder, rolled, self.models.by_hash())
+
+    @contextmanager
+    def _changing(self, id: str) -> Iterator[tuple[Path, Record]]:
+        with self.records.changing(id) as found:
+            yield found
+        self.scheduler.wake.set()
+
+    def _require_place(self) -> None:
+        records = self.records.looks().values()
+        if (
+            sum(record is not None and record.state in WAITING for record in records)
+            > self.max_waiting
+        ):
+            raise ValueError(
+                f"{self.max_waiting} trainings wait already; let one begin, or cancel one of them."
+            )
+
+    # -- what the owner sees ------------------------------------------------------------------
+
+    def views(self) -> list[TrainingView]:
+        """The running training, those that wait, and the others, the newest first."""
+        looks = self.records.looks()
+        queue, models = in_order(looks), self.models.by_hash()
+        # One whose record cannot be read may have been deleted since the folders were listed.
+        views = [
+            view_of(self.records, folder, record, queue, models)
+            for folder, record in looks.items()
+            if record or folder.is_dir()
+        ]
+        rank = {TrainingState.RUNNING: -2, TrainingState.QUEUED: -1}
+        return sorted(views, key=lambda v: (rank.get(v.state, 0), v.place, -v.created))
+
+    def view(self, id: str) -> TrainingView:
+        """One training. Raises ValueError if it is not there (any more)."""
+        folder, looks = self.records.path(id), self.records.looks()
+        if folder not in looks:
+            raise ValueError("This training is not there any more.")
+        models = self.models.by_hash()
+        return view_of(self.records, folder, looks[folder], in_order(looks), models)
+
+    def estimates(self, base: str) -> dict[str, float] | None:
+        """What ``python -m diffusion finetune --estimate`` says for a base model on this machine.
+
+        None while it is not known: it is measured when nothing trains. Empty if it cannot be
+        measured. Raises ValueError for an unknown model.
+        """
+        if space.on_zero_gpu():
+            return {}
+        return self._estimates.get(base, measure=not self.records.alive())
+
+
+def _ask(folder: Path, record: Record, wanted: Wanted) -> None:
+    """Write down what is wanted of a running process, and tell it, once, to end."""
+    process.require_reach(folder, record.pid)
+    asked = record.asked if record.wanted else time.time()
+    write_record(folder, replace(record, wanted=wanted, asked=asked))
+    if not record.wanted:  # a second signal would be final
+        process.ask_to_end(folder, record.pid)
+
+
+def _require_background() -> None:
+    if space.on_zero_gpu():
+        raise ValueError(
+            "Fine-tuning cannot run here: on ZeroGPU nothing may work in the background. Run this "
+            "page on a machine of your own, or on a Space with its own hardware."
+        )
+    if not CAN_LOCK:
+        raise ValueError("Fine-tuning from the page needs Linux or macOS; the shell command works.")

@@ -1,0 +1,280 @@
+"""Trainings: no state that is not true, no process that nobody knows, no work that is lost."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+
+import pytest
+from studio_fixtures import save_tiny, wait_until
+from training_rig import (
+    LONG,
+    SPEC,
+    changed,
+    start_long,
+    wait_for,
+    wait_for_more,
+)
+
+from diffusion.run_folder import weights_path
+from studio.drawing.library import file_hash
+from studio.training import views
+
+
+def test_a_training_runs_to_its_end_and_its_model_is_in_the_library(rig):
+    trainings = rig.server()
+    id = trainings.create(SPEC, rig.pictures)
+    view = wait_for(trainings, id, "done")
+    assert view.message == "The whole budget is spent."
+    assert (view.result, view.spec, view.place) == ("mia", SPEC, 0)
+    assert rig.library.get("mia").hash == file_hash(weights_path(rig.folder(id)))
+    assert [line.images for line in view.metrics] == list(range(8, 65, 8))
+    assert [path.name for path in view.samples] == ["base.png", "000000032.png", "000000064.png"]
+    assert view.steps == [32, 64]
+    assert view.log_tail[-1] == "pictures: 8"
+    folder = rig.folder(id)
+    assert sorted(p.name for p in (folder / "images").iterdir())[::7] == ["0001.png", "0008.png"]
+    assert (view.can_pause, view.can_resume, view.can_stop) == (False, False, False)
+    assert trainings.views() == [view]
+
+
+def test_pause_resume_and_stop_and_keep(rig):
+    trainings = rig.server()
+    id = start_long(rig, trainings)
+    assert trainings.view(id).can_pause
+    trainings.pause(id)
+    trainings.pause(id)
+    paused = wait_for(trainings, id, "paused")
+    assert (paused.message, paused.result, paused.can_resume) == ("Paused.", "", True)
+    assert rig.alive() == []
+    time.sleep(0.1)  # nothing starts it again by itself
+    assert trainings.view(id) == paused
+    trainings.resume(id)
+    trainings.resume(id)
+    wait_for_more(trainings, id)
+    assert rig.alive() == [id]
+    with pytest.raises(ValueError, match="Stop or pause"):
+        trainings.roll_back(id, 32)
+    trainings.stop_and_keep(id)
+    stopped = wait_for(trainings, id, "stopped")
+    assert (stopped.message, stopped.result) == (
+        "Stopped; the model so far is kept.", "mia",
+    )  # fmt: skip
+    trainings.stop_and_keep(id)
+    with pytest.raises(ValueError, match="stopped cannot be paused"):
+        trainings.pause(id)
+    assert trainings.view(id) == stopped
+    seen = [line.images for line in stopped.metrics]
+    assert seen == sorted(set(seen))
+
+
+def test_a_stopped_training_can_go_on_and_its_model_is_replaced(rig):
+    trainings = rig.server()
+    id = start_long(rig, trainings)
+    trainings.stop_and_keep(id)
+    wait_for(trainings, id, "stopped")
+    first = rig.library.paths()["mia"].stat().st_mtime_ns
+    rig.servers[0].models.rename("mia", "queen")
+    assert trainings.view(id).result == "queen"
+    trainings.resume(id)
+    wait_for_more(trainings, id)
+    trainings.stop_and_keep(id)
+    assert wait_for(trainings, id, "stopped").result == "queen"
+    assert trainings.models.names() == ["queen"]
+    assert rig.library.paths()["queen"].stat().st_mtime_ns != first
+
+
+def test_a_paused_training_can_be_kept_and_a_bare_one_cannot(rig):
+    trainings = rig.server()
+    id = start_long(rig, trainings)
+    trainings.pause(id)
+    wait_for(trainings, id, "paused")
+    trainings.stop_and_keep(id)
+    assert (trainings.view(id).state, trainings.view(id).result) == ("stopped", "mia")
+    bare = start_long(rig, trainings, label="bare")
+    trainings.pause(bare)
+    assert not wait_for(trainings, bare, "paused").can_stop
+    with pytest.raises(ValueError, match="no model to keep yet"):
+        trainings.stop_and_keep(bare)
+    trainings.resume(bare)
+    wait_for(trainings, bare, "running")
+    trainings.stop_and_keep(bare)
+    view = wait_for(trainings, bare, "stopped")
+    assert (view.message, view.result) == ("Stopped before there was a model to keep.", "")
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [("error", "The pictures are no cats."), ("say", "The loss stopped being a number."),
+     ("traceback", "The training failed: RuntimeError: a bug"),
+     ("broken", "The model could not be added to the library: .* not a whole safetensors .*")],
+)  # fmt: skip
+def test_a_failure_is_told_in_a_sentence_and_publishes_nothing(rig, label, message):
+    trainings = rig.server()
+    id = trainings.create(changed(SPEC, label=label), rig.pictures)
+    view = wait_for(trainings, id, "failed")
+    assert re.fullmatch(message, view.message)
+    assert view.can_resume
+    assert view.result == ""
+    assert rig.library.names == ["tiny"]
+    after = trainings.create(SPEC, rig.pictures)  # the queue goes on
+    wait_for(trainings, after, "done")
+    trainings.resume(id)
+    wait_until(lambda: "started" in " ".join(trainings.view(id).log_tail[-2:]))
+    wait_for(trainings, id, "failed")
+
+
+def test_a_killed_process_is_interrupted_and_goes_on_from_what_it_saved(rig):
+    trainings = rig.server()
+    id = start_long(rig, trainings)
+    os.kill(rig.record(id)["pid"], signal.SIGKILL)
+    view = wait_for(trainings, id, "paused")
+    assert view.message == "Interrupted; resume it to go on."
+    assert trainings.models.names() == []
+    trainings.resume(id)
+    wait_for_more(trainings, id)
+    seen = [line.images for line in trainings.view(id).metrics]
+    assert seen == sorted(set(seen))
+
+
+@pytest.mark.parametrize("label", ["say", "error"])
+def test_an_old_error_is_not_taken_for_the_end_of_a_later_start(rig, label):
+    trainings = rig.server()
+    id = trainings.create(changed(LONG, label=label), rig.pictures)
+    wait_until(lambda: rig.record(id)["state"] == "failed")
+    record = rig.folder(id) / "job.json"
+    record.write_text(record.read_text().replace(f'"{label}"', '"dies at once"'))
+    trainings.resume(id)
+    assert wait_for(trainings, id, "paused").message.startswith("Interrupted")
+
+
+def test_a_process_that_does_not_listen_is_ended_by_force(rig):
+    trainings = rig.server(grace=0.2)
+    id = start_long(rig, trainings, label="deaf")
+    trainings.pause(id)
+    assert trainings.view(id).message == "Pausing."
+    assert wait_for(trainings, id, "paused").message == "Paused."
+    trainings.resume(id)
+    wait_for(trainings, id, "running")
+    trainings.stop_and_keep(id)
+    assert wait_for(trainings, id, "stopped").result == "mia"
+
+
+def test_only_one_signal_is_sent_since_a_second_is_final(rig, monkeypatch):
+    sent: list[int] = []
+    trainings = rig.server()
+    id = start_long(rig, trainings, label="deaf")
+    kill = os.kill
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append(number) or kill(pid, number))
+    trainings.pause(id)
+    trainings.pause(id)
+    trainings.stop_and_keep(id)
+    with pytest.raises(ValueError, match="ending already"):
+        trainings.pause(id)
+    with pytest.raises(ValueError, match="not ended yet"):
+        trainings.resume(id)
+    assert trainings.view(id).message == "Stopping."
+    assert sent == [signal.SIGTERM]
+
+
+def test_cancel_leaves_nothing_in_any_state(rig):
+    trainings = rig.server()
+    running = start_long(rig, trainings, label="deaf")
+    queued = trainings.create(LONG, rig.pictures)
+    paused = trainings.create(LONG, rig.pictures)
+    trainings.pause(paused)
+    assert {v.id: v.state for v in trainings.views()} == {
+        running: "running", queued: "queued", paused: "paused",
+    }  # fmt: skip
+    for id in (queued, paused, running, running):
+        trainings.cancel(id)
+    assert trainings.views() == []
+    assert rig.alive() == []
+    assert [p.name for p in trainings.records.folder.iterdir() if not p.name.startswith(".s")] == [
+        ".lock"
+    ]
+    done = trainings.create(SPEC, rig.pictures)
+    wait_for(trainings, done, "done")
+    trainings.cancel(done)
+    assert trainings.views() == []
+    assert trainings.models.names() == ["mia"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "pictures", "sentence"),
+    [({"base": "lion"}, 8, "There is no model 'lion'"), ({"base": "../tiny"}, 8, "is no model"),
+     ({"label": "tabby"}, 8, "knows the label 'tabby' already"), ({}, 7, "Between 8 and 2,000"),
+     ({}, 2001, "not 2,001")],
+)  # fmt: skip
+def test_a_training_that_cannot_be_is_refused_and_leaves_nothing(rig, changes, pictures, sentence):
+    trainings = rig.server(start=False)
+    with pytest.raises(ValueError, match=sentence):
+        trainings.create(changed(SPEC, **changes), (rig.pictures * 300)[:pictures])
+    assert not rig.data_dir.exists()
+
+
+def test_an_empty_base_is_the_default_of_now(rig):
+    trainings = rig.server(start=False)
+    id = trainings.create(changed(SPEC, base=""), rig.pictures)
+    assert trainings.view(id).spec.base == "tiny"
+
+
+def test_a_training_outlives_its_base_model(rig):
+    trainings = rig.server()
+    save_tiny(rig.data_dir / "models" / "base.safetensors", seed=4)
+    id = start_long(rig, trainings, base="base")
+    trainings.pause(id)
+    wait_for(trainings, id, "paused")
+    trainings.models.delete("base")
+    trainings.resume(id)
+    wait_for(trainings, id, "running")
+    trainings.stop_and_keep(id)
+    assert wait_for(trainings, id, "stopped").result == "mia"
+
+
+def test_on_zero_gpu_a_training_is_refused(rig, monkeypatch):
+    trainings = rig.server(start=False)
+    monkeypatch.setenv("SPACES_ZERO_GPU", "true")
+    with pytest.raises(ValueError, match="cannot run here: on ZeroGPU"):
+        trainings.create(SPEC, rig.pictures)
+    assert trainings.estimates("tiny") == {}
+    assert trainings.views() == []
+
+
+@pytest.mark.parametrize("id", ["", "..", "../..", "x", None, 7, "20260101-000000-abcdef"])
+def test_only_ids_of_trainings(rig, id):
+    trainings = rig.server(start=False)
+    for action in (trainings.view, trainings.pause, trainings.resume, trainings.stop_and_keep):
+        with pytest.raises(ValueError, match=r"no such training|not there any more"):
+            action(id)
+    if id != "20260101-000000-abcdef":
+        with pytest.raises(ValueError, match="no such training"):
+            trainings.cancel(id)
+
+
+def test_a_running_training_without_news_says_so(rig, monkeypatch):
+    trainings = rig.server()
+    id = start_long(rig, trainings)
+    assert trainings.view(id).message == "On its way."
+    os.kill(rig.record(id)["pid"], signal.SIGSTOP)
+    monkeypatch.setattr(views, "QUIET_SECONDS", -1.0)
+    assert trainings.view(id).message.startswith("No news from the training for")
+
+
+def test_too_little_room_is_a_sentence_at_creation_and_at_the_start(rig):
+    trainings = rig.server(start=False)
+    id = trainings.create(SPEC, rig.pictures)
+    trainings.records.min_free_bytes = 10**18
+    with pytest.raises(ValueError, match="GB are free"):
+        trainings.create(SPEC, rig.pictures)
+    assert len(trainings.views()) == 1
+    trainings.start()
+    view = wait_for(trainings, id, "paused")
+    assert "GB are free" in view.message
+    with pytest.raises(ValueError, match="GB are free"):
+        trainings.resume(id)
+    trainings.records.min_free_bytes = 0
+    trainings.resume(id)
+    wait_for(trainings, id, "done")
