@@ -23,9 +23,9 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from studio_fixtures import Gate, Page, crafted_png, pixels, png_chunk, recipe_png, wait_until
+from studio_fixtures import Page, crafted_png, pixels, png_chunk, recipe_png, wait_until
 
-from diffusion.sampling import MAX_SEED
+from diffusion.sampling import MAX_SEED, draw
 from studio.drawing.png_metadata import encode_png, read_recipe
 from studio.drawing.recipe import Recipe
 from studio.page.answers import BROKEN
@@ -504,7 +504,7 @@ def jobs(page, monkeypatch) -> list:
 
 
 @pytest.mark.parametrize("name", ["generate", "animate", "morph", "the page"])
-def test_a_client_that_leaves_frees_the_machine(http, page, jobs, name, monkeypatch):
+def test_a_client_that_leaves_frees_the_machine(http, page, jobs, name, monkeypatch, page_gate):
     if name == "the page":
         visit = new_visit()
         handle(http, handlers(page, "open_page")[0], [], visit=visit)
@@ -516,33 +516,33 @@ def test_a_client_that_leaves_frees_the_machine(http, page, jobs, name, monkeypa
         body = {"data": [values[field] for field in ENDPOINTS[name].split()]}
         join, stream = f"/call/{name}", f"/call/{name}/"
     jobs.clear()
-    with Gate(page.studio) as gate:
-        run = gate.run
+    with page_gate.count() as gate:
 
-        def slow(name, digest, start, recipe, callback):
-            return run(name, digest, start, recipe, lambda s: time.sleep(0.03) or callback(s))
+        def slow(denoiser, start, config, *, callback):
+            def dawdle(step):
+                time.sleep(0.03)
+                return callback(step)
 
-        gate.run = slow
-        try:
-            event = post(http, join, body).json()["event_id"]
-            stream += event if stream.endswith("/") else ""
-            with http.stream("GET", stream) as lines:
-                next(lines.iter_lines())
-                wait_until(lambda: gate.steps > 0)
-            left = time.monotonic()
-            (job,) = jobs
-            wait_until(lambda: job.done)
-            steps = gate.steps
-            time.sleep(0.1)
-        finally:
-            gate.run = run
+            return draw(denoiser, start, config, callback=dawdle)
+
+        monkeypatch.setattr(gate, "draw", slow)
+        event = post(http, join, body).json()["event_id"]
+        stream += event if stream.endswith("/") else ""
+        with http.stream("GET", stream) as lines:
+            next(lines.iter_lines())
+            wait_until(lambda: gate.steps > 0)
+        left = time.monotonic()
+        (job,) = jobs
+        wait_until(lambda: job.done)
+        steps = gate.steps
+        time.sleep(0.1)
     assert job.stopped
     assert job.finished - left < 2  # Gradio notices at its next message, then it is one step
     assert gate.steps == steps < 80  # and nothing goes on
 
 
 @pytest.mark.parametrize("name", ["generate", "morph", "animate"])
-def test_stop_ends_what_this_visit_draws(http, page, jobs, name):
+def test_stop_ends_what_this_visit_draws(http, page, jobs, name, page_gate):
     settings = ["any", 100, "euler", 1, "tiny"]
     visit = new_visit()
     handle(http, handlers(page, "open_page")[0], [], visit=visit)
@@ -555,7 +555,7 @@ def test_stop_ends_what_this_visit_draws(http, page, jobs, name):
         "animate": [None, "the estimate", 2, 15, 1],
     }[name]
     jobs.clear()
-    with Gate(page.studio, open=False) as gate:
+    with page_gate.close() as gate:
         body = {"data": data, "fn_index": handlers(page, name)[0], "session_hash": visit}
         post(http, "/queue/join", body)
         wait_until(lambda: gate.steps == 1)
@@ -569,7 +569,7 @@ def test_stop_ends_what_this_visit_draws(http, page, jobs, name):
         assert gate.steps == 1
 
 
-def test_many_clients_at_once_get_their_own_cats(http, page):
+def test_many_clients_at_once_get_their_own_cats(http, page, page_gate):
     """Twelve raw clients with different seeds, drawn in each other's company."""
     expected = {
         seed: page.studio.draw([Recipe(seed=seed, steps=3)]).pictures[0] for seed in range(12)
@@ -581,7 +581,7 @@ def test_many_clients_at_once_get_their_own_cats(http, page):
             made = call(mine, "generate", [seed, 1, "", 3])
             got[seed] = pixels(mine.get(made["pictures"][0]["url"]).content)
 
-    with Gate(page.studio, open=False) as gate:
+    with page_gate.close() as gate:
         blocker = page.studio.submit([Recipe(steps=1)])
         wait_until(lambda: gate.steps == 1)
         visitors = [threading.Thread(target=visit, args=(seed,)) for seed in expected]

@@ -23,7 +23,7 @@ from browsing import (  # noqa: F401 - fixtures
     wait_for_status,
 )
 from PIL import Image, ImageSequence
-from studio_fixtures import LABELS, TINY, Gate, save_tiny, wait_until
+from studio_fixtures import LABELS, TINY, save_tiny, wait_until
 
 from diffusion.images import fit_square
 from studio.page.examples import FIRST_SEED
@@ -107,12 +107,12 @@ def test_the_same_seed_gives_the_same_pixels_on_every_visit(visit):
     np.testing.assert_array_equal(pixels(first), pixels(second))
 
 
-def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit, page):
-    studio, page = page.studio, visit()
+def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit, page_gate):
+    page = visit()
     page.get_by_text("Advanced").click()
     choose(page, "sampler", "ddpm")
     sync_api.expect(page.locator("#steps input[type=number]")).to_have_value("1000")
-    with Gate(studio, open=False, seconds=0.1):  # else it is done before a busy browser looks
+    with page_gate.close(seconds=0.1):  # else it is done before a busy browser looks
         page.locator("#seed input").fill("5")
         page.locator("#seed input").press("Enter")
         wait_for_status(page, r"Step \d+ of 1000")
@@ -376,9 +376,9 @@ def test_a_cat_is_picked_out_of_many(visit):
     wait_for_status(page, r"^seed 62 .*\ss$")
 
 
-def test_a_second_click_draws_the_second_cat(visit, page):
+def test_a_second_click_draws_the_second_cat(visit, page, page_gate):
     visitor = visit()
-    with Gate(page.studio, open=False) as gate:
+    with page_gate.close() as gate:
         for seed in ("70", "71"):
             visitor.locator("#seed input").fill(seed)
             visitor.locator("#generate").click()

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from studio_fixtures import LABELS, Gate, save_tiny, wait_until
+from studio_fixtures import LABELS, save_tiny, wait_until
 
 from diffusion import Denoiser
 from diffusion.files import atomic_path
@@ -155,13 +155,15 @@ def test_a_full_disk_or_a_read_only_folder_is_a_sentence(tuned, tmp_path, monkey
 
 
 @pytest.mark.parametrize("change", ["delete", "rename", "replace"])
-def test_a_visitors_cats_are_finished_whatever_becomes_of_their_model(tuned, tmp_path, change):
-    studio = Studio(tuned.library)
+def test_a_visitors_cats_are_finished_whatever_becomes_of_their_model(
+    tuned, tmp_path, gate, change
+):
+    studio = Studio(tuned.library, draw=gate)
     # two turns, so that the model is looked up again after the change
     studio.max_batch, studio._resized_at = 1, time.monotonic()
     recipes = [Recipe(model="mia", seed=seed, steps=2) for seed in (1, 2)]
     expected = studio.draw(recipes).pictures
-    with Gate(studio, open=False) as gate:
+    with gate.close():
         job = studio.submit(recipes)
         wait_until(lambda: gate.steps > 0)
         if change == "delete":
