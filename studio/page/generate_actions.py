@@ -44,7 +44,7 @@ SAMPLER_HINTS = {
     "dpmpp_2m": "DPM-Solver++(2M): best for few steps. The default.",
     "euler": "Euler: plain and forgiving; first order.",
     "heun": "Heun: two evaluations a step, accurate at 18 steps and more.",
-    "ddim": "DDIM: deterministic, along the same path as Euler.",
+    "ddim": "DDIM: deterministic. Here it is the same as Euler.",
     "ddpm": "DDPM: the original, adds noise at each step; wants hundreds of steps, up to 1,000.",
 }
 

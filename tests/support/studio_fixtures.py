@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import SMALL
 from PIL import Image
 from torch import Tensor
 
@@ -27,15 +28,7 @@ from diffusion.sampling import draw
 from studio.drawing.library import ModelLibrary
 from studio.drawing.worker import Studio
 
-TINY = ModelConfig(
-    image_size=16,
-    channels=16,
-    channel_mult=(1, 2),
-    num_blocks=1,
-    attention_resolutions=(4,),
-    attention_head_channels=16,
-    num_classes=2,
-)
+TINY = dataclasses.replace(SMALL, image_size=16, num_classes=2)
 LABELS = ("black", "tabby")
 
 

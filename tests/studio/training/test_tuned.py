@@ -17,7 +17,7 @@ from diffusion.files import atomic_path
 from studio.drawing.library import MAX_LOADED, ModelLibrary
 from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Studio
-from studio.training.tuned import DEFAULT_NAME, MAX_NAME, TunedModels, slug
+from studio.training.tuned import DEFAULT_NAME, MAX_MODEL_NAME, TunedModels, slug
 
 TOKEN = "hf_secret_token"
 
@@ -41,14 +41,14 @@ def tuned(tmp_path, tiny_folder) -> TunedModels:
      (".hidden", "hidden"), ("Mia's  cat!", "mia-s-cat"), ("CON", "con-cat"), ("lpt1", "lpt1-cat"),
      ("con.txt", "con-txt"), ("Мурка", "мурка"), ("三毛猫", "三毛猫"), ("बिल्ली", "बिल्ली"),
      ("قطة", "قطة"), ("ﬁfi", "fifi"), ("a\u202eb", "a-b"), ("\ud800x", "x"), ("🐱\ufe0f 7", "7"),
-     ("x" * MAX_NAME, "x" * MAX_NAME)],
+     ("x" * MAX_MODEL_NAME, "x" * MAX_MODEL_NAME)],
 )  # fmt: skip
 def test_a_name_in_any_script_is_safe_as_a_file_name(name, expected):
     assert slug(name) == expected
 
 
 def test_a_slug_stays_short_in_bytes_too():
-    assert 100 < len(slug("猫" * MAX_NAME).encode()) <= 150
+    assert 100 < len(slug("猫" * MAX_MODEL_NAME).encode()) <= 150
 
 
 @pytest.mark.parametrize("name", ["", "  ", "../..", "🐱\ufe0f", "\u0301", "x" * 200, None, 7])
