@@ -29,13 +29,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.yardstick import Yardstick, with_spread
 from diffusion import Denoiser, SampleConfig
 from diffusion.checkpoint import WEIGHTS_NAME, find_checkpoint
 from diffusion.config import LENGTHS
 from diffusion.data import load_images
-from diffusion.evaluate import Probe, batches_of, draw_samples, fit_probe, load_real, thumbnails
-from diffusion.features import FEATURES, extract_features
-from diffusion.metrics import frechet_distance, kernel_distance, nearest
+from diffusion.evaluate import Probe, batches_of, draw_samples, fit_probe, thumbnails
+from diffusion.metrics import kernel_distance, nearest
 from diffusion.pictures import save_grid
 
 SAMPLES = 200
@@ -44,19 +44,9 @@ LABEL = "the new cat"
 COLUMNS = 8
 
 
-def features(pictures: Tensor) -> Tensor:
-    """Features [N, D] of uint8 pictures."""
-    return extract_features(NETWORK, pictures.split(64))
-
-
 def draw(denoiser: Denoiser, label: int, count: int = SAMPLES) -> Tensor:
     """``count`` pictures of a class, seeds from 0; -1 is none."""
     return draw_samples(denoiser, SampleConfig(), torch.full((count,), label))
-
-
-def kid(ours: Tensor, theirs: Tensor) -> str:
-    value, spread = kernel_distance(ours, theirs)
-    return f"{value:.0f} ± {spread:.0f}"
 
 
 def tune(options: argparse.Namespace, out: Path) -> float:
@@ -69,16 +59,18 @@ def tune(options: argparse.Namespace, out: Path) -> float:
     return (time.monotonic() - started) / 60
 
 
-def nearest_to(pictures: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+def nearest_to(measure: Yardstick, pictures: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Distance of each picture to the nearest of ``own``, mirrored or not: features, pixels."""
     both = torch.cat([own, own.flip(3)])
-    by_features = nearest(features(pictures), features(both)).distance
+    by_features = nearest(measure.features(pictures), measure.features(both)).distance
     return by_features, nearest(thumbnails(pictures), thumbnails(both)).distance
 
 
-def coats(denoiser: Denoiser, probe: Probe, known: int) -> float:
+def coats(measure: Yardstick, denoiser: Denoiser, probe: Probe, known: int) -> float:
     """Share of the base's labels that the probe reads off samples."""
-    right = [probe(features(draw(denoiser, label, PER_COAT))) == label for label in range(known)]
+    right = [
+        probe(measure.features(draw(denoiser, label, PER_COAT))) == label for label in range(known)
+    ]
     return float(torch.cat(right).float().mean())
 
 
@@ -96,37 +88,40 @@ def main() -> None:
 
     base = Denoiser.load_for_sampling(find_checkpoint(options.base))
     size, known = base.info.model.image_size, base.info.labels
-    heads = load_real(options.data, base.info, labels_csv=options.labels)
-    pixels = torch.cat(list(batches_of(heads, torch.arange(len(heads)))))
-    like = pixels[heads.classes == known.index(options.like)]
+    heads = Yardstick(options.data, base.info, samples=SAMPLES, labels_csv=options.labels)
+    classes = heads.images.classes
+    alike = (classes == known.index(options.like)).nonzero().flatten()
+    like = torch.cat(list(batches_of(heads.images, alike)))
     own = load_images(options.pictures, image_size=size, photos=False).pixels
     with tempfile.TemporaryDirectory() as folder:
         minutes = tune(options, Path(folder))
         tuned = Denoiser.load_for_sampling(Path(folder, WEIGHTS_NAME))
 
-    labelled = heads.classes >= 0
-    probe = fit_probe(features(pixels[labelled]), heads.classes[labelled])
+    labelled = classes >= 0
+    probe = fit_probe(heads.real[labelled], classes[labelled])
     drawn = {
         "base, no label": draw(base, -1),
         f"base, {options.like}": draw(base, known.index(options.like)),
         "fine-tuned, new label": draw(tuned, len(known)),
     }
-    usual = nearest_to(like, own)
+    usual = nearest_to(heads, like, own)
     print(f"\n{minutes:.1f} minutes; {tuned.info.history[-1]} are its weights.\n")
     print(
         "| | KID×1000 | to its pictures | FD | nearest features (closest) | pixels (closest) ",
         end="",
     )
     print("| other coats |\n|---|---:|---:|---:|---:|---:|---:|")
-    real, pictured = features(like), features(own)
+    to_like, pictured = heads.against(heads.real[alike]), heads.features(own)
     for name, pictures in drawn.items():
-        ours = features(pictures)
-        row = [kid(ours, real), kid(ours, pictured), f"{frechet_distance(real, ours):.0f}"]
-        row += [f"{d.median():.1f} ({d.min():.1f})" for d in nearest_to(pictures, own)]
-        row += [f"{coats(tuned if name.startswith('fine') else base, probe, len(known)):.0%}"]
+        ours = heads.features(pictures)
+        fd, kid = to_like.distances(ours)
+        row = [with_spread(kid), with_spread(kernel_distance(ours, pictured)), f"{fd:.0f}"]
+        row += [f"{d.median():.1f} ({d.min():.1f})" for d in nearest_to(heads, pictures, own)]
+        drawer = tuned if name.startswith("fine") else base
+        row += [f"{coats(heads, drawer, probe, len(known)):.0%}"]
         print(f"| {name} | " + " | ".join(row) + " |")
     row = [f"{d.median():.1f} ({d.min():.1f})" for d in usual]
-    row = [kid(real, pictured), "", *row, ""]
+    row = [with_spread(kernel_distance(to_like.real, pictured)), "", *row, ""]
     print(f"| {len(like)} real heads, {options.like} | | " + " | ".join(row) + " |")
 
     before, after = drawn["base, no label"], drawn["fine-tuned, new label"]
@@ -135,13 +130,11 @@ def main() -> None:
         save_grid(shown, options.grid, columns=COLUMNS)
     if options.pairs:
         both = torch.cat([own, own.flip(3)])
-        found = nearest(features(after), features(both))
+        found = nearest(heads.features(after), heads.features(both))
         closest = found.distance.argsort()[:COLUMNS]
         pairs = torch.cat([after[closest], both[found.index[closest]]])
         save_grid(pairs, options.pairs, columns=COLUMNS)
 
-
-NETWORK = FEATURES["effnet-lite0"]()
 
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -30,10 +31,16 @@ class Yardstick:
         self, data: str, info: CheckpointInfo, *, samples: int, labels_csv: str | None = None
     ) -> None:
         keep_freed_memory()  # as the programs do
-        images = load_real(data, info, labels_csv=labels_csv)
+        self.images = load_real(data, info, labels_csv=labels_csv)
         self.network = FEATURES["effnet-lite0"]().to(choose_device())
-        self.real = self._extract(batches_of(images, torch.arange(len(images))))
-        self.classes = proportional_classes(images.classes, samples)  # of the samples
+        self.real = self._extract(batches_of(self.images, torch.arange(len(self.images))))
+        self.classes = proportional_classes(self.images.classes, samples)  # of the samples
+
+    def against(self, real: Tensor) -> Yardstick:
+        """One with the features [N, D] of other real pictures."""
+        other = copy.copy(self)
+        other.real = real
+        return other
 
     def features(self, pictures: Tensor) -> Tensor:
         """Features [N, D] of uint8 pictures."""

@@ -36,6 +36,8 @@ from .layers import cast_weights_, pack_weights_
 from .parameterizations import EDM, Parameterization, build_parameterization
 from .unet import UNet
 
+HUB_LIBRARY = "cat-diffusion"  # what the Hugging Face Hub calls the library of a model
+
 
 def build_codec(config: ModelConfig, autoencoder: AutoencoderConfig | None) -> Codec:
     """The codec of such a model, its autoencoder untrained."""
@@ -55,7 +57,7 @@ def build_unet(config: ModelConfig) -> UNet:
 class Denoiser(
     nn.Module,
     ModelHubMixin,
-    library_name="cat-diffusion",
+    library_name=HUB_LIBRARY,
     tags=["diffusion", "unconditional-image-generation", "cats"],
 ):
     """D(x; sigma, class_labels) -> x0: a raw network under its preconditioning.

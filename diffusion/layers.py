@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Private operators of PyTorch that packing stands on; they may go with any version.
+PACKING = ("_reorder_convolution_weight", "_convolution_pointwise", "_is_mkldnn_bf16_supported")
+
 
 def zero_(module: nn.Module) -> nn.Module:
     for parameter in module.parameters():
@@ -108,6 +111,8 @@ def can_pack_weights(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether convolutions can keep their weights in oneDNN's own order (see ``Conv2d``)."""
     x86 = platform.machine().lower() in ("x86_64", "amd64")  # where it has been measured
     if device.type != "cpu" or not x86 or not torch.backends.mkldnn.is_available():
+        return False
+    if not all(hasattr(torch.ops.mkldnn, name) for name in PACKING):
         return False
     return dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
 

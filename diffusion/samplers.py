@@ -89,7 +89,8 @@ def sample_euler(
 ) -> Tensor:
     """Euler's method on the probability flow ODE, dx/dsigma = (x - D) / sigma. First order.
 
-    In these coordinates it is the same as deterministic DDIM (Karras et al. 2022, Sec. 3).
+    In these coordinates it is the same as deterministic DDIM (Karras et al. 2022, Sec. 3), so
+    "euler" and "ddim" draw the same pictures, but for rounding.
     """
     for i, (sigma, sigma_next) in enumerate(_pairs(sigmas), start=1):
         denoised = denoiser(x, sigma, class_labels)
@@ -108,22 +109,12 @@ def sample_heun(
     class_labels: Tensor | None = None,
     noise: NoiseSource | None = None,
     callback: Callback | None = None,
-    churn: float = 0.0,
-    churn_min: float = 0.0,
-    churn_max: float = float("inf"),
-    churn_noise: float = 1.0,
 ) -> Tensor:
-    """Heun's method with optional churn: Karras et al. 2022, Alg. 2 (Alg. 1 at churn 0).
+    """Heun's method, Karras et al. 2022, Alg. 1. Second order.
 
-    Second order; two evaluations a step but the last. ``churn`` is S_churn, the others S_tmin,
-    S_tmax and S_noise.
+    Two evaluations a step, but one in the step to sigma 0.
     """
-    gamma_cap = min(churn / (len(sigmas) - 1), 2**0.5 - 1)
     for i, (sigma, sigma_next) in enumerate(_pairs(sigmas), start=1):
-        if gamma_cap > 0 and churn_min <= sigma <= churn_max:
-            raised = sigma * (1 + gamma_cap)
-            spread = churn_noise * (raised**2 - sigma**2) ** 0.5
-            x, sigma = x + spread * _fresh_noise(x, noise), raised
         denoised = denoiser(x, sigma, class_labels)
         slope = (x - denoised) / sigma
         x_next = x + (sigma_next - sigma) * slope
@@ -180,7 +171,8 @@ def sample_ddim(
     """DDIM, Song et al. 2021a, Eq. 12 and 16: from deterministic (eta 0) to ancestral (eta 1).
 
     In sigma (x divided by sqrt(alpha_bar)), of the variance sigma_next^2 left after the step, the
-    part ``(eta * sigma_next)^2 (1 - sigma_next^2 / sigma^2)`` is fresh noise.
+    part ``(eta * sigma_next)^2 (1 - sigma_next^2 / sigma^2)`` is fresh noise. With eta 0 the steps
+    are those of ``sample_euler``; "ddim" stays in ``SAMPLERS`` for the recipes that name it.
     """
     for i, (sigma, sigma_next) in enumerate(_pairs(sigmas), start=1):
         denoised = denoiser(x, sigma, class_labels)

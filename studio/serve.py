@@ -22,6 +22,7 @@ from .admin.parts import Admin, build_admin
 from .admin.routes import AdminRoutes
 from .admin.tab import AdminTab
 from .drawing.library import ModelLibrary
+from .drawing.png_metadata import MAX_UPLOAD_BYTES
 from .drawing.worker import Studio
 from .page import look as page
 from .page.answers import AnsweringBlocks
@@ -119,7 +120,7 @@ def launch(
         "enable_monitoring": False,
         "run_history": False,
         "state_session_capacity": MAX_VISITS,
-        "max_file_size": "20mb",
+        "max_file_size": MAX_UPLOAD_BYTES,
         "allowed_paths": [],
         "footer_links": ["api"],
         "app_kwargs": {"middleware": guards},

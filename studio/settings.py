@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from .space import on_space
+
 SHARE_WARNING = """\
 A public link lets anybody who has it use this page for up to a week: they can make cats,
 upload pictures to start from, and keep this machine busy. They cannot read files of
@@ -37,8 +39,7 @@ OPTIONS = {  # option: environment variable, help
 
 def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     """Settings from the command line, else the environment, else the defaults."""
-    on_space = os.environ.get("SYSTEM") == "spaces"
-    defaults = Settings(host="0.0.0.0" if on_space else Settings.host)
+    defaults = Settings(host="0.0.0.0" if on_space() else Settings.host)
     parser = argparse.ArgumentParser(
         prog="python app.py",
         description="Serve the Cat Diffusion page.",

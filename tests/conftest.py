@@ -4,7 +4,14 @@ import sys
 
 import pytest
 import torch
-from studio_fixtures import page, studio, tiny_folder, upload_folder  # noqa: F401 - for all modules
+from studio_fixtures import (  # noqa: F401 - for all modules
+    gate,
+    page,
+    page_gate,
+    studio,
+    tiny_folder,
+    upload_folder,
+)
 
 
 @pytest.fixture(scope="session", autouse=True)

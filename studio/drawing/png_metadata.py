@@ -15,7 +15,7 @@ from .recipe import Recipe
 
 KEY = "cat-diffusion"
 MAX_TEXT = 100_000  # characters
-MAX_FILE = 20_000_000  # bytes
+MAX_UPLOAD_BYTES = 20_000_000  # of one picture
 
 
 def encode_png(picture: Tensor, recipe: Recipe | None, *, scale: int = 1) -> bytes:
@@ -34,7 +34,7 @@ def read_recipe(path: str | Path) -> Recipe:
         "This picture carries no recipe; drop a PNG that was saved from this page."
     )
     try:
-        if Path(path).stat().st_size > MAX_FILE:
+        if Path(path).stat().st_size > MAX_UPLOAD_BYTES:
             raise nothing
         with Image.open(path, formats=["PNG"]) as image:
             text = image.info.get(KEY, "")  # text ahead of the pixels; nothing is decoded

@@ -32,7 +32,7 @@ from .library import LoadedModel, ModelLibrary
 from .recipe import Recipe, build_start
 
 MAX_BATCH = 16  # pictures drawn at once
-MAX_PICTURES = 256  # of one job
+MAX_JOB_PICTURES = 256
 CLOSE_SECONDS = 10.0  # that the worker may take to end its step
 RECOVERY_SECONDS = 60.0  # after memory was short, until batches may grow again
 MAX_FRAMES = 60  # steps that are kept of a picture's forming
@@ -103,8 +103,11 @@ class Job:
 class Studio:
     """The models and the worker that draws with them."""
 
-    def __init__(self, library: ModelLibrary, *, max_waiting: int = 64) -> None:
+    def __init__(
+        self, library: ModelLibrary, *, max_waiting: int = 64, draw: Callable[..., Tensor] = draw
+    ) -> None:
         self.library, self.max_waiting = library, max_waiting
+        self._draw = draw  # as ``diffusion.sampling.draw``
         self.max_batch = MAX_BATCH
         self._resized_at = 0.0  # when max_batch last changed
         self._jobs: deque[Job] = deque()
@@ -120,8 +123,8 @@ class Studio:
         ``record`` keeps how they form: "denoised" (estimates of x0) or "noisy". Raises ValueError
         for what cannot be drawn, and Busy if too many jobs wait.
         """
-        if not 1 <= len(recipes) <= MAX_PICTURES:
-            raise ValueError(f"Between 1 and {MAX_PICTURES} pictures at once.")
+        if not 1 <= len(recipes) <= MAX_JOB_PICTURES:
+            raise ValueError(f"Between 1 and {MAX_JOB_PICTURES} pictures at once.")
         model = self.library.get(recipes[0].model)
         asked_for, wanted, version = recipes[0].model, recipes[0].model_hash, recipes[0].version
         now = {"model": model.name, "model_hash": model.hash, "version": __version__}
@@ -278,7 +281,8 @@ class Studio:
     ) -> Tensor:
         """What ZeroGPU gives a GPU to: its arguments and result can cross a process border."""
         denoiser = self.library.recall(model_name, model_hash).denoiser
-        return draw(denoiser, start, recipe.config(denoiser.info.sampling), callback=callback)
+        config = recipe.config(denoiser.info.sampling)
+        return self._draw(denoiser, start, config, callback=callback)
 
     def _fail(self, turn: list[tuple[Job, int]], error: Exception) -> None:
         """Report an error to the jobs of a turn; when memory ran out, try smaller turns first."""

@@ -13,14 +13,22 @@ from PIL import Image
 
 from diffusion.images import decode_image
 
-from ..drawing.recipe import MAX_STOPS, Recipe, consecutive, embed_mask, embed_picture, morph
+from ..drawing.png_metadata import MAX_UPLOAD_BYTES
+from ..drawing.recipe import (
+    MAX_NAME,
+    MAX_STOPS,
+    Recipe,
+    consecutive,
+    embed_mask,
+    embed_picture,
+    morph,
+)
 
 T = TypeVar("T")
 
 ANY_COAT = "any"
 UNKNOWN = "unknown"  # stands for the weights of a model that is not here
 MAX_CATS = 16
-MAX_UPLOAD_BYTES = 20_000_000
 MAX_LAYER_SIDE = 4096  # pixels of what was painted
 
 _decoding = threading.Lock()  # a large picture takes much memory; many of them come one by one
@@ -56,7 +64,7 @@ def text(value: Any, what: str) -> str:
     """A short string; None is the empty one."""
     if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > 200:
+    if not isinstance(value, str) or len(value) > MAX_NAME:
         raise ValueError(f"{what} must be a short text.")
     return value
 

@@ -14,6 +14,7 @@ from huggingface_hub import HfApi
 
 from diffusion import Denoiser
 from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint
+from diffusion.denoiser import HUB_LIBRARY
 from diffusion.files import atomic_path
 
 from ..disk import errors_as_sentences, hold
@@ -21,13 +22,13 @@ from ..drawing.library import ModelLibrary, file_hash
 
 MODELS = "models"  # folder in the data folder
 DEFAULT_NAME = "default-model"  # file in the data folder
-MAX_NAME = 60  # characters
+MAX_MODEL_NAME = 60  # characters
 MAX_SLUG_BYTES = 150  # a file name has 255, and a temporary one is longer
 RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9¹²³]")  # devices on Windows
 REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 CARD = """\
 ---
-library_name: pytorch
+library_name: {library}
 tags: [diffusion, cats]
 ---
 # {name}
@@ -43,8 +44,8 @@ def slug(name: str) -> str:
 
     Raises ValueError with a sentence.
     """
-    if not isinstance(name, str) or len(name.strip()) > MAX_NAME:
-        raise ValueError(f"A model's name has at most {MAX_NAME} characters.")
+    if not isinstance(name, str) or len(name.strip()) > MAX_MODEL_NAME:
+        raise ValueError(f"A model's name has at most {MAX_MODEL_NAME} characters.")
     text = unicodedata.normalize("NFKC", name).lower()
     kept = ""
     for character in text:
@@ -157,7 +158,7 @@ class TunedModels:
             raise ValueError("Publishing needs a token of the Hub that may write.")
         repo, problem = repo.strip(), ""
         labels = ", ".join(read_checkpoint(path)[1].labels) or "none"
-        card = CARD.format(name=name, repo=repo, labels=labels).encode()
+        card = CARD.format(library=HUB_LIBRARY, name=name, repo=repo, labels=labels).encode()
         try:
             hub = self._hub(token=token.strip())
             hub.create_repo(repo, exist_ok=True)

@@ -67,9 +67,8 @@ def test_deterministic_samplers_reach_the_solution_at_sigma_zero(name):
     [
         (sample_ddpm, ddpm_sigmas(1000), {}),
         (sample_ddim, ddpm_sigmas(500), {"eta": 0.5}),
-        (sample_heun, karras_sigmas(240), {"churn": 20.0}),
     ],
-    ids=["ddpm", "ddim-eta", "heun-churn"],
+    ids=["ddpm", "ddim-eta"],
 )
 def test_stochastic_samplers_keep_mean_and_variance(sampler, sigmas, options):
     data, num = Gaussian(mean=0.3, std=0.5), 20_000
@@ -218,37 +217,6 @@ def test_deterministic_ddim_is_euler():
     sigmas, x = karras_sigmas(9), 80 * torch.randn(1, 3, 4, 4, dtype=F64)
     results = [sample(nonlinear_denoiser, x, sigmas) for sample in (sample_euler, sample_ddim)]
     assert_close(*results)
-
-
-def test_churn_raises_the_noise_only_inside_its_range():
-    sigmas = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.0], dtype=F64)
-    denoiser = Counted(nonlinear_denoiser)
-    x = torch.zeros(1, 1, 2, 2, dtype=F64)
-    sample_heun(denoiser, x, sigmas, churn=0.8, churn_min=1.5, churn_max=4.0)
-    gamma = 1 + 0.8 / 4
-    expected = [8, 4, 4 * gamma, 2, 2 * gamma, 1, 1]
-    assert_close(denoiser.sigmas, [float(sigma) for sigma in expected])
-
-
-def test_churn_is_capped():
-    denoiser = Counted(nonlinear_denoiser)
-    x = torch.zeros(1, 1, 2, 2, dtype=F64)
-    sample_heun(denoiser, x, torch.tensor([2.0, 0.0], dtype=F64), churn=1e9)
-    assert_close(denoiser.sigmas, [2 * 2**0.5])  # Alg. 2: gamma is at most sqrt(2) - 1
-
-
-def test_churn_noise_has_the_variance_that_is_missing():
-    # With D(x) = x nothing is denoised: only the churn moves x.
-    x = torch.zeros(1, 1, 2, 2, dtype=F64)
-    result = sample_heun(
-        lambda x, sigma, labels: x,
-        x,
-        torch.tensor([2.0, 0.0], dtype=F64),
-        noise=lambda: torch.ones_like(x),
-        churn=0.25,
-        churn_noise=1.5,
-    )
-    assert_close(result, torch.full_like(x, 1.5 * (2.5**2 - 2**2) ** 0.5))
 
 
 # -- the contract of every sampler ------------------------------------------------------------

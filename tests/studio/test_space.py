@@ -16,7 +16,7 @@ from studio.drawing.library import ModelLibrary
 from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Studio
 from studio.page.api import Endpoints
-from studio.page.generate_tab import GenerateTab
+from studio.page.generate_actions import GenerateActions
 from studio.settings import Settings, parse_settings
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -120,10 +120,10 @@ def test_on_zero_gpu_nothing_is_drawn_for_a_film_that_cannot_be(zero_gpu, tiny_f
     studio = Studio(ModelLibrary([tiny_folder]))
     with pytest.raises(ValueError, match="cannot be animated"):
         list(Endpoints(studio).animate(steps=3))
-    tab = GenerateTab(studio, serve.Examples(studio))
+    actions = GenerateActions(studio, serve.Examples(studio))
     visit = types.SimpleNamespace(session_hash="visit")
-    (shown,) = tab.animate(dataclasses.asdict(PLAIN), "the estimate", 2, 15, 1, visit)
-    assert "cannot be animated" in shown[-1]
+    (shown,) = actions.animate(dataclasses.asdict(PLAIN), "the estimate", 2, 15, 1, visit)
+    assert "cannot be animated" in shown["note"]
     assert not zero_gpu
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from diffusion import Denoiser, ModelConfig
 from diffusion.checkpoint import CheckpointInfo
+from diffusion.denoiser import build_unet
+from diffusion.unet import UNet
 
 SMALL = ModelConfig(
     image_size=8,
@@ -89,6 +94,12 @@ def randomize_(module: nn.Module, seed: int = 0) -> nn.Module:
         if not parameter.any():
             parameter.data.normal_(0, 0.1, generator=generator)
     return module
+
+
+def network(**changes: Any) -> UNet:
+    """A small network whose every layer takes part."""
+    torch.manual_seed(2)
+    return randomize_(build_unet(replace(SMALL, **changes))).eval().requires_grad_(False)
 
 
 def small_denoiser(config: ModelConfig = SMALL, *, guide: ModelConfig | None = None) -> Denoiser:

@@ -18,23 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import SMALL
 from PIL import Image
 from torch import Tensor
 
 from diffusion import Denoiser, ModelConfig
 from diffusion.checkpoint import CheckpointInfo
+from diffusion.sampling import draw
 from studio.drawing.library import ModelLibrary
 from studio.drawing.worker import Studio
 
-TINY = ModelConfig(
-    image_size=16,
-    channels=16,
-    channel_mult=(1, 2),
-    num_blocks=1,
-    attention_resolutions=(4,),
-    attention_head_channels=16,
-    num_classes=2,
-)
+TINY = dataclasses.replace(SMALL, image_size=16, num_classes=2)
 LABELS = ("black", "tabby")
 
 
@@ -89,9 +83,15 @@ def tiny_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def studio(tiny_folder) -> Studio:
+def gate() -> Gate:
+    """What the ``studio`` of the same test draws with."""
+    return Gate()
+
+
+@pytest.fixture
+def studio(tiny_folder, gate) -> Studio:
     """A studio of one's own over the tiny model."""
-    return Studio(ModelLibrary([tiny_folder]))
+    return Studio(ModelLibrary([tiny_folder]), draw=gate)
 
 
 @pytest.fixture(scope="session")
@@ -108,42 +108,55 @@ def upload_folder(tmp_path_factory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def page(tiny_folder, tmp_path_factory, upload_folder) -> Page:
+def page_gate() -> Gate:
+    """What the ``page`` draws with."""
+    return Gate()
+
+
+@pytest.fixture(scope="session")
+def page(tiny_folder, tmp_path_factory, upload_folder, page_gate) -> Page:
     """The real page over the tiny model, once for all tests of a session."""
     from studio.serve import build_page  # noqa: F401 - imports gradio before the clock starts
 
-    running = launch_page(Studio(ModelLibrary([tiny_folder])), tmp_path_factory.mktemp("data"))
-    return running
+    studio = Studio(ModelLibrary([tiny_folder]), draw=page_gate)
+    return launch_page(studio, tmp_path_factory.mktemp("data"))
 
 
 class Gate:
-    """Holds a studio's worker at its next sampler step, until opened or for so many ``seconds``;
-    counts batches and steps."""
+    """The drawing function of a studio: counts batches and steps, and holds the worker at its next
+    sampler step while closed, for so many ``seconds`` at most. Its ``draw`` does the work."""
 
-    def __init__(self, studio: Studio, *, open: bool = True, seconds: float = 10) -> None:
-        self.event, self.seconds = threading.Event(), seconds
-        if open:
-            self.event.set()
-        self.batches: list[int] = []  # pictures in each batch
-        self.steps = 0
-        self.studio, self.run = studio, studio._run
-        studio._run = self._counted
+    def __init__(self) -> None:
+        self.draw, self.event, self.seconds = draw, threading.Event(), 10.0
+        self.count()
 
-    def _counted(self, name, digest, start, recipe, callback):
+    def __call__(self, denoiser, start, config, *, callback):
         self.batches.append(len(start))
 
         def gated(step):
             self.steps += 1
             self.event.wait(self.seconds)
-            return callback(step)
+            return callback is not None and callback(step)
 
-        return self.run(name, digest, start, recipe, gated)
+        return self.draw(denoiser, start, config, callback=gated)
+
+    def count(self) -> Gate:
+        """Count anew, with the gate open."""
+        self.batches: list[int] = []  # pictures in each batch
+        self.steps = 0
+        self.event.set()
+        return self
+
+    def close(self, *, seconds: float = 10.0) -> Gate:
+        """Count anew, with the gate closed until ``event`` is set; as a context it opens again."""
+        self.count().seconds = seconds
+        self.event.clear()
+        return self
 
     def __enter__(self) -> Gate:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.studio._run = self.run
         self.event.set()
 
 

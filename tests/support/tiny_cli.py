@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from helpers import SMALL
+
 from diffusion.cli import main
-from diffusion.config import PRESETS, ModelConfig, Preset
+from diffusion.config import PRESETS, Preset
 
 TINY = Preset(
-    ModelConfig(
-        image_size=16,
-        channels=8,
-        channel_mult=(1, 2),
-        num_blocks=1,
-        attention_resolutions=(4,),
-        attention_head_channels=8,
-        augment_channels=6,
-        dropout=0.1,
-    ),
+    replace(SMALL, image_size=16, channels=8, augment_channels=6, dropout=0.1),
     {
         "batch_size": 4,
         "lr": 2e-3,

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 from PIL import Image
-from studio_fixtures import TINY, Gate, save_tiny, wait_until
+from studio_fixtures import TINY, save_tiny, wait_until
 
 import studio.drawing.worker as generation
 from diffusion import SAMPLERS, Denoiser, device
@@ -51,12 +51,12 @@ def finish(*jobs) -> None:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_seed_gives_the_same_pixels_in_any_company(studio, sampler):
+def test_a_seed_gives_the_same_pixels_in_any_company(studio, sampler, gate):
     recipe = dataclasses.replace(PLAIN, sampler=sampler, coat="tabby")
     recipes = [dataclasses.replace(recipe, seed=seed) for seed in range(7)]
     expected = [alone(studio, r) for r in recipes]
     assert len({bytes(p.numpy()) for p in expected}) == 7  # the seeds are told apart
-    gate = Gate(studio, open=False)
+    gate.close()
     blocker = studio.submit([dataclasses.replace(recipe, seed=99, steps=1)])
     wait_until(lambda: gate.batches == [1])
     jobs = [studio.submit(recipes[:1]), studio.submit(recipes[1:4]), studio.submit(recipes[4:])]
@@ -68,8 +68,8 @@ def test_a_seed_gives_the_same_pixels_in_any_company(studio, sampler):
         assert_same_pixels(actual, wanted)
 
 
-def test_jobs_with_other_settings_are_not_merged(studio):
-    gate = Gate(studio, open=False)
+def test_jobs_with_other_settings_are_not_merged(studio, gate):
+    gate.close()
     blocker = studio.submit([PLAIN])
     wait_until(lambda: gate.batches == [1])
     jobs = [
@@ -137,29 +137,25 @@ def test_repaint_keeps_the_rest_exactly(studio):
 # -- turns -------------------------------------------------------------------------------------
 
 
-def test_a_long_job_takes_turns_with_others(studio):
-    order = []
-    gate = Gate(studio, open=False)
+def test_a_long_job_takes_turns_with_others(studio, gate):
+    gate.close()
     long = studio.submit(morph([PLAIN, dataclasses.replace(PLAIN, seed=1)], frames=20))
     wait_until(lambda: gate.batches == [16])
     short = studio.submit([dataclasses.replace(PLAIN, steps=2)])
-    run = studio._run
-
-    def noting(name, digest, start, recipe, callback):
-        order.append(len(start))
-        return run(name, digest, start, recipe, callback)
-
-    studio._run = noting
     gate.event.set()
     finish(long, short)
-    assert order == [16, 1, 8]  # they alternate: the short job does not wait for the last turn
+    assert gate.batches[1:] == [
+        16,
+        1,
+        8,
+    ]  # the short one waits for no last turn
     assert short.finished < long.finished
     assert len(long.pictures) == 40
     assert_same_pixels(long.pictures[33], alone(studio, long.recipes[33]))
 
 
-def test_a_place_in_the_queue_is_told(studio):
-    gate = Gate(studio, open=False)
+def test_a_place_in_the_queue_is_told(studio, gate):
+    gate.close()
     first = studio.submit([PLAIN])
     wait_until(lambda: gate.steps == 1)
     waiting = [studio.submit([dataclasses.replace(PLAIN, steps=4 + i)]) for i in range(3)]
@@ -170,9 +166,9 @@ def test_a_place_in_the_queue_is_told(studio):
     finish(first, *waiting)
 
 
-def test_too_many_waiting_jobs_are_refused(tiny_folder):
-    studio = Studio(ModelLibrary([tiny_folder]), max_waiting=2)
-    gate = Gate(studio, open=False)
+def test_too_many_waiting_jobs_are_refused(tiny_folder, gate):
+    studio = Studio(ModelLibrary([tiny_folder]), max_waiting=2, draw=gate)
+    gate.close()
     jobs = [studio.submit([PLAIN])]
     wait_until(lambda: gate.steps == 1)
     jobs += [studio.submit([PLAIN]), studio.submit([PLAIN])]
@@ -186,8 +182,8 @@ def test_too_many_waiting_jobs_are_refused(tiny_folder):
 # -- stopping ----------------------------------------------------------------------------------
 
 
-def test_stop_ends_within_one_step_and_keeps_what_is_there(studio):
-    gate = Gate(studio, open=False)
+def test_stop_ends_within_one_step_and_keeps_what_is_there(studio, gate):
+    gate.close()
     job = studio.submit([dataclasses.replace(PLAIN, steps=50)], record="denoised")
     wait_until(lambda: gate.steps == 1)
     studio.stop(job)
@@ -202,16 +198,15 @@ def test_stop_ends_within_one_step_and_keeps_what_is_there(studio):
     assert torch.equal(job.pictures[0], job.frames[-1])
 
 
-def test_others_in_the_turn_go_on_when_one_stops(studio):
-    gate = Gate(studio, open=False)
+def test_others_in_the_turn_go_on_when_one_stops(studio, gate):
+    gate.close()
     blocker = studio.submit([dataclasses.replace(PLAIN, steps=1)])
     wait_until(lambda: gate.steps == 1)
     stays = studio.submit([dataclasses.replace(PLAIN, seed=1)])
     leaves = studio.submit([dataclasses.replace(PLAIN, seed=2)], record="")
     hold = threading.Event()
-    run = studio._run
 
-    def slow(name, digest, start, recipe, callback):
+    def slow(denoiser, start, config, *, callback):
         def second(step):
             stop = callback(step)
             if step.index == 1:
@@ -219,9 +214,9 @@ def test_others_in_the_turn_go_on_when_one_stops(studio):
                 hold.set()
             return stop
 
-        return run(name, digest, start, recipe, second)
+        return draw(denoiser, start, config, callback=second)
 
-    studio._run = slow
+    gate.draw = slow
     gate.event.set()
     finish(blocker, stays, leaves)
     assert hold.is_set()
@@ -233,8 +228,8 @@ def test_others_in_the_turn_go_on_when_one_stops(studio):
     assert (leaves.pictures[0].int() - whole.int()).abs().max() > 1  # the estimate of that moment
 
 
-def test_a_waiting_job_stops_at_once(studio):
-    gate = Gate(studio, open=False)
+def test_a_waiting_job_stops_at_once(studio, gate):
+    gate.close()
     first = studio.submit([PLAIN])
     wait_until(lambda: gate.steps == 1)
     waits = studio.submit([dataclasses.replace(PLAIN, steps=9)])
@@ -247,8 +242,8 @@ def test_a_waiting_job_stops_at_once(studio):
     assert gate.batches == [1, 1]  # it was never drawn
 
 
-def test_a_long_job_stops_between_its_turns(studio):
-    gate = Gate(studio, open=False)
+def test_a_long_job_stops_between_its_turns(studio, gate):
+    gate.close()
     job = studio.submit(morph([PLAIN, dataclasses.replace(PLAIN, seed=1)], frames=20))
     wait_until(lambda: gate.batches == [16])
     studio.stop(job)
@@ -258,8 +253,8 @@ def test_a_long_job_stops_between_its_turns(studio):
     assert gate.batches == [16, 1]
 
 
-def test_closing_the_watch_stops_the_job(studio):
-    gate = Gate(studio, open=False)
+def test_closing_the_watch_stops_the_job(studio, gate):
+    gate.close()
     job = studio.submit([dataclasses.replace(PLAIN, sampler="ddpm", steps=1000)])
     watching = studio.watch(job)
     next(watching)
@@ -319,15 +314,13 @@ def test_what_cannot_be_drawn_is_refused_at_once(studio):
             studio.submit(recipes)
 
 
-def test_an_error_is_reported_and_the_worker_survives(studio, capsys):
-    run = studio._run
-
-    def broken(name, digest, start, recipe, callback):
+def test_an_error_is_reported_and_the_worker_survives(tiny_folder, capsys):
+    def broken(denoiser, start, config, **options):
         if 13 in start.seeds:
             raise RuntimeError("secret path /home/me")
-        return run(name, digest, start, recipe, callback)
+        return draw(denoiser, start, config, **options)
 
-    studio._run = broken
+    studio = Studio(ModelLibrary([tiny_folder]), draw=broken)
     with pytest.raises(ValueError, match=r"Drawing failed.*log") as caught:
         studio.draw([dataclasses.replace(PLAIN, seed=13)])
     assert "secret" not in str(caught.value)
@@ -338,17 +331,16 @@ def test_an_error_is_reported_and_the_worker_survives(studio, capsys):
 @pytest.mark.parametrize(
     "error", [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("can't allocate memory")]
 )
-def test_out_of_memory_splits_the_batch(studio, error):
+def test_out_of_memory_splits_the_batch(tiny_folder, error):
     sizes = []
-    run = studio._run
 
-    def small(name, digest, start, recipe, callback):
+    def small(denoiser, start, config, **options):
         sizes.append(len(start))
         if len(start) > 3:
             raise error
-        return run(name, digest, start, recipe, callback)
+        return draw(denoiser, start, config, **options)
 
-    studio._run = small
+    studio = Studio(ModelLibrary([tiny_folder]), draw=small)
     recipes = [dataclasses.replace(PLAIN, seed=s) for s in range(8)]
     job = studio.draw(recipes, record="denoised")
     assert sizes == [8, 4, 2, 2, 2, 2]
@@ -359,18 +351,16 @@ def test_out_of_memory_splits_the_batch(studio, error):
         assert_same_pixels(job.pictures[row], alone(studio, recipes[row]))
 
 
-def test_out_of_memory_late_in_a_batch_counts_no_step_twice(studio):
-    run = studio._run
-
-    def late(name, digest, start, recipe, callback):
+def test_out_of_memory_late_in_a_batch_counts_no_step_twice(tiny_folder):
+    def late(denoiser, start, config, *, callback):
         def second(step):
             if step.index == 2 and len(start) > 2:
                 raise MemoryError
             return callback(step)
 
-        return run(name, digest, start, recipe, second)
+        return draw(denoiser, start, config, callback=second)
 
-    studio._run = late
+    studio = Studio(ModelLibrary([tiny_folder]), draw=late)
     job = studio.submit([dataclasses.replace(PLAIN, seed=s) for s in range(4)], record="denoised")
     updates = list(studio.watch(job))
     assert max(update.step for update in updates) == 3
@@ -378,35 +368,31 @@ def test_out_of_memory_late_in_a_batch_counts_no_step_twice(studio):
     assert len(job.frames) == 3
 
 
-def test_what_is_stopped_while_memory_runs_out_is_drawn_no_further(studio):
-    sizes = []
-
-    def short(name, digest, start, recipe, callback):
-        sizes.append(len(start))
+def test_what_is_stopped_while_memory_runs_out_is_drawn_no_further(studio, gate):
+    def short(*args, **options):
         studio.stop(job)
         raise MemoryError
 
-    run, studio._run = studio._run, short
+    gate.draw = short
     job = studio.submit([dataclasses.replace(PLAIN, seed=s) for s in range(8)])
     finish(job)
     finished = job.finished
-    studio._run = run
+    gate.draw = draw
     assert studio.draw([PLAIN]).error is None  # the worker has gone on to another
-    assert sizes == [8]
+    assert gate.batches == [8, 1]
     assert job.finished == finished
 
 
-def test_batches_grow_again_some_time_after_memory_was_short(studio, monkeypatch):
+def test_batches_grow_again_some_time_after_memory_was_short(tiny_folder, monkeypatch):
     sizes, limit = [], 2
-    run = studio._run
 
-    def small(name, digest, start, recipe, callback):
+    def small(denoiser, start, config, **options):
         sizes.append(len(start))
         if len(start) > limit:
             raise MemoryError
-        return run(name, digest, start, recipe, callback)
+        return draw(denoiser, start, config, **options)
 
-    studio._run = small
+    studio = Studio(ModelLibrary([tiny_folder]), draw=small)
     recipes = [dataclasses.replace(PLAIN, seed=s) for s in range(8)]
     studio.draw(recipes)
     limit = 16
@@ -430,14 +416,14 @@ def test_a_cat_of_another_version_says_so_and_becomes_one_of_this(studio):
     assert again.recipes == first.recipes
 
 
-def test_not_enough_memory_for_one_is_a_sentence(studio):
-    def none(*args):
+def test_not_enough_memory_for_one_is_a_sentence(studio, gate):
+    def none(*args, **options):
         raise MemoryError
 
-    run, studio._run = studio._run, none
+    gate.draw = none
     with pytest.raises(ValueError, match="not enough memory"):
         studio.draw([PLAIN])
-    studio._run = run
+    gate.draw = draw
     assert studio.draw([PLAIN]).error is None
 
 
@@ -469,12 +455,12 @@ def test_a_replaced_file_is_read_again_and_said(tmp_path):
     assert studio.draw(after.recipes).note == ""
 
 
-def test_a_job_is_drawn_by_the_weights_that_it_names(tmp_path):
+def test_a_job_is_drawn_by_the_weights_that_it_names(tmp_path, gate):
     """The file is replaced after a job was accepted: its recipe and its pixels belong together."""
     path = save_tiny(tmp_path / "tiny.safetensors")
-    studio = Studio(ModelLibrary([tmp_path]))
+    studio = Studio(ModelLibrary([tmp_path]), draw=gate)
     old = alone(studio, PLAIN)
-    gate = Gate(studio, open=False)
+    gate.close()
     blocker = studio.submit([dataclasses.replace(PLAIN, steps=1)])
     wait_until(lambda: gate.steps == 1)
     waits = studio.submit([PLAIN])
@@ -503,8 +489,8 @@ def test_variations_and_morphs_end_at_their_seeds(studio):
     assert_same_pixels(far[0], alone(studio, dataclasses.replace(first, seed=5)))
 
 
-def test_a_studio_that_closes_ends_its_worker_within_a_step(studio):
-    gate = Gate(studio, open=False)
+def test_a_studio_that_closes_ends_its_worker_within_a_step(studio, gate):
+    gate.close()
     drawn, waits = studio.submit([PLAIN]), studio.submit([dataclasses.replace(PLAIN, steps=2)])
     wait_until(lambda: gate.steps == 1)
     closing = threading.Thread(target=studio.close)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import zipfile
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from browsing import (  # noqa: F401 - fixtures
     CHROMIUM,
     DRAWN,
-    PATIENCE,
     browser,
     choose,
     decode,
@@ -22,44 +20,14 @@ from browsing import (  # noqa: F401 - fixtures
     sync_api,
     wait_for_status,
 )
-from PIL import Image, ImageSequence
-from studio_fixtures import LABELS, TINY, Gate, save_tiny, wait_until
+from studio_fixtures import LABELS, TINY, save_tiny, wait_until
 
-from diffusion.images import fit_square
 from studio.page.examples import FIRST_SEED
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
 ]
-
-
-@pytest.fixture
-def visit(browser, page):  # noqa: F811
-    """Opens the page; afterwards no request has left this machine and nothing has gone wrong."""
-    address = page.url
-    contexts, troubles, hosts = [], [], set()
-
-    def open_page(path="/", *, width=1440, height=1000, scheme="light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("response", lambda r: troubles.append(r.url) if r.status >= 400 else None)
-        page.on("request", lambda r: hosts.add(urlsplit(r.url).hostname))
-        page.goto(address + path)
-        page.wait_for_selector(DRAWN)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not troubles
-    assert hosts - {None, ""} == {urlsplit(address).hostname}
 
 
 def test_a_seed_that_was_typed_or_thrown_is_the_one_that_is_drawn(visit):
@@ -107,12 +75,12 @@ def test_the_same_seed_gives_the_same_pixels_on_every_visit(visit):
     np.testing.assert_array_equal(pixels(first), pixels(second))
 
 
-def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit, page):
-    studio, page = page.studio, visit()
+def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit, page_gate):
+    page = visit()
     page.get_by_text("Advanced").click()
     choose(page, "sampler", "ddpm")
     sync_api.expect(page.locator("#steps input[type=number]")).to_have_value("1000")
-    with Gate(studio, open=False, seconds=0.1):  # else it is done before a busy browser looks
+    with page_gate.close(seconds=0.1):  # else it is done before a busy browser looks
         page.locator("#seed input").fill("5")
         page.locator("#seed input").press("Enter")
         wait_for_status(page, r"Step \d+ of 1000")
@@ -147,57 +115,6 @@ def test_the_slider_walks_the_steps_back_and_forth(visit):
     np.testing.assert_array_equal(pixels(page), final)
 
 
-def test_an_animation_plays_and_downloads(visit):
-    page = visit()
-    generate(page, 8)
-    page.get_by_role("button", name="Animate", exact=True).click()
-    page.wait_for_selector("#film img")
-    assert page.locator("#film img").get_attribute("src").endswith(".gif")
-    with page.expect_download() as download:
-        page.locator("#film-gif").click()
-    with Image.open(download.value.path()) as film:
-        assert film.n_frames > 12
-    with page.expect_download() as download:
-        page.locator("#film-mp4").click()
-    assert download.value.path().read_bytes()[4:8] == b"ftyp"
-
-
-def test_a_morph_goes_from_cat_to_cat(visit):
-    page = visit()
-    open_tab(page, "Morph")
-    page.locator("#morph-seeds textarea, #morph-seeds input").fill("11, 12")
-    page.get_by_role("button", name="Morph", exact=True).click()
-    page.wait_for_selector("#morph-film img")
-    with page.expect_download() as download:
-        page.locator("#morph-film-gif").click()
-    with Image.open(download.value.path()) as film:
-        frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(film)]
-    assert len(frames) == 24
-    assert (frames[0] != frames[12]).any()
-
-
-def test_a_downloaded_png_brings_its_cat_and_settings_back(visit, tmp_path):
-    page = visit()
-    choose(page, "coat", "tabby")
-    generate(page, 77)
-    cat = pixels(page)
-    with page.expect_download() as download:
-        page.locator("#download").click()
-    path = tmp_path / "cat.png"
-    download.value.save_as(path)
-    large = decode(path.read_bytes())
-    np.testing.assert_array_equal(large[::8, ::8], cat)
-
-    other = visit()
-    open_tab(other, "Restore")
-    other.locator("#restore input[type=file]").set_input_files(path)
-    wait_for_status(other, r"^seed 77 · tabby")
-    other.wait_for_selector(DRAWN)
-    np.testing.assert_array_equal(pixels(other), cat)
-    sync_api.expect(other.locator("#seed input")).to_have_value("77")
-    sync_api.expect(other.locator("#coat input")).to_have_value("tabby")
-
-
 def test_a_link_brings_the_same_cat(visit):
     page = visit()
     page.get_by_label("A new seed for every click").uncheck()
@@ -216,73 +133,6 @@ def test_a_link_brings_the_same_cat(visit):
 def test_a_link_with_impossible_settings_is_told_and_the_page_works(visit):
     page = visit("/?seed=abc&steps=99999")
     generate(page, 3)
-
-
-def test_repaint_keeps_what_was_not_painted(visit):
-    page = visit()
-    generate(page, 21)
-    before = pixels(page)
-    open_tab(page, "Repaint")
-    page.get_by_role("button", name="Take the cat on the stage").click()
-    canvas = page.locator("#canvas canvas").first
-    canvas.wait_for()
-    repaint_the_middle(page)
-    changed = (pixels(page) != before).any(axis=2)
-    assert 0 < changed.mean() < 0.7
-
-
-def test_repaint_keeps_what_was_not_painted_of_an_upload(visit, tmp_path):
-    size, path = TINY.image_size, tmp_path / "photo.png"
-    colours = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    Image.fromarray(colours).resize((512, 512), Image.Resampling.NEAREST).save(path)
-    with Image.open(path) as photo:
-        seen = np.array(fit_square(photo.convert("RGB"), size))
-    page = visit()
-    open_tab(page, "Repaint")
-    # Gradio's editor loses a picture that comes before its canvas is there.
-    page.locator("#canvas canvas").first.wait_for(state="attached")
-    page.locator("#canvas input[type=file]").first.set_input_files(path)
-    sync_api.expect(page.locator("#canvas")).not_to_contain_text("Upload an image")
-    repaint_the_middle(page)
-    changed = (pixels(page) != seen).any(axis=2)
-    assert 0 < changed.mean() < 0.7
-    assert not changed[:2].any()
-    assert not changed[-2:].any()
-
-
-def repaint_the_middle(page):
-    """Paint a stroke over the middle of the picture in the editor, and press Repaint."""
-    canvas = page.locator("#canvas canvas").first
-    canvas.wait_for()
-    page.wait_for_timeout(2000)  # the editor lays out its canvas
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    left, middle = box["x"] + box["width"] * 0.42, box["y"] + box["height"] * 0.45
-    page.mouse.move(left, middle)
-    page.mouse.down()
-    page.mouse.move(left + 25, middle + 15, steps=6)
-    page.mouse.up()
-    page.wait_for_timeout(1000)
-    page.get_by_role("button", name="Repaint", exact=True).click()
-    wait_for_status(page, "a part repainted")
-    page.wait_for_selector(DRAWN)
-
-
-def test_a_picture_becomes_a_cat(visit, tmp_path):
-    path = tmp_path / "photo.png"
-    Image.new("RGB", (300, 200), "orange").save(path)
-    page = visit()
-    open_tab(page, "From a picture")
-    page.get_by_role("button", name="Start from this picture").click()
-    sync_api.expect(page.locator("#status [role=alert]")).to_contain_text("picture is missing")
-    page.locator("#picture input[type=file]").first.set_input_files(path)
-    sync_api.expect(page.locator("#picture")).not_to_contain_text("Upload an image")
-    page.wait_for_timeout(2000)
-    page.get_by_role("button", name="Start from this picture").click()
-    wait_for_status(page, "from a picture, strength 0.6")
-    page.wait_for_selector(DRAWN)
-    page.get_by_role("button", name="Copy link").click()
-    sync_api.expect(page.locator("#said")).to_have_text("No link: save the PNG")
 
 
 def test_a_model_that_appears_is_offered_and_its_coat_chosen(visit, page):
@@ -339,23 +189,6 @@ def test_everything_has_a_name(visit):
         assert nameless == []
 
 
-def test_variations_and_the_strip(visit):
-    page = visit()
-    generate(page, 50)
-    one = pixels(page)
-    open_tab(page, "Variations")
-    page.get_by_role("button", name="Vary", exact=True).click()
-    wait_for_status(page, "^9 cats from seed 50")
-    assert page.locator(".stage img.cat").count() == 9
-    page.locator("#strip button").nth(9).click()  # the cat from before the variations
-    wait_for_status(page, "^seed 50 · any coat · 12 steps")
-    page.wait_for_selector(DRAWN)
-    np.testing.assert_array_equal(pixels(page), one)
-    with page.expect_download() as download:
-        page.locator("#zip").click()
-    assert len(zipfile.ZipFile(download.value.path()).namelist()) >= 10
-
-
 def test_a_cat_is_picked_out_of_many(visit):
     page = visit()
     page.locator("#count input[type=number]").fill("4")
@@ -376,9 +209,9 @@ def test_a_cat_is_picked_out_of_many(visit):
     wait_for_status(page, r"^seed 62 .*\ss$")
 
 
-def test_a_second_click_draws_the_second_cat(visit, page):
+def test_a_second_click_draws_the_second_cat(visit, page, page_gate):
     visitor = visit()
-    with Gate(page.studio, open=False) as gate:
+    with page_gate.close() as gate:
         for seed in ("70", "71"):
             visitor.locator("#seed input").fill(seed)
             visitor.locator("#generate").click()

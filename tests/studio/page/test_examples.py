@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from studio_fixtures import Gate, save_tiny, wait_until
+from studio_fixtures import save_tiny, wait_until
 
 from studio.drawing.library import ModelLibrary
 from studio.drawing.png_metadata import read_recipe
@@ -43,8 +43,8 @@ def test_they_outlive_their_files(studio):
     assert all(Path(path).is_file() for path in first)
 
 
-def test_a_visitor_waits_for_one_of_them_at_most(studio):
-    gate = Gate(studio, open=False)
+def test_a_visitor_waits_for_one_of_them_at_most(studio, gate):
+    gate.close()
     examples = Examples(studio)
     examples.begin()
     wait_until(lambda: gate.steps == 1)
@@ -73,8 +73,8 @@ def test_a_visit_in_the_first_moments_sees_what_is_there(studio, monkeypatch):
     assert len(examples.files()) == EXAMPLES
 
 
-def test_many_visits_draw_them_once(studio):
-    gate, examples = Gate(studio), Examples(studio)
+def test_many_visits_draw_them_once(studio, gate):
+    examples = Examples(studio)
     visits = [threading.Thread(target=examples.files) for _ in range(6)]
     for visit in visits:
         visit.start()
@@ -94,11 +94,12 @@ def test_another_default_model_draws_its_own(tmp_path):
     assert {read_recipe(file).model for file in examples.files()} == {"mia"}
 
 
-def test_a_default_that_changes_to_and_fro_draws_each_example_once(tmp_path):
+def test_a_default_that_changes_to_and_fro_draws_each_example_once(tmp_path, gate):
     path = save_tiny(tmp_path / "tiny.safetensors")
     save_tiny(path.with_stem("mia"), seed=1)
-    studio = Studio(ModelLibrary([tmp_path], default_file=tmp_path / "default"))
-    gate, examples = Gate(studio, open=False), Examples(studio)
+    studio = Studio(ModelLibrary([tmp_path], default_file=tmp_path / "default"), draw=gate)
+    gate.close()
+    examples = Examples(studio)
     for number, default in enumerate(("tiny", "mia", "tiny"), 1):
         (tmp_path / "default").write_text(default)
         examples.begin()

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from studio_fixtures import LABELS, Gate, save_tiny, wait_until
+from studio_fixtures import LABELS, save_tiny, wait_until
 
 from diffusion import Denoiser
 from diffusion.files import atomic_path
 from studio.drawing.library import MAX_LOADED, ModelLibrary, file_hash
 from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Studio
-from studio.training.tuned import DEFAULT_NAME, MAX_NAME, TunedModels, slug
+from studio.training.tuned import DEFAULT_NAME, MAX_MODEL_NAME, TunedModels, slug
 
 TOKEN = "hf_secret_token"
 
@@ -41,14 +41,14 @@ def tuned(tmp_path, tiny_folder) -> TunedModels:
      (".hidden", "hidden"), ("Mia's  cat!", "mia-s-cat"), ("CON", "con-cat"), ("lpt1", "lpt1-cat"),
      ("con.txt", "con-txt"), ("Мурка", "мурка"), ("三毛猫", "三毛猫"), ("बिल्ली", "बिल्ली"),
      ("قطة", "قطة"), ("ﬁfi", "fifi"), ("a\u202eb", "a-b"), ("\ud800x", "x"), ("🐱\ufe0f 7", "7"),
-     ("x" * MAX_NAME, "x" * MAX_NAME)],
+     ("x" * MAX_MODEL_NAME, "x" * MAX_MODEL_NAME)],
 )  # fmt: skip
 def test_a_name_in_any_script_is_safe_as_a_file_name(name, expected):
     assert slug(name) == expected
 
 
 def test_a_slug_stays_short_in_bytes_too():
-    assert 100 < len(slug("猫" * MAX_NAME).encode()) <= 150
+    assert 100 < len(slug("猫" * MAX_MODEL_NAME).encode()) <= 150
 
 
 @pytest.mark.parametrize("name", ["", "  ", "../..", "🐱\ufe0f", "\u0301", "x" * 200, None, 7])
@@ -156,13 +156,15 @@ def test_a_full_disk_or_a_read_only_folder_is_a_sentence(tuned, tmp_path, monkey
 
 
 @pytest.mark.parametrize("change", ["delete", "rename", "replace"])
-def test_a_visitors_cats_are_finished_whatever_becomes_of_their_model(tuned, tmp_path, change):
-    studio = Studio(tuned.library)
+def test_a_visitors_cats_are_finished_whatever_becomes_of_their_model(
+    tuned, tmp_path, gate, change
+):
+    studio = Studio(tuned.library, draw=gate)
     # two turns, so that the model is looked up again after the change
     studio.max_batch, studio._resized_at = 1, time.monotonic()
     recipes = [Recipe(model="mia", seed=seed, steps=2) for seed in (1, 2)]
     expected = studio.draw(recipes).pictures
-    with Gate(studio, open=False) as gate:
+    with gate.close():
         job = studio.submit(recipes)
         wait_until(lambda: gate.steps > 0)
         if change == "delete":

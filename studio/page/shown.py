@@ -1,0 +1,52 @@
+"""What the actions of the Generate tab may change on the page.
+
+Each name is that of a component or a state in ``GenerateTab``; what an answer leaves out stays as
+it is. A value may be a ``gr.update``. A new output needs a line here and its component there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class Drawn(TypedDict, total=False):
+    """What a drawing changes."""
+
+    stage: str  # HTML
+    status: str  # HTML
+    paths: list[str]  # files of this visit's cats, the newest first
+    strip: list[str]  # the same, shown
+    recipe: dict[str, Any]  # of the cat on the stage
+    shown: str  # its file
+    download: Any
+    zip: Any
+    walk: Any
+
+
+class Controls(TypedDict, total=False):
+    """What a recipe says in the form."""
+
+    seed: int
+    coat: Any
+    steps: Any
+    sampler: str
+    guidance: Any
+    model: Any
+    hint: str
+    morph_coats: Any
+
+
+class Shown(Drawn, Controls, total=False):
+    """All that an action may change, films aside."""
+
+    count: int
+    linked: list[dict[str, Any]] | None  # recipes of the visit's link; None: it is impossible
+
+
+class ShownFilm(TypedDict, total=False):
+    """What a film changes."""
+
+    film: Any
+    gif: Any
+    mp4: Any
+    note: str  # HTML

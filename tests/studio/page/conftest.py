@@ -1,0 +1,83 @@
+"""Clients and browsers on the real page, and what they send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+import torch
+from gradio_client import Client
+from PIL import Image
+
+from studio.drawing.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def client(page, tmp_path_factory) -> Client:
+    folder = tmp_path_factory.mktemp("downloads")
+    return Client(page.url, verbose=False, download_files=folder, analytics_enabled=False)
+
+
+@pytest.fixture(scope="module")
+def http(page) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=f"{page.url}/gradio_api", timeout=30) as http:
+        yield http
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    """A picture of 16x16 pixels of many colours."""
+    path = tmp_path / "picture.png"
+    pixels = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
+    Image.fromarray(pixels.numpy()).save(path)
+    return path
+
+
+@pytest.fixture
+def mask(tmp_path) -> Path:
+    """White where the picture is to be painted anew: the left half."""
+    path, image = tmp_path / "mask.png", Image.new("L", (16, 16))
+    image.paste(255, (0, 0, 8, 16))
+    image.save(path)
+    return path
+
+
+@pytest.fixture
+def goes_on(page):
+    """After whatever a test did, the next honest request is served."""
+    yield
+    job = page.studio.draw([Recipe(steps=1)])
+    assert job.error is None
+
+
+@pytest.fixture
+def visit(browser, page):
+    """Opens the page; afterwards no request has left this machine and nothing has gone wrong."""
+    from browsing import DRAWN, PATIENCE  # a module that is skipped where Playwright is missing
+
+    address = page.url
+    contexts, troubles, hosts = [], [], set()
+
+    def open_page(path="/", *, width=1440, height=1000, scheme="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("response", lambda r: troubles.append(r.url) if r.status >= 400 else None)
+        page.on("request", lambda r: hosts.add(urlsplit(r.url).hostname))
+        page.goto(address + path)
+        page.wait_for_selector(DRAWN)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not troubles
+    assert hosts - {None, ""} == {urlsplit(address).hostname}
