@@ -11,8 +11,8 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, fields
+from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +28,19 @@ from .config import TrainConfig
 from .device import choose_device, fast_bf16
 from .ema import ExponentialMovingAverage
 from .files import atomic_path, clear_temporary
-from .objectives import Objective, TrainingError, oom_as_sentence
+from .objectives import SAMPLE_COLUMNS, Objective, TrainingError, oom_as_sentence
 from .optim import build_optimizers
 from .pictures import save_grid
+from .progress import Progress, lr_factor
 from .run_folder import (
-    METRICS_NAME,
     RUN_NAME,
-    SCALARS_NAME,
     STATE_NAME,
     STEPS_NAME,
     grid_path,
     step_path,
 )
+from .run_log import RunLog, Window
 
-try:
-    from torch.utils.tensorboard import SummaryWriter
-except ImportError:  # an optional extra
-    SummaryWriter = None
-
-SAMPLE_SEEDS = tuple(range(16))
-SAMPLE_COLUMNS = 4
-RISEN = 1.02  # of the lowest held-out loss: less is noise where few pictures are held out
 LOG_SECONDS = 5  # between lines of metrics that tell the training loss only
 
 
@@ -62,55 +54,6 @@ CHANGEABLE = (
     "patience",
     "compile",
 )
-
-
-@dataclass
-class Progress:
-    """How far a run has come."""
-
-    step: int = 0  # optimizer steps
-    images: int = 0  # images shown in this run
-    seconds: float = 0.0  # spent in this run, over all its sessions
-    last_loss: float | None = None  # held-out loss at the last checkpoint
-    best_loss: float | None = None  # the lowest so far
-    best_images: int = 0  # the last time that it was about as low
-    best_seconds: float = 0.0
-    risen_images: int = 0  # from then to the last checkpoint
-    risen_seconds: float = 0.0
-
-    def take_in(self, heldout: float | None) -> bool:
-        """Note a held-out loss; whether it is about as low as the lowest, or unknown."""
-        lowest = self.best_loss
-        self.last_loss = heldout
-        good = heldout is None or lowest is None or heldout <= RISEN * lowest
-        if good:
-            self.best_images, self.best_seconds = self.images, self.seconds
-            if heldout is not None:
-                self.best_loss = heldout if lowest is None else min(lowest, heldout)
-        self.risen_images = self.images - self.best_images
-        self.risen_seconds = self.seconds - self.best_seconds
-        return good
-
-    def fraction(self, config: TrainConfig) -> float:
-        """Share of the budget that is spent, 0 to 1."""
-        return min(1.0, _share(config, self.images, self.seconds))
-
-    def risen(self, config: TrainConfig) -> float:
-        """Share of the budget through which the held-out loss has stayed risen."""
-        return _share(config, self.risen_images, self.risen_seconds)
-
-
-def _share(config: TrainConfig, images: int, seconds: float) -> float:
-    """Of the budget, which may have been changed since."""
-    return seconds / 60 / config.minutes if config.images is None else images / config.images
-
-
-def lr_factor(progress: Progress, config: TrainConfig) -> float:
-    """Learning rate over its peak: linear warm-up in images, linear decay to 0 at the end."""
-    warmup = min(1.0, (progress.images + config.batch_size) / max(config.warmup_images, 1))
-    remaining = 1 - progress.fraction(config)
-    decay = min(1.0, remaining / config.decay_fraction) if config.decay_fraction else 1.0
-    return warmup * decay
 
 
 def choose_precision(config: TrainConfig, device: torch.device) -> str:
@@ -160,7 +103,7 @@ class Trainer:
         self.device = self.accelerator.device
         objective.to(self.device)
         self.progress = Progress()
-        self.scalars: SummaryWriter | None = None
+        self.log = RunLog(self.out, writes=self.accelerator.is_main_process)
         network = objective.network
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(trainable(name))
@@ -209,14 +152,14 @@ class Trainer:
         self._write_run()
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
         batches = self.objective.batches(config, first_step=progress.step, share=share)
-        window, recent = _Window(progress), _Window(progress)
+        window, recent = Window(progress), Window(progress)
         last_save = last_log = time.monotonic()
         bar = tqdm(
             total=100, unit="%", initial=int(100 * progress.fraction(config)), desc=self.out.name,
             disable=not self.accelerator.is_main_process,
             bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining} {postfix}",
         )  # fmt: skip
-        with bar, self._open_scalars() as self.scalars:
+        with bar, self.log:
             while not self.finished:
                 started = time.monotonic()
                 loss, grad_norm = self._step(next(batches))
@@ -243,11 +186,11 @@ class Trainer:
                     last_save = last_log = time.monotonic()
                     progress.seconds += last_save - started
                     self._agree()  # the others did not save: without this their clocks are behind
-                    window, recent = _Window(progress), _Window(progress)
+                    window, recent = Window(progress), Window(progress)
                 elif time.monotonic() - last_log > LOG_SECONDS:
                     self._require_finite(recent.loss, recent.grad_norm)
-                    self._log(recent, heldout=None)
-                    recent, last_log = _Window(progress), time.monotonic()
+                    self._log_line(recent, heldout=None)
+                    recent, last_log = Window(progress), time.monotonic()
                 if stopping:
                     return False
             if window.steps:
@@ -309,7 +252,7 @@ class Trainer:
 
     # -- what is written down -----------------------------------------------------------------
 
-    def _checkpoint(self, window: _Window) -> None:
+    def _checkpoint(self, window: Window) -> None:
         """State, half-precision EMA weights, samples, held-out loss and a line of metrics."""
         largest = [
             p.detach().abs().max()
@@ -329,7 +272,7 @@ class Trainer:
         self._save_state()  # not before: a run killed in between would never write these weights
         pictures = objective.samples(averaged)
         save_grid(pictures, grid_path(self.out, progress.images), columns=SAMPLE_COLUMNS)
-        self._log(window, heldout=heldout)
+        self._log_line(window, heldout=heldout)
 
     def _keep_step(self) -> None:
         """Keep these weights in a folder of the last ``keep_steps``."""
@@ -341,31 +284,15 @@ class Trainer:
         for path in kept[: -self.config.keep_steps]:
             path.unlink(missing_ok=True)
 
-    def _log(self, window: _Window, *, heldout: float | None) -> None:
-        """A line of metrics, and scalars for TensorBoard."""
-        if not self.accelerator.is_main_process:
-            return
-        record = {
+    def _log_line(self, window: Window, *, heldout: float | None) -> None:
+        self.log.write({
             "images": self.progress.images,
             "images_seen": self.objective.images_before + self.progress.images,
             "minutes": round(self.progress.seconds / 60, 3),
             **window.record(self.progress),
             "heldout_loss": heldout,
             "lr": self.optimizers[0].param_groups[0]["lr"],
-        }
-        with (self.out / METRICS_NAME).open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        if self.scalars is None:
-            return
-        for key, value in record.items():
-            if key != "images_seen" and value is not None:
-                self.scalars.add_scalar(key, value, record["images_seen"])
-
-    def _open_scalars(self) -> AbstractContextManager[SummaryWriter | None]:
-        """TensorBoard's file of this session, or None where nobody is to write one."""
-        if SummaryWriter is None or not self.accelerator.is_main_process:
-            return nullcontext()
-        return SummaryWriter(self.out / SCALARS_NAME)
+        })  # fmt: skip
 
     def _write_run(self) -> None:
         if self.accelerator.is_main_process:
@@ -414,18 +341,7 @@ class Trainer:
                 state.setdefault(int(index), {})[name] = _laid_out_as(weights[int(index)], tensor)
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": state, "param_groups": groups})
-        self._trim_metrics()
-
-    def _trim_metrics(self) -> None:
-        """Drop what was written after the state that the run goes on from, so that curves rise."""
-        path = self.out / METRICS_NAME
-        if not (path.exists() and self.accelerator.is_main_process):
-            return
-        lines = path.read_text().splitlines()
-        kept = [line for line in lines if _images_of(line) <= self.progress.images]
-        if kept != lines:
-            with atomic_path(path) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in kept))
+        self.log.trim(self.progress.images)
 
 
 def _laid_out_as(weight: Tensor, tensor: Tensor) -> Tensor:
@@ -434,50 +350,6 @@ def _laid_out_as(weight: Tensor, tensor: Tensor) -> Tensor:
     if tensor.shape != weight.shape:  # a count of steps
         return tensor.clone()
     return torch.empty_like(weight).copy_(tensor)
-
-
-class _Window:
-    """Means over the steps since the last line of metrics."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.images, self.seconds = progress.images, progress.seconds
-        self.steps = 0
-        self._loss, self._grad_norm = torch.zeros(()), torch.zeros(())
-
-    def add(self, loss: Tensor, grad_norm: Tensor) -> None:
-        self.steps += 1
-        self._loss = self._loss.to(loss) + loss
-        self._grad_norm = self._grad_norm.to(grad_norm) + grad_norm
-
-    @property
-    def loss(self) -> float:
-        return float(self._loss) / max(self.steps, 1)
-
-    @property
-    def grad_norm(self) -> float:
-        return float(self._grad_norm) / max(self.steps, 1)
-
-    def images_per_second(self, progress: Progress) -> float:
-        return (progress.images - self.images) / max(progress.seconds - self.seconds, 1e-9)
-
-    def record(self, progress: Progress) -> dict[str, float]:
-        return {
-            "loss": self.loss,
-            "grad_norm": self.grad_norm,
-            "images_per_second": round(self.images_per_second(progress), 2),
-        }
-
-    def summary(self, progress: Progress) -> str:
-        speed = self.images_per_second(progress)
-        return f"{progress.images:,} images, {speed:.1f}/s, loss {self.loss:.4f}"
-
-
-def _images_of(line: str) -> float:
-    """The "images" of a line of metrics; infinity for a line that was cut short."""
-    try:
-        return json.loads(line).get("images", 0)
-    except (ValueError, AttributeError):
-        return math.inf
 
 
 @contextmanager

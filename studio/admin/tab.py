@@ -19,7 +19,7 @@ from diffusion.config import LENGTHS, FinetuneConfig
 
 from .. import space
 from ..disk import errors_as_sentences
-from ..drawing.recipe import Recipe, consecutive
+from ..drawing.recipe import consecutive, plain_recipe
 from ..page.choice import Choice
 from ..page.examples import FIRST_SEED
 from ..page.forms import number, text, whole_number
@@ -271,7 +271,8 @@ class AdminTab:
         labels = library.get(_model(tuned)).info.labels
         rows = []
         for model, coat in ((base, ""), (tuned, labels[-1] if labels else "")):
-            first = Recipe(seed=FIRST_SEED, model=model, coat=coat)
+            sampling = library.get(model).info.sampling
+            first = plain_recipe(sampling, seed=FIRST_SEED, model=model, coat=coat)
             job = self.admin.studio.draw(consecutive(first, COMPARED))
             title = message_html(f"{model}, {coat or 'no label'}")
             rows.append(f"<section>{title}{stage_html(job.pictures, job.recipes)}</section>")

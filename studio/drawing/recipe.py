@@ -188,6 +188,17 @@ def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
     return Start(tuple(recipe.seed for recipe in recipes), noise, labels, picture, keep)
 
 
+def plain_recipe(sampling: SampleConfig, **values: Any) -> Recipe:
+    """A recipe with the sampling that suits its model (``info.sampling``), where ``values`` do not
+    say otherwise."""
+    usual = {
+        "steps": sampling.num_steps,
+        "sampler": sampling.sampler,
+        "guidance": sampling.guidance,
+    }
+    return Recipe(**(usual | values))
+
+
 def consecutive(first: Recipe, count: int) -> list[Recipe]:
     """``count`` recipes that differ in their seeds alone, counted up from the first."""
     return [dataclasses.replace(first, seed=first.seed + i) for i in range(count)]

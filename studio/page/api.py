@@ -12,8 +12,6 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from diffusion import SampleConfig
-
 from ..drawing.png_metadata import read_recipe
 from ..drawing.recipe import Recipe, consecutive, embed_mask, embed_picture, variations
 from ..drawing.worker import Job, Studio
@@ -26,12 +24,9 @@ from .forms import (
     read_picture,
     read_recipe_form,
     read_upload,
+    text,
     whole_number,
 )
-
-STEPS = SampleConfig.num_steps
-SAMPLER = SampleConfig.sampler
-GUIDANCE = SampleConfig.guidance
 
 
 class Endpoints:
@@ -41,20 +36,21 @@ class Endpoints:
         self.studio = studio
 
     def generate(
-        self, seed: int = 0, count: int = 1, coat: str = "", steps: int = STEPS,
-        sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
+        self, seed: int = 0, count: int = 1, coat: str = "", steps: int | None = None,
+        sampler: str | None = None, guidance: float | None = None, model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """Draw ``count`` cats (1 to 16) from consecutive seeds."""
-        first = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        first = self._recipe(seed, coat, steps, sampler, guidance, model)
         yield from self._draw(consecutive(first, read_count(count)))
 
     def variations(
         self, seed: int = 0, count: int = 9, strength: float = 0.25, first_seed: int = 0,
-        coat: str = "", steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE,
+        coat: str = "", steps: int | None = None, sampler: str | None = None,
+        guidance: float | None = None,
         model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """Draw ``count`` cats near the one of ``seed``: strength 0 is that cat, 1 another one."""
-        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         yield from self._draw(
             variations(
                 recipe, count=read_count(count), strength=number(strength, "Strength"),
@@ -64,20 +60,21 @@ class Endpoints:
 
     def from_picture(
         self, picture: dict, strength: float = 0.6, seed: int = 0, coat: str = "",
-        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
+        steps: int | None = None, sampler: str | None = None, guidance: float | None = None,
+        model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """Lay noise over an uploaded picture and draw a cat out of it (SDEdit)."""
-        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         embedded = read_picture(_path(picture), self._size(recipe))
         strength = number(strength, "Strength")
         yield from self._draw([dataclasses.replace(recipe, picture=embedded, strength=strength)])
 
     def repaint(
-        self, picture: dict, mask: dict, seed: int = 0, coat: str = "", steps: int = STEPS,
-        sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
+        self, picture: dict, mask: dict, seed: int = 0, coat: str = "", steps: int | None = None,
+        sampler: str | None = None, guidance: float | None = None, model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """Draw the white part of ``mask`` anew; the rest of the picture stays pixel for pixel."""
-        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         size = self._size(recipe)
         shape, embedded = read_upload(
             _path(picture), lambda image: (image.size, embed_picture(image, size))
@@ -100,13 +97,13 @@ class Endpoints:
         yield from self._draw([read_recipe(path)])
 
     def animate(
-        self, seed: int = 0, coat: str = "", steps: int = STEPS, sampler: str = SAMPLER,
-        guidance: float = GUIDANCE, model: str = "", noisy: bool = False,
+        self, seed: int = 0, coat: str = "", steps: int | None = None, sampler: str | None = None,
+        guidance: float | None = None, model: str = "", noisy: bool = False,
         seconds: float = Pace.seconds,
         speed: float = Pace.speed, hold: float = Pace.hold,
     ) -> Iterator[dict]:  # fmt: skip
         """How a cat formed, as GIF and MP4."""
-        recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
+        recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         pace = Pace(seconds, speed, hold)
         require_steps()
         job = self.studio.submit([recipe], record="noisy" if noisy else "denoised")
@@ -115,16 +112,34 @@ class Endpoints:
 
     def morph(
         self, seeds: list[int], coats: list[str] | None = None, frames: int = 12,
-        steps: int = STEPS, sampler: str = SAMPLER, guidance: float = GUIDANCE, model: str = "",
+        steps: int | None = None, sampler: str | None = None, guidance: float | None = None,
+        model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
         """A loop from cat to cat, as GIF and MP4; the coats take turns."""
         if coats is not None and not isinstance(coats, list):
             raise ValueError("The coats must be a list.")
-        job = self.studio.submit(
-            read_morph_form(seeds, coats or [""], frames, steps, sampler, guidance, model)
-        )
+        settings = self._settings(steps, sampler, guidance, model)
+        job = self.studio.submit(read_morph_form(seeds, coats or [""], frames, *settings, model))
         yield from self._watch(job)
         yield _film(morph_of(job))
+
+    def _settings(
+        self, steps: int | None, sampler: str | None, guidance: float | None, model: str
+    ) -> tuple[Any, Any, Any]:
+        """The sampling that was asked for, else what suits the model."""
+        usual = self.studio.library.get(text(model, "The model")).info.sampling
+        return (
+            usual.num_steps if steps is None else steps,
+            usual.sampler if sampler is None else sampler,
+            usual.guidance if guidance is None else guidance,
+        )
+
+    def _recipe(
+        self, seed: int, coat: str, steps: int | None, sampler: str | None,
+        guidance: float | None, model: str,
+    ) -> Recipe:  # fmt: skip
+        settings = self._settings(steps, sampler, guidance, model)
+        return read_recipe_form(seed, coat, *settings, model)
 
     def _draw(self, recipes: list[Recipe]) -> Iterator[dict]:
         job = self.studio.submit(recipes)

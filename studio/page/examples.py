@@ -6,7 +6,7 @@ import threading
 import traceback
 
 from ..drawing.png_metadata import encode_png
-from ..drawing.recipe import Recipe
+from ..drawing.recipe import Recipe, plain_recipe
 from ..drawing.worker import Busy, Studio
 from .files import png_name, save_file
 
@@ -40,7 +40,12 @@ class Examples:
             self._of, self._drawn, self._drawing = of, [], object()
             coats = ["", *model.info.labels]
             recipes = [
-                Recipe(seed=FIRST_SEED + i, coat=coats[i % len(coats)], model=model.name)
+                plain_recipe(
+                    model.info.sampling,
+                    seed=FIRST_SEED + i,
+                    coat=coats[i % len(coats)],
+                    model=model.name,
+                )
                 for i in range(EXAMPLES)
             ]
             arguments = self._drawing, recipes

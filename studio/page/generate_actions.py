@@ -13,12 +13,11 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
-from diffusion import SampleConfig
 from diffusion.checkpoint import CheckpointInfo
 from diffusion.pictures import from_image
 
 from ..drawing.png_metadata import read_recipe
-from ..drawing.recipe import Recipe, consecutive, max_steps, variations
+from ..drawing.recipe import Recipe, consecutive, max_steps, plain_recipe, variations
 from ..drawing.worker import Busy, Job, Studio, Update
 from .examples import FIRST_SEED, Examples
 from .files import enlarge, save_half_a_cat, save_png, save_zip, still_there
@@ -197,7 +196,8 @@ class GenerateActions:
     def open_page(self, request: gr.Request) -> Shown:
         """What a new visit sees: the model list, and the settings of its link."""
         query = dict(request.query_params) if request else {}
-        opened: Shown = {"count": 1, "linked": [], **self._controls(Recipe(seed=FIRST_SEED))}
+        first = plain_recipe(self.studio.library.get("").info.sampling, seed=FIRST_SEED)
+        opened: Shown = {"count": 1, "linked": [], **self._controls(first)}
         if "seed" in query:
             try:
                 recipes = read_link(query, self.studio.library.names)
@@ -251,11 +251,12 @@ class GenerateActions:
             large = image.convert("RGB").resize((512, 512), Image.Resampling.NEAREST)
         return {"background": large, "layers": [], "composite": None}
 
-    def choose_sampler(self, sampler: str) -> Shown:
+    def choose_sampler(self, sampler: str, model: str) -> Shown:
         """The step range and hint that belong to a sampler."""
         sampler = text(sampler, "The sampler")
         most = max_steps(sampler)
-        value = most if sampler == "ddpm" else SampleConfig.num_steps
+        usual = self.studio.library.get(text(model, "The model")).info.sampling.num_steps
+        value = most if sampler == "ddpm" else usual
         steps = gr.update(maximum=most, value=value)
         return {"steps": steps, "hint": SAMPLER_HINTS.get(sampler, "")}
 
@@ -264,15 +265,20 @@ class GenerateActions:
         return gr.update(choices=self.studio.library.names)
 
     def choose_model(self, model: str, coat: str) -> Shown:
-        """The coats that a model knows, one that is its own being what it was chosen for; and what
-        guidance does there."""
+        """The coats that a model knows, one that is its own being what it was chosen for; and the
+        sampling that suits it."""
         coats = self._coats(model)
         own = [name for name in coats if name not in self._coats("")]
         coat = own[-1] if own else coat if coat in coats else ANY_COAT
+        info = self.studio.library.get(model).info
+        usual = info.sampling
         return {
             "coat": gr.update(choices=coats, value=coat),
             "morph_coats": gr.update(choices=coats, value=[]),
-            "guidance": gr.update(label=guidance_label(self.studio.library.get(model).info)),
+            "steps": gr.update(maximum=max_steps(usual.sampler), value=usual.num_steps),
+            "sampler": usual.sampler,
+            "hint": SAMPLER_HINTS[usual.sampler],
+            "guidance": gr.update(value=usual.guidance, label=guidance_label(info)),
         }
 
     def _controls(self, recipe: Recipe) -> Controls:

@@ -197,7 +197,7 @@ class GenerateTab:
             chosen(None, None, self.fresh, js="() => false", **PRIVATE)
         self.reuse.click(_reuse_seed, self.recipe, [self.seed, self.fresh], **AT_ONCE)
         hinted = self._named("steps", "hint")
-        _start(self.sampler.input, do.choose_sampler, [self.sampler], hinted, **AT_ONCE)
+        _start(self.sampler.input, do.choose_sampler, [self.sampler, self.model], hinted, **AT_ONCE)
         self.model.focus(do.list_models, None, self.model, **AT_ONCE)
         known = self._named("coat", "morph_coats", "guidance")
         _start(self.model.input, do.choose_model, [self.model, self.coat], known, **AT_ONCE)
