@@ -24,8 +24,7 @@ from diffusion.cli import main
 from diffusion.config import LENGTHS, FinetuneConfig
 from diffusion.denoiser import build_unet
 from diffusion.parameterizations import EDM
-from diffusion.run_folder import PROGRESS_NAME
-from diffusion.trainer import METRICS_NAME, STATE_NAME, STEPS_NAME
+from diffusion.run_folder import METRICS_NAME, PROGRESS_NAME, STATE_NAME, STEPS_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW = len(LABELS)  # index of the new label

@@ -17,23 +17,21 @@ from tiny_cli import TINY
 from torch.testing import assert_close
 
 from diffusion import Denoiser, TrainConfig, objectives, trainer
-from diffusion.checkpoint import CheckpointInfo, read_checkpoint, read_tensors, write_tensors
+from diffusion.checkpoint import (
+    WEIGHTS_NAME,
+    CheckpointInfo,
+    read_checkpoint,
+    read_tensors,
+    write_tensors,
+)
 from diffusion.cli import main
 from diffusion.config import PRESETS, ModelConfig
 from diffusion.data import load_images
 from diffusion.objectives import Denoising, TrainingError, heldout_loss
 from diffusion.optim import build_optimizers
-from diffusion.trainer import (
-    METRICS_NAME,
-    STATE_NAME,
-    WEIGHTS_NAME,
-    Progress,
-    Trainer,
-    choose_precision,
-    lr_factor,
-    step_generators,
-    stop_on_signal,
-)
+from diffusion.progress import Progress, lr_factor
+from diffusion.run_folder import METRICS_NAME, RUN_NAME, STATE_NAME
+from diffusion.trainer import Trainer, choose_precision, step_generators, stop_on_signal
 
 LABELS = ("tabby", "white")
 CPU = torch.device("cpu")
@@ -226,7 +224,7 @@ def test_the_same_command_goes_on_after_sigterm(pictures, tmp_path, monkeypatch,
     arguments = ["train", "--data", str(pictures[0]), "--labels", str(pictures[1])]
     arguments += ["--preset", "tiny", "--out", str(out), "--images", "1000000"]
     process = command(*arguments)
-    wait_for(process, (out / trainer.RUN_NAME).exists)
+    wait_for(process, (out / RUN_NAME).exists)
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
@@ -530,7 +528,7 @@ def test_every_line_of_metrics_is_json_and_says_the_same(pictures, tmp_path):
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [
         "000000004.png", "000000008.png", "000000012.png",
     ]  # fmt: skip
-    told = json.loads((tmp_path / trainer.RUN_NAME).read_text())
+    told = json.loads((tmp_path / RUN_NAME).read_text())
     assert TrainConfig.from_dict(told["train"]) == run.config
     assert CheckpointInfo.from_dict(told["info"]) == run.objective.info
 
