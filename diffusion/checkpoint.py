@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .config import AutoencoderConfig, Config, ModelConfig, SampleConfig
 from .files import atomic_path
+from .sources import composed
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "cat-diffusion-2"
@@ -39,6 +40,7 @@ class CheckpointInfo(Config):
     def __post_init__(self) -> None:
         if not all(isinstance(text, str) for text in (*self.labels, *self.history)):
             raise ValueError("Labels and history must be words.")
+        object.__setattr__(self, "labels", tuple(map(composed, self.labels)))
         if not isinstance(self.images_seen, int) or self.images_seen < 0:
             raise ValueError("images_seen must be a whole number.")
         if len(self.labels) != self.model.num_classes:
@@ -88,6 +90,7 @@ class CheckpointInfo(Config):
         """Class label of a label's name; None or "" is the null class. Raises ValueError."""
         if not label:
             return self.model.num_classes
+        label = composed(label)
         if label not in self.labels:
             known = ", ".join(self.labels) or "no labels"
             raise ValueError(f"This model does not know the label '{label}'; it knows {known}.")

@@ -91,6 +91,7 @@ def _add_train(commands: Commands) -> None:
         default=None,
         help="random crops, or a plain resize (default: resize if all pictures are square)",
     )
+    _add_keep_both(parser)
     advanced = parser.add_argument_group("settings that otherwise come from the preset")
     for field in fields(TrainConfig):
         if field.name in TRAIN_OPTIONS:
@@ -108,6 +109,7 @@ def _add_finetune(commands: Commands) -> None:
     budget.add_argument("--length", choices=list(LENGTHS), default="balanced")
     budget.add_argument("--minutes", type=float, metavar="M")
     budget.add_argument("--images", type=int, metavar="N", help="pictures shown")
+    _add_keep_both(parser)
     parser.add_argument("--estimate", action="store_true", help="only tell how long it takes here")
     tuning = parser.add_argument_group("advanced")
     tuning.add_argument("--lr", type=float, help="peak learning rate")
@@ -117,6 +119,12 @@ def _add_finetune(commands: Commands) -> None:
         "--keep", type=float, metavar="SHARE", help="0, or 0.05 to 0.75 of each batch"
     )
     parser.set_defaults(run=run_finetune)
+
+
+def _add_keep_both(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep-both", action="store_true", help="keep pictures that look like copies of each other"
+    )
 
 
 def _add_guide(commands: Commands) -> None:
@@ -182,6 +190,7 @@ def _add_inspect(commands: Commands) -> None:
         "--size", type=int, default=128, metavar="PIXELS",
         help="of the model that the pictures are for (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
     parser.set_defaults(run=run_inspect)
 
 
@@ -281,7 +290,8 @@ def run_finetune(args: argparse.Namespace) -> None:
         given["images"] = LENGTHS[args.length]
     out = _folder(args.out)
     with stop_on_signal() as stop:
-        finished = finetune(base, args.data, out, FinetuneConfig(**given), stop=stop)
+        config = FinetuneConfig(**given)
+        finished = finetune(base, args.data, out, config, keep_copies=args.keep_both, stop=stop)
     print("Finished." if finished else "Stopped; the same command goes on.", file=sys.stderr)
 
 
@@ -295,8 +305,9 @@ def _folder(path: str) -> Path:
 
 def _load(args: argparse.Namespace, size: int, labels: Sequence[str] | None) -> ImageSet:
     images = load_images(
-        args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=args.photos
-    )
+        args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=args.photos,
+        keep_copies=args.keep_both,
+    )  # fmt: skip
     print(images.summary(), file=sys.stderr)
     return images
 
@@ -434,7 +445,7 @@ def run_inspect(args: argparse.Namespace) -> None:
         return
     if not 1 <= args.size <= MAX_SIZE:
         raise ValueError(f"--size must be between 1 and {MAX_SIZE}, not {args.size}.")
-    images = load_images(args.path, image_size=args.size)
+    images = load_images(args.path, image_size=args.size, labels_csv=args.labels)
     print(images.summary(lines=len(images.skipped)))
 
 

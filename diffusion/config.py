@@ -10,6 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from .sources import composed
+
 C = TypeVar("C", bound="Config")
 
 # Fine-tuning: how long (images shown), and what may change with the peak learning rate it bears.
@@ -214,6 +216,7 @@ class FinetuneConfig(Config):
             (self.images is None) != (self.minutes is None),
             "Give the training budget either in images or in minutes.",
         )
+        object.__setattr__(self, "label", composed(self.label))
         label = self.label.strip()
         _require(
             label == self.label and 0 < len(label) <= MAX_LABEL and label.isprintable(),

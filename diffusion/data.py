@@ -8,28 +8,24 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .codec import to_float
-from .images import decode_photo, difference_hash, find_copies, fit_square
+from .copies import MIN_SIDE, find_copies, look_of, require_enough
+from .images import decode_photo, fit_square
 from .sources import Folder, Skipped, Zip, composed, open_source, read_labels
 
-MIN_IMAGES = 8
 IN_MEMORY_BYTES = 4 * 2**30  # pixels kept in memory; larger sets stream from workers
 GRACE_SECONDS = 5  # between SIGTERM and the end of a data worker
 CROP_MARGIN = 1.25  # photos are kept at 5/4 of the size and cropped anew each time
-
-
-# -- where pictures come from -----------------------------------------------------------------
 
 
 # -- a set of pictures ------------------------------------------------------------------------
@@ -52,6 +48,7 @@ class ImageSet:
     labels: tuple[str, ...]
     pixels: Tensor | None
     skipped: tuple[Skipped, ...] = field(default=())
+    unmatched_rows: int | None = None  # of a CSV of labels, that name no picture; None without one
 
     def __len__(self) -> int:
         return len(self.names)
@@ -61,7 +58,13 @@ class ImageSet:
         told = [f"  {skipped.name}: {skipped.reason}" for skipped in self.skipped[:lines]]
         more = ["  …"] if len(self.skipped) > lines else []
         counts = f"{len(self):,} pictures, {len(self.skipped):,} left out"
-        return "\n".join([counts, *told, *more])
+        return "\n".join([counts, *self._labels_told(), *told, *more])
+
+    def _labels_told(self) -> list[str]:
+        unlabelled = int((self.classes < 0).sum())
+        if self.unmatched_rows is None or not (self.unmatched_rows or unlabelled):
+            return []
+        return [f"{self.unmatched_rows:,} rows name no picture, {unlabelled:,} pictures have no label"]
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
         """The pictures at ``indices``, in that order."""
@@ -122,9 +125,12 @@ def load_images(
     labels_csv: str | Path | None = None,
     labels: Sequence[str] | None = None,
     photos: bool | None = None,
+    keep_copies: bool = False,
     in_memory_bytes: int = IN_MEMORY_BYTES,
 ) -> ImageSet:
     """Read every usable picture below a folder or in a zip.
+
+    Of pictures that repeat each other the first is kept, or with ``keep_copies`` all are.
 
     ``photos`` chooses between a plain area resize (False: for pictures that are square and aligned)
     and random crops from 5/4 of the size (True); None looks whether all are square. ``labels``
@@ -134,28 +140,26 @@ def load_images(
     source = open_source(path)
     by_name = read_labels(labels_csv) if labels_csv else {}
     names, skipped = source.names()
-    largest = int(image_size * CROP_MARGIN)
+    smallest = min(image_size // 2, MIN_SIDE)
     with ThreadPoolExecutor() as pool:
-        scanned = list(pool.map(lambda name: _scan(source, name, largest, image_size // 2), names))
+        scanned = list(pool.map(lambda name: _scan(source, name, smallest), names))
     skipped += [Skipped(n, s) for n, s in zip(names, scanned, strict=True) if isinstance(s, str)]
     found = [(n, s) for n, s in zip(names, scanned, strict=True) if not isinstance(s, str)]
-    copies = find_copies([s.hash for _, s in found], [s.mirror_hash for _, s in found])
+    copies = {} if keep_copies else find_copies([scan.look for _, scan in found])
     skipped += [Skipped(found[i][0], f"near-duplicate of {found[j][0]}") for i, j in copies.items()]
     kept = [item for i, item in enumerate(found) if i not in copies]
-    if len(kept) < MIN_IMAGES:
-        raise ValueError(
-            f"{Path(path).name} has {len(kept)} usable pictures; at least {MIN_IMAGES} are needed. "
-            + _summary(skipped)
-        )
+    require_enough(len(kept), f"{Path(path).name} has", _summary(skipped))
     if photos is None:
         photos = not all(scan.square for _, scan in kept)
-    stored = largest if photos else image_size
+    stored = int(image_size * CROP_MARGIN) if photos else image_size
     in_memory = len(kept) * 3 * stored**2 <= in_memory_bytes
-    by_letters = [composed(name) for name, _ in kept]
-    classes = [by_name.get(n, by_name.get(PurePosixPath(n).name)) for n in by_letters]
+    rows = [_row_of(name, by_name) for name, _ in kept]
+    classes = [None if row is None else by_name[row] for row in rows]
     if by_name and not any(classes):
         raise ValueError(f"{Path(labels_csv).name} names none of the pictures in {path}.")
-    label_names = tuple(labels) if labels is not None else tuple(sorted(set(by_name.values())))
+    label_names = tuple(sorted(set(by_name.values())))
+    if labels is not None:
+        label_names = tuple(composed(label) for label in labels)
     unknown = {c for c in classes if c is not None} - set(label_names)
     if unknown:
         raise ValueError(f"The labels {', '.join(sorted(unknown))} are unknown to this model.")
@@ -177,17 +181,23 @@ def load_images(
         labels=label_names,
         pixels=pixels,
         skipped=tuple(skipped),
+        unmatched_rows=len(by_name) - len(set(rows) - {None}) if labels_csv else None,
     )
+
+
+def _row_of(name: str, by_name: Mapping[str, str]) -> str | None:
+    """The name under which a picture stands in a CSV of labels: its path, or only its last part."""
+    path = composed(name)
+    return next((row for row in (path, PurePosixPath(path).name) if row in by_name), None)
 
 
 @dataclass(frozen=True)
 class _Scan:
     square: bool
-    hash: np.ndarray
-    mirror_hash: np.ndarray
+    look: np.ndarray
 
 
-def _scan(source: Folder | Zip, name: str, size: int, smallest: int) -> _Scan | str:
+def _scan(source: Folder | Zip, name: str, smallest: int) -> _Scan | str:
     """What the set needs to know of a picture, or the reason to leave it out."""
     try:
         image = decode_photo(source.read(name))
@@ -195,9 +205,7 @@ def _scan(source: Folder | Zip, name: str, size: int, smallest: int) -> _Scan | 
         return str(error)
     if min(image.size) < smallest:
         return f"{image.width}x{image.height} is too small (at least {smallest} pixels)"
-    thumbnail = image.resize((size, size), Image.Resampling.BOX)
-    mirror = ImageOps.mirror(thumbnail)
-    return _Scan(image.width == image.height, difference_hash(thumbnail), difference_hash(mirror))
+    return _Scan(image.width == image.height, look_of(image))
 
 
 def _to_tensor(source: Folder | Zip, name: str, size: int) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 
 # mallopt(3): the parameters, and values that keep a program's memory in its own hands
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+M_ARENA_MAX, ARENAS = -8, 2
 KEEP_ALL, LARGEST_MMAP_THRESHOLD = 2**31 - 1, 32 * 2**20
 
 
@@ -49,12 +50,25 @@ def keep_freed_memory() -> None:
     By default it hands large ones back, and the kernel clears every page that is taken again: a
     seventh of the time of drawing 16 pictures at once. For programs to call as they begin.
     """
+    _mallopt({M_TRIM_THRESHOLD: KEEP_ALL, M_MMAP_THRESHOLD: LARGEST_MMAP_THRESHOLD})
+
+
+def limit_arenas() -> None:
+    """Have all threads share two arenas of glibc's malloc; nothing where there is none.
+
+    By default there are eight for each core, and each keeps what its threads once needed. For
+    programs of many threads to call as they begin.
+    """
+    _mallopt({M_ARENA_MAX: ARENAS})
+
+
+def _mallopt(options: dict[int, int]) -> None:
     if sys.platform != "linux":
         return
     with suppress(OSError, AttributeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_TRIM_THRESHOLD, KEEP_ALL)
-        mallopt(M_MMAP_THRESHOLD, LARGEST_MMAP_THRESHOLD)
+        for option, value in options.items():
+            mallopt(option, value)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

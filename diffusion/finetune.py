@@ -38,6 +38,7 @@ from .parameterizations import training_sigma
 from .pictures import save_grid
 from .run_folder import BASE_GRID, SAMPLES_NAME, STATE_NAME, RunProgress, RunState
 from .sampling import generate
+from .sources import composed
 from .trainer import Trainer
 
 REPLAYS = 108  # pictures that the base draws, its labels in turn: 12 of each at 8 labels and none
@@ -89,6 +90,7 @@ def add_label(
 
     Raises ValueError if the network knows the label already.
     """
+    label = composed(label)
     if label in info.labels:
         raise ValueError(f"The model knows the label '{label}' already; choose another name.")
     model = info.model
@@ -103,12 +105,20 @@ def add_label(
     return state, grown
 
 
-def load_pictures(path: str | Path, info: CheckpointInfo) -> ImageSet:
+def load_pictures(
+    path: str | Path, info: CheckpointInfo, *, keep_copies: bool = False
+) -> ImageSet:
     """The owner's pictures, each with the newest label: centre squares, in memory.
 
     Raises ValueError for fewer than 8 or more than 2,000 usable ones.
     """
-    images = load_images(path, image_size=info.picture_size, labels=info.labels, photos=False)
+    images = load_images(
+        path,
+        image_size=info.picture_size,
+        labels=info.labels,
+        photos=False,
+        keep_copies=keep_copies,
+    )
     if len(images) > MAX_PICTURES:
         raise ValueError(f"At most {MAX_PICTURES:,} pictures; here are {len(images):,}.")
     return replace(images, classes=torch.full((len(images),), len(info.labels) - 1))
@@ -201,11 +211,12 @@ def finetune(
     out: str | Path,
     config: FinetuneConfig,
     *,
+    keep_copies: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Fine-tune the checkpoint file ``base`` on the pictures in ``data``; the folder ``out`` gets
     the latest weights whose held-out loss had not risen, earlier ones, samples, metrics and
-    progress. Run again, it goes on.
+    progress. Run again, it goes on. ``keep_copies`` keeps pictures that repeat each other.
 
     Returns True when finished, False when ``stop()``. Raises ValueError with a sentence, which
     stands in ``progress.json`` as well.
@@ -213,7 +224,7 @@ def finetune(
     progress = ProgressFile(Path(out))
     progress.write()
     try:
-        trainer = _prepare(base, data, Path(out), config)
+        trainer = _prepare(base, data, Path(out), config, keep_copies=keep_copies)
         finished = trainer.train(stop=stop, report=lambda loss: _report(progress, trainer, loss))
     except (ValueError, OSError) as error:
         progress.write(state=RunState.FAILED, message=str(error))
@@ -232,11 +243,13 @@ def finetune(
     return finished
 
 
-def _prepare(base: str | Path, data: str | Path, out: Path, config: FinetuneConfig) -> Trainer:
+def _prepare(
+    base: str | Path, data: str | Path, out: Path, config: FinetuneConfig, *, keep_copies: bool
+) -> Trainer:
     """A trainer ready to begin, or to go on where it was stopped."""
     state, known = read_checkpoint(base)
     _, info = add_label(state, known, config.label)
-    pictures = load_pictures(data, info)
+    pictures = load_pictures(data, info, keep_copies=keep_copies)
     print(pictures.summary(), file=sys.stderr)
     training, heldout = hold_out(pictures)
     denoiser = Denoiser.load_for_sampling(base)

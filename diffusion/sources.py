@@ -140,7 +140,10 @@ def open_source(path: str | Path) -> Folder | Zip:
 
 
 def read_labels(path: str | Path) -> dict[str, str]:
-    """File name to label from a CSV with columns ``file`` and ``label``; empty labels stay out."""
+    """File name to label from a CSV with columns ``file`` and ``label``; empty labels stay out.
+
+    Both are given with one code point a letter. Raises ValueError.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"There is no labels file at {path}.")
@@ -152,9 +155,10 @@ def read_labels(path: str | Path) -> dict[str, str]:
         raise ValueError(f"{path.name} is not a CSV file in UTF-8.") from None
     if not {"file", "label"} <= set(columns):
         raise ValueError(f"{path.name} needs the columns 'file' and 'label'.")
-    return {composed(row["file"]): row["label"].strip() for row in rows if row["label"].strip()}
+    labels = {composed(row["file"]): composed(row["label"].strip()) for row in rows}
+    return {file: label for file, label in labels.items() if label}
 
 
 def composed(name: str) -> str:
-    """The name with one code point a letter: macOS takes "é" apart, and a CSV may not."""
+    """The name with one code point a letter: macOS takes "é" apart, and others may not."""
     return unicodedata.normalize("NFC", name)

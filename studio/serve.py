@@ -14,7 +14,7 @@ import torch
 from starlette.middleware import Middleware
 
 from diffusion.checkpoint import SHIPPED, find_checkpoint
-from diffusion.device import keep_freed_memory
+from diffusion.device import keep_freed_memory, limit_arenas
 
 from . import space
 from .admin import html as admin_page
@@ -77,6 +77,7 @@ def build_page(
 def serve(settings: Settings) -> None:
     """Build the page and serve it until Ctrl-C; a mistake in the settings is one sentence."""
     keep_freed_memory()
+    limit_arenas()
     threads = space.num_threads()
     if threads:
         torch.set_num_threads(threads)

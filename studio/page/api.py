@@ -25,6 +25,7 @@ from .forms import (
     read_recipe_form,
     read_upload,
     text,
+    uploaded,
     whole_number,
 )
 
@@ -77,10 +78,10 @@ class Endpoints:
         recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         size = self._size(recipe)
         shape, embedded = read_upload(
-            _path(picture), lambda image: (image.size, embed_picture(image, size))
+            _path(picture), lambda image: (image.info["size"], embed_picture(image, size))
         )
         painted_shape, painted = read_upload(
-            _path(mask), lambda image: (image.size, embed_mask(image, size)), "The mask"
+            _path(mask), lambda image: (image.info["size"], embed_mask(image, size)), "The mask"
         )
         if shape != painted_shape:
             raise ValueError(
@@ -92,9 +93,7 @@ class Endpoints:
 
     def restore(self, picture: dict) -> Iterator[dict]:
         """Draw again the cat of a PNG that came from here."""
-        path = _path(picture)
-        read_upload(path, lambda image: None)
-        yield from self._draw([read_recipe(path)])
+        yield from self._draw([read_recipe(uploaded(_path(picture)))])
 
     def animate(
         self, seed: int = 0, coat: str = "", steps: int | None = None, sampler: str | None = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,7 +10,9 @@ from typing import Any, TypeVar
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from diffusion.decoding import in_decoder
 from diffusion.images import decode_image
+from diffusion.sources import composed
 
 from ..drawing.png_metadata import MAX_UPLOAD_BYTES
 from ..drawing.recipe import (
@@ -30,8 +31,6 @@ ANY_COAT = "any"
 UNKNOWN = "unknown"  # stands for the weights of a model that is not here
 MAX_CATS = 16
 MAX_LAYER_SIDE = 4096  # pixels of what was painted
-
-_decoding = threading.Lock()  # a large picture takes much memory; many of them come one by one
 
 
 def random_seed() -> int:
@@ -61,12 +60,12 @@ def number(value: Any, what: str) -> float:
 
 
 def text(value: Any, what: str) -> str:
-    """A short string; None is the empty one."""
+    """A short string, with one code point a letter; None is the empty one."""
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > MAX_NAME:
         raise ValueError(f"{what} must be a short text.")
-    return value
+    return composed(value)
 
 
 def read_recipe_form(
@@ -141,6 +140,20 @@ def read_upload(path: Any, use: Callable[[Image.Image], T], what: str = "The pic
     The picture, which may be large, must not outlive this call: a visitor may wait for a long time.
     Any path but one in Gradio's upload folder is refused: a script can name what it likes.
     """
+    file = uploaded(path, what)
+
+    def decode() -> T:
+        try:
+            image = decode_image(file.read_bytes())
+        except ValueError as error:
+            raise ValueError(f"{what} cannot be used: {error}.") from None
+        return use(image)
+
+    return in_decoder(decode)
+
+
+def uploaded(path: Any, what: str = "The picture") -> Path:
+    """The file of an upload, not looked into. Raises ValueError, as ``read_upload`` does."""
     if not isinstance(path, str) or not path:
         raise ValueError(f"{what} is missing.")
     file = _uploaded(path)
@@ -148,12 +161,7 @@ def read_upload(path: Any, use: Callable[[Image.Image], T], what: str = "The pic
         raise ValueError(f"{what} must be an uploaded file, not an address.")
     if file.stat().st_size > MAX_UPLOAD_BYTES:
         raise ValueError(f"{what} is larger than {MAX_UPLOAD_BYTES // 1_000_000} MB.")
-    with _decoding:
-        try:
-            image = decode_image(file.read_bytes())
-        except ValueError as error:
-            raise ValueError(f"{what} cannot be used: {error}.") from None
-        return use(image)
+    return file
 
 
 def read_picture(path: Any, size: int) -> str:
@@ -166,8 +174,7 @@ def read_mask_layer(path: Any, size: int) -> str:
     file = _uploaded(path) if isinstance(path, str) and path else None
     if file is None:
         raise ValueError("Nothing is marked: paint over the part that shall be drawn anew.")
-    with _decoding:
-        return embed_mask(_opacity(file), size)
+    return in_decoder(lambda: embed_mask(_opacity(file), size))
 
 
 def _opacity(file: Path) -> Image.Image:

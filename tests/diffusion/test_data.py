@@ -76,7 +76,7 @@ def test_every_picture_is_read_and_every_other_file_named(tmp_path, kind):
         "drawing.svg": b"<svg/>",
         "empty.png": b"",
         "again.jpg": encode(ImageOps.mirror(cat(4, 64)), "JPEG"),
-        "giant.png": encode(Image.new("1", (9_000, 9_000))),
+        "giant.png": encode(Image.new("1", (17_000, 17_000))),
         "notes/README.md": b"# Cats",
         ".DS_Store": b"junk",
         "__MACOSX/._cat-000.png": b"junk",
@@ -98,7 +98,7 @@ def test_every_picture_is_read_and_every_other_file_named(tmp_path, kind):
         "dot.png": "1x1 is too small (at least 32 pixels)",
         "drawing.svg": "not an image",
         "empty.png": "not an image",
-        "giant.png": "9000x9000 is more than 64 megapixels",
+        "giant.png": "17000x17000 is more than 256 megapixels",
         "notes/README.md": "not an image",
     }
 
