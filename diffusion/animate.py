@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 
-import imageio.v3 as iio
+import imageio_ffmpeg
 import numpy as np
 from PIL import Image
 from torch import Tensor
@@ -17,6 +18,15 @@ from .samplers import Step
 
 FORMATS = (".gif", ".mp4")
 FILM_PIXELS = 256  # pictures are enlarged by whole pixels, up to this width
+MAX_FILM_PICTURES = 64  # side by side in a film
+FILM_STEPS = 96  # that are kept of a drawing: eight seconds of film
+LEAST_DELAY = 2  # hundredths of a second in a GIF; browsers slow down below
+# RGB becomes YUV by ffmpeg's BT.601 unless told, and players take a film without tags for BT.709
+# from 720 lines on. The tags are set on the frames: as options of the output some would be lost.
+TO_BT709 = (
+    "scale=out_color_matrix=bt709:out_range=tv,"
+    "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
+)
 
 
 def noisy_x0(step: Step, *, sigma_data: float = 0.5) -> Tensor:
@@ -26,19 +36,28 @@ def noisy_x0(step: Step, *, sigma_data: float = 0.5) -> Tensor:
 
 
 class Recorder:
-    """A sampler callback that keeps every step's estimate of the picture: uint8 [N, 3, S, S] on
-    the CPU."""
+    """A sampler callback that keeps the estimate of x0 of up to ``FILM_STEPS`` steps, evenly
+    spread, the last among them: uint8 [N, 3, H, W] each, on the CPU."""
 
     def __init__(self, codec: Codec) -> None:
         self.codec = codec
         self.steps: list[Tensor] = []
 
     def __call__(self, step: Step) -> None:
-        self.steps.append(self.codec.decode(step.denoised).cpu())
+        kept = min(FILM_STEPS, step.total)
+        before, now = ((index * kept) // step.total for index in (step.index - 1, step.index))
+        if now > before:
+            self.steps.append(self.codec.decode(step.denoised).cpu())
 
-    def frames(self) -> list[Image.Image]:
-        """One image a step, enlarged; several pictures lie in a grid."""
-        return [grid(pictures, scale=film_scale(pictures)) for pictures in self.steps]
+    def frames(self) -> Iterator[Image.Image]:
+        """The frames of what was kept (``film_frames``)."""
+        return film_frames(self.steps)
+
+
+def film_frames(steps: Iterable[Tensor]) -> Iterator[Image.Image]:
+    """One image for each of ``steps``, uint8 [N, 3, H, W], enlarged; several pictures lie in a
+    grid."""
+    return (grid(pictures, scale=film_scale(pictures)) for pictures in steps)
 
 
 def film_scale(pictures: Tensor) -> int:
@@ -60,7 +79,7 @@ def retime(frames: Sequence[Image.Image], count: int) -> list[Image.Image]:
 
 
 def write_animation(
-    frames: Sequence[Image.Image],
+    frames: Iterable[Image.Image],
     path: str | Path,
     *,
     frames_per_second: float = 12.0,
@@ -68,25 +87,64 @@ def write_animation(
 ) -> None:
     """Write frames to a looping GIF or an MP4, atomically; the last one stays for a while.
 
-    Raises ValueError for another ending than .gif or .mp4, and if there are no frames.
+    Both last equally long. Frames are taken one by one, as they are written. Raises ValueError for
+    another ending than .gif or .mp4, and if there are no frames.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"An animation ends in {' or '.join(FORMATS)}, not '{path.suffix}'.")
-    if not frames:
-        raise ValueError("There are no frames to animate.")
     if not 0.1 <= frames_per_second <= 60:
         raise ValueError(f"An animation has 0.1 to 60 frames a second, not {frames_per_second}.")
-    hold = round(hold_seconds * frames_per_second)
-    arrays = [np.asarray(frame.convert("RGB")) for frame in frames]
-    arrays += [arrays[-1]] * hold
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise ValueError("There are no frames to animate.")
+    held = _hold(chain([first], frames), round(hold_seconds * frames_per_second))
+    write = _write_gif if path.suffix.lower() == ".gif" else _write_mp4
     with atomic_path(path) as temporary:
-        if path.suffix.lower() == ".gif":
-            duration = max(20, 1000 / frames_per_second)  # ms; browsers slow down below 20
-            iio.imwrite(temporary, np.stack(arrays), duration=duration, loop=0)
+        write(held, temporary, frames_per_second)
+
+
+def _hold(frames: Iterable[Image.Image], times: int) -> Iterator[Image.Image]:
+    """The frames as RGB, and the last of them so many times more."""
+    for frame in frames:
+        frame = frame.convert("RGB")
+        yield frame
+    yield from repeat(frame, times)
+
+
+def _write_gif(frames: Iterator[Image.Image], path: Path, frames_per_second: float) -> None:
+    """A GIF counts in hundredths of a second: frames begin at the nearest. One that would begin
+    less than two after another takes its place, which happens beyond 50 frames a second."""
+    starts: list[int] = []  # in hundredths
+    pictures: list[Image.Image] = []  # of a byte a pixel
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        start = round(100 * (count - 1) / frames_per_second)
+        if starts and start - starts[-1] < LEAST_DELAY:
+            pictures.pop()
         else:
-            even = [frame[: frame.shape[0] & ~1, : frame.shape[1] & ~1] for frame in arrays]
-            iio.imwrite(
-                temporary, np.stack(even), fps=frames_per_second, codec="libx264",
-                macro_block_size=2, output_params=["-movflags", "+faststart"],
-            )  # fmt: skip
+            starts.append(start)
+        pictures.append(frame.convert("P", palette=Image.Palette.ADAPTIVE))
+    end = max(LEAST_DELAY, round(100 * count / frames_per_second))
+    if end - starts[-1] < LEAST_DELAY:
+        del starts[-1], pictures[-2]
+    delays = [10 * (b - a) for a, b in pairwise([*starts, end])]  # milliseconds
+    pictures[0].save(
+        path, "GIF", save_all=True, append_images=pictures[1:], duration=delays, loop=0
+    )
+
+
+def _write_mp4(frames: Iterator[Image.Image], path: Path, frames_per_second: float) -> None:
+    first = next(frames)
+    size = (first.width & ~1, first.height & ~1)  # yuv420 wants even sides
+    writer = imageio_ffmpeg.write_frames(
+        str(path), size, fps=frames_per_second, codec="libx264", macro_block_size=2,
+        output_params=["-vf", TO_BT709, "-movflags", "+faststart"],
+    )  # fmt: skip
+    writer.send(None)
+    try:
+        for frame in chain([first], frames):
+            writer.send(np.ascontiguousarray(frame.crop((0, 0, *size))))
+    finally:
+        writer.close()

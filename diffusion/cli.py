@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from .animate import FORMATS as ANIMATION_FORMATS
-from .animate import Recorder, write_animation
+from .animate import MAX_FILM_PICTURES, Recorder, film_frames, write_animation
 from .average import average
 from .checkpoint import (
     PARTS,
@@ -346,6 +346,8 @@ def run_sample(args: argparse.Namespace) -> None:
     _check_ending(args.grid, GRID_FORMATS)
     _check_ending(args.animation, ANIMATION_FORMATS)
     seeds = parse_seeds(args.seeds)
+    if args.animation and len(seeds) > MAX_FILM_PICTURES:
+        raise ValueError(f"An animation shows at most {MAX_FILM_PICTURES} pictures.")
     denoiser = Denoiser.load_for_sampling(find_checkpoint(args.checkpoint))
     config = _sampling(args, denoiser.info)
     label = denoiser.info.label_index(args.label)
@@ -367,9 +369,7 @@ def run_sample(args: argparse.Namespace) -> None:
     if args.grid:
         save_grid(torch.cat(drawn), args.grid)
     if args.animation:
-        whole = Recorder(denoiser.codec)
-        whole.steps = [torch.cat(step) for step in zip(*steps, strict=True)]
-        write_animation(whole.frames(), args.animation)
+        write_animation(film_frames(map(torch.cat, zip(*steps, strict=True))), args.animation)
 
 
 def _sampling(args: argparse.Namespace, info: CheckpointInfo) -> SampleConfig:

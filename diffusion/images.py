@@ -179,7 +179,11 @@ def _shrunk(image: Image.Image, factor: int) -> Image.Image:
     result = None
     size = (-(-image.width // factor), -(-image.height // factor))
     for top, band in _bands(image, rows):
-        strip = flat(band).reduce(factor) if factor > 1 else flat(band)
+        if flat is _over_white and factor > 1:  # of small strips that is done in no time
+            band = band.convert("RGBA").convert("RGBa").reduce(factor).convert("RGBA")
+        strip = flat(band)
+        if strip.size[0] > size[0]:
+            strip = strip.reduce(factor)
         if result is None:
             result = Image.new(strip.mode, size)
         result.paste(strip, (0, top // factor))

@@ -1,6 +1,11 @@
 """Animations are read back with other readers than the writer's."""
 
+import itertools
+import subprocess
+import weakref
+
 import imageio.v3 as iio
+import imageio_ffmpeg
 import numpy as np
 import pytest
 import torch
@@ -9,7 +14,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from diffusion import SampleConfig, generate
-from diffusion.animate import Recorder, film_scale, noisy_x0, write_animation
+from diffusion.animate import FILM_STEPS, Recorder, film_scale, noisy_x0, write_animation
 from diffusion.codec import PixelCodec, to_uint8
 from diffusion.samplers import Step
 
@@ -43,6 +48,35 @@ def test_a_gif_lasts_as_long_as_its_frames_and_its_hold(tmp_path):
     write_animation(frames(6), tmp_path / "a.gif", frames_per_second=5, hold_seconds=2)
     _, durations, _ = gif_frames(tmp_path / "a.gif")
     assert sum(durations) == 6 * 200 + 2000
+
+
+@pytest.mark.parametrize("rate", [7, 12, 15, 23.976, 30, 45, 60])
+def test_a_gif_lasts_as_long_as_its_mp4(tmp_path, rate):
+    """Hundredths that are rounded one by one do not add up: 15 frames a second ran 2 % fast."""
+    moving = [Image.new("RGB", (16, 16), (5 * i, 255 - 5 * i, 9 * i % 256)) for i in range(47)]
+    for name in ("a.gif", "a.mp4"):
+        write_animation(iter(moving), tmp_path / name, frames_per_second=rate, hold_seconds=0.7)
+    _, durations, _ = gif_frames(tmp_path / "a.gif")
+    seconds = (47 + round(0.7 * rate)) / rate
+    assert sum(durations) == 10 * round(100 * seconds)
+    assert min(durations) >= 20
+    assert len(iio.imread(tmp_path / "a.mp4")) == 47 + round(0.7 * rate)
+
+
+def test_an_mp4_says_in_which_colours_it_is(tmp_path):
+    """And is in them: decoded as BT.709, whatever its tags, pure colours come back."""
+    pure = [Image.new("RGB", (64, 64), colour) for colour in ("red", "lime", "blue")]
+    path = tmp_path / "a.mp4"
+    write_animation(pure, path, frames_per_second=3, hold_seconds=0)
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    said = subprocess.run([ffmpeg, "-i", path], capture_output=True, text=True).stderr
+    assert "yuv420p(tv, bt709, progressive)" in said
+    as_709 = ["-vf", "scale=in_color_matrix=bt709:in_range=tv", "-f", "rawvideo"]
+    raw = subprocess.run(
+        [ffmpeg, "-i", path, *as_709, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True
+    ).stdout
+    decoded = np.frombuffer(raw, np.uint8).reshape(3, 64, 64, 3).mean((1, 2))
+    assert np.abs(decoded - 255 * np.eye(3)).max() < 8
 
 
 def test_a_gif_is_not_slowed_down_by_browsers(tmp_path):
@@ -102,6 +136,36 @@ def test_a_recorder_keeps_the_estimate_of_every_step():
     assert len(recorder.steps) == 4  # and it does not stop the sampler
     assert recorder.steps[0].shape == (2, 3, 8, 8)
     assert torch.equal(recorder.steps[-1], pictures)
+
+
+def test_of_a_long_drawing_some_steps_are_kept_and_the_last():
+    recorder = Recorder(PixelCodec(8))
+    for index in range(1, 1001):
+        x = torch.full((1, 3, 8, 8), index / 1000)
+        recorder(Step(index, 1000, 1.0, torch.zeros_like(x), x))
+    assert len(recorder.steps) == FILM_STEPS
+    shown = [int(pictures[0, 0, 0, 0]) for pictures in recorder.steps]
+    assert shown[-1] == 255
+    assert shown == sorted(shown)
+    assert max(b - a for a, b in itertools.pairwise(shown)) <= 3  # evenly spread
+
+
+def test_frames_are_written_as_they_come(tmp_path):
+    """Not kept: there may be hundreds, of a million pixels each."""
+    frames, most = [], 0
+
+    def coming():
+        nonlocal most
+        for i in range(40):
+            frame = Image.new("RGB", (64, 64), (6 * i, 0, 0))
+            frames.append(weakref.ref(frame))
+            most = max(most, sum(frame() is not None for frame in frames))
+            yield frame
+            del frame
+
+    write_animation(coming(), tmp_path / "a.mp4")
+    write_animation(coming(), tmp_path / "a.gif")
+    assert most <= 4
 
 
 def test_noisy_pictures_are_visible():
