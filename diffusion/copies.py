@@ -31,11 +31,11 @@ LEAST_SEEN = 20  # pixels that a closer look needs
 BLOCK = 256  # pictures that are compared with all earlier ones at once
 
 
-def require_enough(count: int, who_has: str, why: str = "") -> None:
+def require_enough(count: int, who_has: str, why: str = "", *, what: str = "pictures") -> None:
     """Raises ValueError for fewer pictures than a training needs. The sentence begins with
     ``who_has``; ``why`` follows it."""
     if count < MIN_IMAGES:
-        sentence = f"{who_has} {count} usable pictures; at least {MIN_IMAGES} are needed. {why}"
+        sentence = f"{who_has} {count} usable {what}; at least {MIN_IMAGES} are needed. {why}"
         raise ValueError(sentence.rstrip())
 
 

@@ -64,7 +64,9 @@ class ImageSet:
         unlabelled = int((self.classes < 0).sum())
         if self.unmatched_rows is None or not (self.unmatched_rows or unlabelled):
             return []
-        return [f"{self.unmatched_rows:,} rows name no picture, {unlabelled:,} pictures have no label"]
+        return [
+            f"{self.unmatched_rows:,} rows name no picture, {unlabelled:,} pictures have no label"
+        ]
 
     def subset(self, indices: Sequence[int]) -> ImageSet:
         """The pictures at ``indices``, in that order."""

@@ -105,9 +105,7 @@ def add_label(
     return state, grown
 
 
-def load_pictures(
-    path: str | Path, info: CheckpointInfo, *, keep_copies: bool = False
-) -> ImageSet:
+def load_pictures(path: str | Path, info: CheckpointInfo, *, keep_copies: bool = False) -> ImageSet:
     """The owner's pictures, each with the newest label: centre squares, in memory.
 
     Raises ValueError for fewer than 8 or more than 2,000 usable ones.

@@ -12,6 +12,7 @@ looked at in one thread, in the order of arrival; the page asks how far that is.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
@@ -27,32 +28,25 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from diffusion.config import MAX_PICTURES
-from diffusion.data import MIN_IMAGES
-from diffusion.images import decode_photo, difference_hash, find_copies, fit_square
-from diffusion.sources import MAX_FILE_BYTES, Skipped, Zip
+from diffusion.copies import LOOK_SIDE, MIN_SIDE, find_copies, look_of, require_enough
+from diffusion.decoding import in_decoder
+from diffusion.images import decode_photo, fit_square
+from diffusion.sources import Skipped
 
 from ..disk import errors_as_sentences, require_room
+from .arrivals import MAX_ARCHIVE_BYTES, Incoming, files_in, shown, size_of
 
-MAX_ARCHIVE_BYTES = 1_000_000_000  # of one zip
-MAX_UNPACKED_BYTES = 4_000_000_000  # read out of one zip, all entries together
-MAX_ENTRIES = 10_000  # of one zip
-MAX_DIRECTORY_BYTES = 400 * MAX_ENTRIES  # of one zip: 46 bytes and a name for each entry
 MAX_INCOMING_BYTES = 4_000_000_000  # that wait to be looked at, in one set
 MAX_LEFT_OUT = 2000  # lines that are kept; more are counted
 MIN_FREE_BYTES = 1_000_000_000  # no upload is taken below
-MIN_SIDE = 64  # pixels: half of the largest shipped network's pictures, as in training
 STORED_SIDE = 640  # of a stored picture's shorter side: room to crop, small enough to keep
 LONGEST_SIDE = 4 * STORED_SIDE
 SQUARE_SIDE = 512  # what a training is given at most
 SET_SECONDS = 7 * 86400  # a set that nobody touched so long is cleared when the next one begins
 SAVE_SECONDS = 1.0  # between saves while many pictures are looked at
-MAX_NAME = 200  # characters that are shown of a name
-
-TOO_MANY_ENTRIES = f"an archive of more than {MAX_ENTRIES:,} files"
-NO_ARCHIVE = "not a whole zip archive"
 
 
 class NoSuchSet(ValueError):
@@ -61,17 +55,17 @@ class NoSuchSet(ValueError):
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a set. ``hash`` and ``mirror`` are difference hashes in hexadecimal."""
+    """One picture of a set. ``look`` tells what its square looks like (``look_of``), in base64."""
 
     number: int
     name: str
     width: int  # of the stored picture
     height: int
     digest: str  # SHA-256 of the file that it came in
-    hash: str
-    mirror: str
+    look: str
     square: tuple[int, int, int] | None = None  # left, top, side in stored pixels; None: centre
     removed: bool = False
+    kept: bool = False  # whatever it repeats
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -89,7 +83,8 @@ class SetView:
 
     id: str
     pictures: tuple[Picture, ...]  # those that can be trained on, in the order of their numbers
-    left_out: tuple[Skipped, ...]
+    copies: tuple[tuple[Picture, Picture], ...]  # those left out for an earlier one, and that one
+    left_out: tuple[Skipped, ...]  # and why, the copies too
     more_left_out: int  # files left out beyond those that are listed
     waiting: int  # files that have arrived and are not yet looked at
 
@@ -122,7 +117,8 @@ class PictureSet:
         self._lock = threading.RLock()
         self._looking = threading.Lock()  # one thread looks, or a file would be taken in twice
         self._arrivals = 0
-        self._contents = _read_contents(folder / "set.json")
+        self._contents = _read_contents(folder)
+        self._compared: tuple[tuple[Picture, ...], tuple[tuple[Picture, Picture], ...]] = (), ()
 
     # -- what arrives ---------------------------------------------------------------------------
 
@@ -135,11 +131,11 @@ class PictureSet:
             raise ValueError(f"At most {MAX_ARCHIVE_BYTES // 1_000_000} MB in one file.")
         require_room(self.folder, MIN_FREE_BYTES + num_bytes)
         with self._lock:
-            if sum(map(_size, self._waiting())) > MAX_INCOMING_BYTES:
+            if sum(map(size_of, self._waiting())) > MAX_INCOMING_BYTES:
                 raise ValueError("Too much is waiting to be looked at. Try again in a minute.")
             self._arrivals += 1
             stem = f"{time.time_ns():020d}-{self._arrivals:08d}"
-        return Incoming(self.folder / "incoming" / stem, _shown(name))
+        return Incoming(self.folder / "incoming" / stem, shown(name))
 
     def add(self, name: str, chunks: Iterable[bytes]) -> None:
         """Store a file and look at it at once."""
@@ -161,7 +157,11 @@ class PictureSet:
             name = path.with_suffix(".name").read_text("utf-8", "replace")
             try:
                 with errors_as_sentences():
-                    for _ in self._look_at(path, name):
+                    for label, found in files_in(path, name):
+                        if isinstance(found, str):
+                            self._leave_out(label, found)
+                        else:
+                            self._take(label, found)
                         if time.monotonic() - saved > SAVE_SECONDS:
                             self._save()
                             saved = time.monotonic()
@@ -188,33 +188,6 @@ class PictureSet:
                 path.with_suffix(".name").unlink(missing_ok=True)
         paths.clear()
 
-    def _look_at(self, path: Path, name: str) -> Iterator[None]:
-        """Take in one file; yields after each picture. Raises ValueError for a useless archive."""
-        if not is_zip(path):
-            self._take(name, path.read_bytes())
-            yield
-            return
-        archive = _open_zip(path)
-        entries, skipped = archive.names()
-        if len(entries) + len(skipped) > MAX_ENTRIES:
-            raise ValueError(TOO_MANY_ENTRIES)
-        for item in skipped:
-            self._leave_out(f"{name}/{_shown(item.name)}", item.reason)
-        unpacked = 0
-        for entry in entries:
-            shown = f"{name}/{_shown(entry)}"
-            if unpacked > MAX_UNPACKED_BYTES:
-                self._leave_out(shown, "the archive holds too many bytes")
-                continue
-            try:
-                data = archive.read(entry)
-            except ValueError as error:
-                self._leave_out(shown, str(error))
-                continue
-            unpacked += len(data)
-            self._take(shown, data)
-            yield
-
     def _take(self, name: str, data: bytes) -> None:
         """Decode a picture and store it, or note why not."""
         digest = hashlib.sha256(data).hexdigest()
@@ -222,7 +195,7 @@ class PictureSet:
             self._require_new(digest)
             if data.startswith(b"PK\x03\x04"):
                 raise ValueError("an archive inside the archive")
-            image = small_enough(decode_photo(data))
+            image = in_decoder(lambda: small_enough(decode_photo(data)))
         except ValueError as error:
             self._leave_out(name, str(error))
             return
@@ -232,8 +205,7 @@ class PictureSet:
             width=image.width,
             height=image.height,
             digest=digest,
-            hash=_pack(difference_hash(image)),
-            mirror=_pack(difference_hash(ImageOps.mirror(image))),
+            look=_pack(look_of(image)),
         )
         with self._lock:
             number = max(self._contents.pictures, default=0) + 1
@@ -259,14 +231,23 @@ class PictureSet:
             left_out = list(self._contents.left_out)
             more = self._contents.more_left_out
             waiting = len(self._waiting())
-        # A removed picture stands in no other's way: of two alike, the better one may be chosen.
-        chosen = [picture for picture in pictures if not picture.removed]
-        copies = find_copies([_unpack(p.hash) for p in chosen], [_unpack(p.mirror) for p in chosen])
-        for i, j in copies.items():
-            left_out.append(Skipped(chosen[i].name, f"near-duplicate of {chosen[j].name}"))
-        twice = {chosen[i].number for i in copies}
+        copies = self._copies(pictures)
+        left_out += [Skipped(a.name, f"near-duplicate of {b.name}") for a, b in copies]
+        twice = {picture.number for picture, _ in copies}
         kept = tuple(picture for picture in pictures if picture.number not in twice)
-        return SetView(self.id, kept, tuple(left_out), more, waiting)
+        return SetView(self.id, kept, copies, tuple(left_out), more, waiting)
+
+    def _copies(self, pictures: list[Picture]) -> tuple[tuple[Picture, Picture], ...]:
+        """Pictures that repeat an earlier one, and that one; looked for anew after changes only."""
+        # A removed picture stands in no other's way: of two alike, the better one may be chosen.
+        chosen = tuple(picture for picture in pictures if not picture.removed)
+        known, copies = self._compared
+        if chosen != known:
+            looks = [_unpack(picture.look) for picture in chosen]
+            found = find_copies(looks, [picture.kept for picture in chosen])
+            copies = tuple((chosen[i], chosen[j]) for i, j in found.items())
+            self._compared = chosen, copies
+        return copies
 
     def crop(self, number: int, square: object) -> Picture:
         """Let the network see the square (left, top, side), in pixels of the stored picture; None
@@ -274,7 +255,8 @@ class PictureSet:
         picture = self.picture(number)
         if square is not None:
             square = _read_square(square, picture)
-        return self._change(replace(picture, square=square))
+        picture = replace(picture, square=square)
+        return self._change(replace(picture, look=_pack(look_of(self._square(picture)))))
 
     def remove(self, number: int) -> Picture:
         """Leave a picture out of the training."""
@@ -283,6 +265,10 @@ class PictureSet:
     def put_back(self, number: int) -> Picture:
         """Take a removed picture in again."""
         return self._change(replace(self.picture(number), removed=False))
+
+    def keep_both(self, number: int) -> Picture:
+        """Take in a picture that was left out as a copy of another, and keep that one too."""
+        return self._change(replace(self.picture(number), kept=True))
 
     def picture(self, number: int) -> Picture:
         """The picture of that number. Raises NoSuchSet."""
@@ -303,8 +289,10 @@ class PictureSet:
 
     def thumbnail(self, number: int, size: int) -> Image.Image:
         """The square of a picture as a network of ``size`` pixels will see it."""
-        picture = self.picture(number)
-        return fit_square(self.open(number).crop(picture.box), size)
+        return fit_square(self._square(self.picture(number)), size)
+
+    def _square(self, picture: Picture) -> Image.Image:
+        return self.open(picture.number).crop(picture.box)
 
     def squares(self, folder: Path) -> list[Path]:
         """Write the chosen squares as PNG files of at most 512 pixels; returns their paths.
@@ -314,17 +302,13 @@ class PictureSet:
         view = self.scan()
         if view.waiting:
             raise ValueError("The photos are still being looked at. Start when that is done.")
-        if len(view.chosen) < MIN_IMAGES:
-            raise ValueError(
-                f"There are {len(view.chosen)} usable photos; at least {MIN_IMAGES} are needed."
-            )
+        require_enough(len(view.chosen), "There are", what="photos")
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
         for picture in view.chosen:
-            left, top, right, bottom = picture.box
-            square = self.open(picture.number).crop((left, top, right, bottom))
+            square = self._square(picture)
             path = folder / f"{picture.number:04d}.png"
-            _save_png(fit_square(square, min(right - left, SQUARE_SIDE)), path)
+            _save_png(fit_square(square, min(square.width, SQUARE_SIDE)), path)
             paths.append(path)
         return paths
 
@@ -347,39 +331,6 @@ class PictureSet:
         with self._lock:
             text = json.dumps(asdict(self._contents), ensure_ascii=True)
             _write(self.folder / "set.json", text.encode())
-
-
-class Incoming:
-    """A file on its way in: a context that leaves nothing behind unless ``keep`` was called."""
-
-    def __init__(self, stem: Path, name: str) -> None:
-        self._part = stem.with_suffix(".part")
-        self._name = name
-        self._head, self._size = b"", 0
-
-    def __enter__(self) -> Incoming:
-        self._part.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("xb")
-        return self
-
-    def write(self, chunk: bytes) -> None:
-        """Append bytes. Raises ValueError beyond the limit for this kind of file."""
-        self._head = (self._head + chunk)[:2]
-        self._size += len(chunk)
-        limit = MAX_ARCHIVE_BYTES if self._head == b"PK" else MAX_FILE_BYTES
-        if self._size > limit:
-            raise ValueError(f"{self._name} is larger than {limit // 1_000_000} MB.")
-        self._file.write(chunk)
-
-    def keep(self) -> None:
-        """All has arrived: let it be looked at."""
-        self._file.close()
-        self._part.with_suffix(".name").write_text(self._name, "utf-8")
-        self._part.rename(self._part.with_suffix(".bin"))
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._part.unlink(missing_ok=True)
 
 
 class PictureSets:
@@ -455,13 +406,6 @@ class PictureSets:
 # -- helpers ----------------------------------------------------------------------------------
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:  # it has just been looked at
-        return 0
-
-
 def small_enough(image: Image.Image) -> Image.Image:
     """A picture made small enough to keep. Raises ValueError if too little is left of it."""
     shrink = min(1, STORED_SIDE / min(image.size), LONGEST_SIDE / max(image.size))
@@ -473,34 +417,6 @@ def small_enough(image: Image.Image) -> Image.Image:
             else f"{image.width}x{image.height} is too long and thin"
         )
     return image if shrink == 1 else image.resize(size, Image.Resampling.BOX)
-
-
-def is_zip(path: Path) -> bool:
-    """Whether a file begins as a zip does; its name says nothing."""
-    with path.open("rb") as file:
-        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
-
-
-def _open_zip(path: Path) -> Zip:
-    """The archive, if its directory is not too large to be read. Raises ValueError."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 66_000))
-        tail = file.read()
-    end = len(tail) - 22  # where it is without a comment, as zipfile sees it too
-    if tail[end : end + 4] != b"PK\x05\x06" or tail[-2:] != b"\0\0":
-        end = tail.rfind(b"PK\x05\x06")
-    if end < 0:
-        raise ValueError(NO_ARCHIVE)
-    directory = int.from_bytes(tail[end + 12 : end + 16], "little")
-    zip64 = b"PK\x06\x07" in tail[max(0, end - 20) : end]  # its directory is told elsewhere
-    if zip64 or directory > MAX_DIRECTORY_BYTES:
-        raise ValueError(TOO_MANY_ENTRIES)
-    archive = Zip(path)
-    try:
-        archive.archive()
-    except ValueError:  # it names the file as it is called here
-        raise ValueError(NO_ARCHIVE) from None
-    return archive
 
 
 def _read_square(value: object, picture: Picture) -> tuple[int, int, int]:
@@ -517,30 +433,30 @@ def _read_square(value: object, picture: Picture) -> tuple[int, int, int]:
     return left, top, side
 
 
-def _shown(name: str) -> str:
-    """A stranger's name for a file, fit to be shown on one line."""
-    name = name.encode("utf-8", "replace").decode()  # lone surrogates cannot be shown
-    name = "".join(c if c.isprintable() else "�" for c in name)
-    return (name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…") or "unnamed"
-
-
-def _pack(hash: np.ndarray) -> str:
-    return np.packbits(hash > 0).tobytes().hex()
+def _pack(look: np.ndarray) -> str:
+    return base64.b64encode(look.tobytes()).decode()
 
 
 def _unpack(text: str) -> np.ndarray:
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
-    return np.where(bits, 1, -1).astype(np.int8)
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(LOOK_SIDE, LOOK_SIDE)
 
 
-def _read_contents(path: Path) -> _Contents:
+def _read_contents(folder: Path) -> _Contents:
     """What set.json says; nothing of it is believed if it is damaged."""
     try:
-        values = json.loads(path.read_text())
+        values = json.loads((folder / "set.json").read_text())
         pictures = {}
         for item in values["pictures"].values():
             square = item.pop("square")
-            picture = Picture(**item, square=None if square is None else tuple(square))
+            square = None if square is None else tuple(square)
+            if "hash" in item:  # as sets were written before
+                del item["hash"], item["mirror"]
+                picture = Picture(**item, square=square, look="")
+                with Image.open(folder / "pictures" / f"{picture.number:04d}.png") as image:
+                    picture = replace(picture, look=_pack(look_of(image.crop(picture.box))))
+            else:
+                picture = Picture(**item, square=square)
+                _unpack(picture.look)
             pictures[picture.number] = picture
         left_out = [Skipped(**item) for item in values["left_out"]]
         return _Contents(pictures, left_out, values["more_left_out"])

@@ -141,6 +141,7 @@ class Scheduler:
         place = folder.resolve()
         command = [
             *self.command, "--base", str(base_path(place)), "--data", str(place / IMAGES_NAME),
+            "--keep-both",  # they were chosen as they were uploaded
             *record.spec.options(),
         ]  # fmt: skip
         launched = replace(

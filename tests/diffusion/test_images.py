@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from drawing import cat, encode
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 
 from diffusion.codec import to_float, to_uint8
 from diffusion.images import decode_image, decode_photo, fit_square

@@ -22,6 +22,7 @@ def main() -> int:
     for name in ("base", "data", "out", "label", "layers", "keep", "lr", "batch-size"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--images", type=int)
+    parser.add_argument("--keep-both", action="store_true")
     parser.add_argument("--estimate", action="store_true")
     args = parser.parse_args()
     if args.estimate:

@@ -23,6 +23,7 @@ from studio_fixtures import wait_until
 from studio.admin.routes import AdminRoutes
 from studio.safety.guard import Guard
 from studio.safety.owner import COOKIE, OFF, SESSION_SECONDS
+from studio.training import arrivals
 from studio.training import photos as uploads
 
 SPEC = SimpleNamespace(name="Mia", label="mia", base="tiny", length="quick")
@@ -315,7 +316,7 @@ def test_a_strange_change_is_a_sentence(owner, body):
 
 
 def test_a_file_that_is_too_large_leaves_nothing(admin, owner, monkeypatch):
-    monkeypatch.setattr(uploads, "MAX_FILE_BYTES", 200_000)
+    monkeypatch.setattr(arrivals, "MAX_FILE_BYTES", 200_000)
     identity = new_set(owner)
     answer = upload(owner, identity, "huge.png", bytes(300_000))
     assert answer.status_code == 400

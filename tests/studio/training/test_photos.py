@@ -17,6 +17,7 @@ from PIL import Image
 from studio_fixtures import crafted_png, wait_until
 
 from studio import disk
+from studio.training import arrivals
 from studio.training import photos as uploads
 from studio.training.photos import NoSuchSet, PictureSets
 
@@ -375,7 +376,7 @@ def test_a_zip_bomb_is_no_work(pictures):
 
 
 def test_what_is_read_out_of_one_archive_is_limited(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(uploads, "MAX_UNPACKED_BYTES", 10_000)
+    monkeypatch.setattr(arrivals, "MAX_UNPACKED_BYTES", 10_000)
     pictures.add("much.zip", [zip_bytes(tmp_path, cats(12, 64))])
     taken = len(names(pictures))
     assert 0 < taken < 12
@@ -400,13 +401,13 @@ def test_a_directory_that_is_too_large_is_not_even_read(pictures, tmp_path, monk
     with zipfile.ZipFile(path, "w") as archive:
         for i in range(20_000 if len(name) > 2 else 66_000):
             archive.writestr(name.format(i), b"")
-    monkeypatch.setattr(uploads, "Zip", None)
+    monkeypatch.setattr(arrivals, "Zip", None)
     pictures.add("many.zip", [path.read_bytes()])
     assert reasons(pictures) == {"many.zip": "an archive of more than 10,000 files"}
 
 
 def test_the_entries_of_an_archive_are_counted_whatever_it_says(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(uploads, "MAX_ENTRIES", 20)
+    monkeypatch.setattr(arrivals, "MAX_ENTRIES", 20)
     data = bytearray(zip_bytes(tmp_path, {str(i): b"x" for i in range(30)}))
     end = data.rindex(b"PK\x05\x06")
     data[end + 8 : end + 12] = struct.pack("<2H", 10, 10)
@@ -433,7 +434,7 @@ def test_an_archive_under_another_name_is_still_one(pictures, tmp_path):
 
 
 def test_the_kind_of_file_decides_how_large_it_may_be(pictures, monkeypatch, tmp_path):
-    monkeypatch.setattr(uploads, "MAX_FILE_BYTES", 5_000)
+    monkeypatch.setattr(arrivals, "MAX_FILE_BYTES", 5_000)
     archive = zip_bytes(tmp_path, cats(8, 64))
     assert len(archive) > 5_000
     pictures.add("cats.zip", [archive[:1], archive[1:]])
