@@ -10,7 +10,7 @@ import io
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, features
@@ -123,7 +123,7 @@ def _decode(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Image.Ima
     if needed > MAX_DECODED_BYTES:
         raise ValueError(f"{width}x{height} in this format takes more than 1 GB of memory")
     try:
-        with _one_large if needed > LARGE_BYTES else suppress():
+        with _one_large if needed > LARGE_BYTES else nullcontext():
             image.load()
             small = _shrunk(image, factor)
             del image  # before another large one takes its place

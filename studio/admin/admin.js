@@ -222,6 +222,12 @@
   document.addEventListener('click', async (event) => {
     const button = event.target.closest?.('[data-admin]');
     if (button?.dataset.admin === 'photo') openPhoto(button);
+    if (button?.dataset.admin === 'keep-both') {
+      const set = button.closest('[data-set]').dataset.set;
+      await post(`admin/sets/${set}/keep-both`, {picture: Number(button.dataset.number)})
+        .catch((error) => say('.admin-drop', error.message, true));
+      showPhotos();
+    }
     if (button?.dataset.admin !== 'again') return;
     if (sending) {
       say('.admin-drop', 'Some photos are still being sent. Start over when they are here.');

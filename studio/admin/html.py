@@ -114,9 +114,16 @@ def _photo_html(identity: str, picture: Picture) -> str:
 def _left_out_html(view: SetView) -> str:
     if not view.left_out:
         return ""
-    shown = view.left_out[:SHOWN_LINES]
-    lines = "".join(f"<li><b>{escape(s.name)}</b>: {escape(s.reason)}</li>" for s in shown)
-    more = len(view.left_out) - len(shown) + view.more_left_out
+    keep = "".join(
+        f"<li><b>{escape(copy.name)}</b> looks like <b>{escape(original.name)}</b> "
+        f'<button type="button" class="admin-button" data-admin="keep-both"'
+        f' data-number="{copy.number}">Keep both</button></li>'
+        for copy, original in view.copies[:SHOWN_LINES]
+    )
+    shown = view.left_out[: len(view.left_out) - len(view.copies)][:SHOWN_LINES]  # copies are last
+    lines = keep + "".join(f"<li><b>{escape(s.name)}</b>: {escape(s.reason)}</li>" for s in shown)
+    listed = len(shown) + min(len(view.copies), SHOWN_LINES)
+    more = len(view.left_out) - listed + view.more_left_out
     lines += f"<li>and {more:,} more</li>" if more else ""
     count = len(view.left_out) + view.more_left_out
     return (

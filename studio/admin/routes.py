@@ -52,6 +52,7 @@ class AdminRoutes:
                 Route("/admin/sets/current", routes.current_set),
                 Route("/admin/sets/{id}/crop", routes.crop, methods=["POST"]),
                 Route("/admin/sets/{id}/remove", routes.remove, methods=["POST"]),
+                Route("/admin/sets/{id}/keep-both", routes.keep_both, methods=["POST"]),
                 Route("/admin/sets/{id}/thumb/{number:int}.jpg", routes.thumbnail),
                 Route("/admin/sets/{id}/picture/{number:int}.jpg", routes.picture),
                 Route("/admin/trainings/{id}/samples/{name}", routes.sample),
@@ -172,6 +173,14 @@ class _Handlers:
         change = pictures.remove if body.get("removed", True) is True else pictures.put_back
         picture = await run_in_threadpool(change, _number(body))
         return JSONResponse({"removed": picture.removed})
+
+    @_answering
+    async def keep_both(self, request: Request) -> Response:
+        """Take in a picture that was left out as a copy of another."""
+        body = await _json(request)
+        pictures = await self._set(request)
+        picture = await run_in_threadpool(pictures.keep_both, _number(body))
+        return JSONResponse({"kept": picture.kept})
 
     @_answering
     async def thumbnail(self, request: Request) -> Response:

@@ -12,7 +12,6 @@ looked at in one thread, in the order of arrival; the page asks how far that is.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
@@ -23,24 +22,23 @@ import threading
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
-import numpy as np
 from PIL import Image
 
 from diffusion.config import MAX_PICTURES
-from diffusion.copies import LOOK_SIDE, MIN_SIDE, find_copies, look_of, require_enough
+from diffusion.copies import MIN_SIDE, find_copies, look_of, require_enough
 from diffusion.decoding import in_decoder
 from diffusion.images import decode_photo, fit_square
 from diffusion.sources import Skipped
 
 from ..disk import errors_as_sentences, require_room
 from .arrivals import MAX_ARCHIVE_BYTES, Incoming, files_in, shown, size_of
+from .set_file import Picture, pack, read_contents, read_square, unpack
 
 MAX_INCOMING_BYTES = 4_000_000_000  # that wait to be looked at, in one set
-MAX_LEFT_OUT = 2000  # lines that are kept; more are counted
 MIN_FREE_BYTES = 1_000_000_000  # no upload is taken below
 STORED_SIDE = 640  # of a stored picture's shorter side: room to crop, small enough to keep
 LONGEST_SIDE = 4 * STORED_SIDE
@@ -51,30 +49,6 @@ SAVE_SECONDS = 1.0  # between saves while many pictures are looked at
 
 class NoSuchSet(ValueError):
     """A set or picture that is not here (any more)."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One picture of a set. ``look`` tells what its square looks like (``look_of``), in base64."""
-
-    number: int
-    name: str
-    width: int  # of the stored picture
-    height: int
-    digest: str  # SHA-256 of the file that it came in
-    look: str
-    square: tuple[int, int, int] | None = None  # left, top, side in stored pixels; None: centre
-    removed: bool = False
-    kept: bool = False  # whatever it repeats
-
-    @property
-    def box(self) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of the square that the network will see."""
-        side = min(self.width, self.height)
-        left, top = (self.width - side) // 2, (self.height - side) // 2
-        if self.square is not None:
-            left, top, side = self.square
-        return left, top, left + side, top + side
 
 
 @dataclass(frozen=True)
@@ -94,21 +68,6 @@ class SetView:
         return [picture for picture in self.pictures if not picture.removed]
 
 
-@dataclass
-class _Contents:
-    """What set.json holds."""
-
-    pictures: dict[int, Picture] = field(default_factory=dict)
-    left_out: list[Skipped] = field(default_factory=list)
-    more_left_out: int = 0
-
-    def leave_out(self, name: str, reason: str) -> None:
-        if len(self.left_out) < MAX_LEFT_OUT:
-            self.left_out.append(Skipped(name, reason))
-        else:
-            self.more_left_out += 1
-
-
 class PictureSet:
     """One set; see the head of this file. All methods may be called from any thread."""
 
@@ -117,7 +76,7 @@ class PictureSet:
         self._lock = threading.RLock()
         self._looking = threading.Lock()  # one thread looks, or a file would be taken in twice
         self._arrivals = 0
-        self._contents = _read_contents(folder)
+        self._contents = read_contents(folder)
         self._compared: tuple[tuple[Picture, ...], tuple[tuple[Picture, Picture], ...]] = (), ()
 
     # -- what arrives ---------------------------------------------------------------------------
@@ -205,7 +164,7 @@ class PictureSet:
             width=image.width,
             height=image.height,
             digest=digest,
-            look=_pack(look_of(image)),
+            look=pack(look_of(image)),
         )
         with self._lock:
             number = max(self._contents.pictures, default=0) + 1
@@ -243,7 +202,7 @@ class PictureSet:
         chosen = tuple(picture for picture in pictures if not picture.removed)
         known, copies = self._compared
         if chosen != known:
-            looks = [_unpack(picture.look) for picture in chosen]
+            looks = [unpack(picture.look) for picture in chosen]
             found = find_copies(looks, [picture.kept for picture in chosen])
             copies = tuple((chosen[i], chosen[j]) for i, j in found.items())
             self._compared = chosen, copies
@@ -254,9 +213,9 @@ class PictureSet:
         means the centre. Raises ValueError for a square that is not inside or too small."""
         picture = self.picture(number)
         if square is not None:
-            square = _read_square(square, picture)
+            square = read_square(square, picture)
         picture = replace(picture, square=square)
-        return self._change(replace(picture, look=_pack(look_of(self._square(picture)))))
+        return self._change(replace(picture, look=pack(look_of(self._square(picture)))))
 
     def remove(self, number: int) -> Picture:
         """Leave a picture out of the training."""
@@ -417,51 +376,6 @@ def small_enough(image: Image.Image) -> Image.Image:
             else f"{image.width}x{image.height} is too long and thin"
         )
     return image if shrink == 1 else image.resize(size, Image.Resampling.BOX)
-
-
-def _read_square(value: object, picture: Picture) -> tuple[int, int, int]:
-    numbers = list(value) if isinstance(value, (list, tuple)) else []
-    if len(numbers) != 3 or not all(type(n) in (int, float) and n == n for n in numbers):
-        raise ValueError("A square has three numbers: left, top and side.")
-    if any(abs(n) > 1e6 for n in numbers):
-        raise ValueError("The square is not inside the picture.")
-    left, top, side = (round(n) for n in numbers)
-    if side < MIN_SIDE:
-        raise ValueError(f"The square is too small; at least {MIN_SIDE} pixels of the picture.")
-    if left < 0 or top < 0 or left + side > picture.width or top + side > picture.height:
-        raise ValueError("The square is not inside the picture.")
-    return left, top, side
-
-
-def _pack(look: np.ndarray) -> str:
-    return base64.b64encode(look.tobytes()).decode()
-
-
-def _unpack(text: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(LOOK_SIDE, LOOK_SIDE)
-
-
-def _read_contents(folder: Path) -> _Contents:
-    """What set.json says; nothing of it is believed if it is damaged."""
-    try:
-        values = json.loads((folder / "set.json").read_text())
-        pictures = {}
-        for item in values["pictures"].values():
-            square = item.pop("square")
-            square = None if square is None else tuple(square)
-            if "hash" in item:  # as sets were written before
-                del item["hash"], item["mirror"]
-                picture = Picture(**item, square=square, look="")
-                with Image.open(folder / "pictures" / f"{picture.number:04d}.png") as image:
-                    picture = replace(picture, look=_pack(look_of(image.crop(picture.box))))
-            else:
-                picture = Picture(**item, square=square)
-                _unpack(picture.look)
-            pictures[picture.number] = picture
-        left_out = [Skipped(**item) for item in values["left_out"]]
-        return _Contents(pictures, left_out, values["more_left_out"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return _Contents()
 
 
 def _save_png(image: Image.Image, path: Path) -> None:

@@ -206,3 +206,179 @@ def test_a_smaller_square_is_the_mean_of_its_areas():
     wide.paste("red", (10, 0, 20, 10))
     assert fit_square(wide, 5).getcolors() == [(25, (255, 0, 0))]
     assert fit_square(wide, 20).size == (20, 20)
+
+
+# -- what stands beside the pixels ------------------------------------------------------------
+
+
+def chunk(kind: bytes, data: bytes, checksum: int | None = None) -> bytes:
+    checksum = zlib.crc32(kind + data) if checksum is None else checksum
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", checksum)
+
+
+def with_chunk(png: bytes, added: bytes) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    return png[:33] + added + png[33:]
+
+
+LONG = b"x" * 3_000_000
+ZIPPED = zlib.compress(LONG)
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        pytest.param(chunk(b"tEXt", b"Comment\0" + LONG), id="long text"),
+        pytest.param(chunk(b"zTXt", b"Comment\0\0" + ZIPPED), id="text that unpacks to megabytes"),
+        pytest.param(chunk(b"iCCP", b"icc\0\0" + ZIPPED), id="a profile of megabytes"),
+        pytest.param(chunk(b"iCCP", b"icc\0\0broken"), id="a broken profile"),
+        pytest.param(chunk(b"tEXt", b"Comment\0hello", 0), id="a wrong checksum"),
+        pytest.param(chunk(b"eXIf", b"II*\0\xff\xff\xff\xff"), id="broken exif"),
+    ],
+)
+def test_what_is_beside_a_pngs_pixels_never_costs_it(added):
+    original = cat(4, 64)
+    image = decode_image(with_chunk(encode(original), added))
+    np.testing.assert_array_equal(pixels(image), pixels(original))
+    assert image.info == {"size": (64, 64)}
+
+
+@pytest.mark.parametrize("rest", [b"", b"\xff" * 40, b"\x1a\x01\2\0" + b"\xff" * 8], ids=len)
+def test_a_photo_with_broken_exif_is_read_and_turned(rest):
+    """Orientation 6, and behind it whatever a program has made of the rest."""
+    entries = b"\x12\x01\3\0\1\0\0\0\6\0\0\0" + rest
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 30) + entries
+    jpeg = encode(cat(4, 64).crop((0, 0, 64, 48)), "JPEG", quality=95)
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    image = decode_image(jpeg[:2] + segment + jpeg[2:])
+    assert image.size == (48, 64)
+    upright = cat(4, 64).crop((0, 0, 64, 48)).transpose(Image.Transpose.ROTATE_270)
+    assert np.abs(pixels(image) - pixels(upright)).mean() < 4
+
+
+def test_a_gif_with_megabytes_of_comments_is_read_at_once():
+    gif = encode(cat(4, 64), "GIF")
+    start = gif.index(b",", 13 + 768)
+    comment = b"!\xfe" + (b"\xff" + b"x" * 255) * 40_000 + b"\0"
+    started = time.monotonic()
+    image = decode_image(gif[:start] + comment + gif[start:])
+    assert time.monotonic() - started < 5
+    np.testing.assert_array_equal(pixels(image), pixels(decode_image(gif)))
+
+
+# -- colours ----------------------------------------------------------------------------------
+
+D50 = (0.9642, 1.0, 0.8249)
+ADOBE_RGB = ((0.6097, 0.3111, 0.0195), (0.2053, 0.6257, 0.0609), (0.1492, 0.0632, 0.7446))
+
+
+def matrix_profile(columns: tuple, gamma: float) -> bytes:
+    """An ICC profile of three primaries (XYZ at D50) and a power law."""
+
+    def xyz(values: tuple) -> bytes:
+        return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(v * 65536) for v in values))
+
+    curve = b"curv\0\0\0\0" + struct.pack(">IH", 1, round(gamma * 256)) + b"\0\0"
+    tags = [(b"wtpt", xyz(D50))]
+    for name, column in zip((b"r", b"g", b"b"), columns, strict=True):
+        tags += [(name + b"XYZ", xyz(column)), (name + b"TRC", curve)]
+    at, table, body = 128 + 4 + 12 * len(tags), struct.pack(">I", len(tags)), b""
+    for name, data in tags:
+        table += name + struct.pack(">II", at + len(body), len(data))
+        body += data
+    header = struct.pack(
+        ">I4sI4s4s4s", at + len(body), b"lcms", 0x02100000, b"mntr", b"RGB ", b"XYZ "
+    )
+    header = header.ljust(36, b"\0") + b"acsp"
+    header = header.ljust(68, b"\0") + struct.pack(">3i", *(round(v * 65536) for v in D50))
+    return header.ljust(128, b"\0") + table + body
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("decode", [decode_image, decode_photo])
+def test_colours_are_converted_from_their_profile(format, decode):
+    """Adobe RGB's green (100, 200, 100) is far outside what its numbers say in sRGB."""
+    options = {} if format == "TIFF" else {"lossless": True} if format == "WEBP" else {}
+    flat = Image.new("RGB", (32, 32), (120, 180, 100))
+    data = encode(flat, format, icc_profile=matrix_profile(ADOBE_RGB, 2.2), **options)
+    image = decode(data)
+    linear = (np.array([120, 180, 100]) / 255) ** (563 / 256) @ np.array(ADOBE_RGB)
+    to_srgb = np.array(
+        [[3.1339, -1.6169, -0.4906], [-0.9788, 1.9161, 0.0335], [0.0719, -0.2290, 1.4052]]
+    )
+    light = (to_srgb @ linear).clip(0, 1)
+    right = 255 * np.where(light > 0.0031308, 1.055 * light ** (1 / 2.4) - 0.055, 12.92 * light)
+    assert np.abs(pixels(image).mean((0, 1)) - right).max() < 3
+    assert np.abs(right - [120, 180, 100]).max() > 15
+    assert "icc_profile" not in image.info
+
+
+# -- large ones -------------------------------------------------------------------------------
+
+
+def test_large_pictures_come_smaller_and_say_how_large_they_were(monkeypatch):
+    monkeypatch.setattr("diffusion.images.WHOLE_PIXELS", 10_000)
+    monkeypatch.setattr("diffusion.images.LEAST_SIDE", 50)
+    monkeypatch.setattr("diffusion.images.BAND_PIXELS", 3_000)
+    original = cat(5, 400).crop((0, 0, 400, 230))
+    expected = pixels(original.resize((100, 58), Image.Resampling.BOX))
+    glass = original.convert("RGBA")
+    glass.putalpha(Image.new("L", original.size, 255))
+    for picture, format in ((original, "PNG"), (glass, "PNG"), (original, "JPEG")):
+        image = decode_image(encode(picture, format))
+        assert image.size == (100, 58)
+        assert image.info["size"] == (400, 230)
+        assert np.abs(pixels(image) - expected)[:57].mean() < 3
+    clear = Image.new("RGBA", (400, 230), (0, 0, 0, 0))
+    assert decode_image(encode(clear)).getextrema() == ((255, 255),) * 3
+
+
+def test_the_owners_photos_may_be_larger_than_a_strangers():
+    data = encode(Image.new("L", (16_384, 6_200)), "JPEG")  # 101 megapixels
+    with pytest.raises(ValueError, match="16384x6200 is more than 64 megapixels"):
+        decode_image(data)
+    photo = decode_photo(data)
+    assert min(photo.size) >= 1280
+    assert photo.info["size"] == (16_384, 6_200)
+
+
+def test_what_would_take_too_much_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("diffusion.images.MAX_DECODED_BYTES", 64 * 64 * 4 - 1)
+    assert decode_image(encode(cat(1, 64).convert("L"))).size == (64, 64)
+    with pytest.raises(ValueError, match="takes more than 1 GB of memory"):
+        decode_image(encode(cat(1, 64)))
+
+
+# -- strange pixels ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_picture_of_no_numbers_is_refused_and_not_black(odd):
+    values = np.linspace(0, 3, 64 * 64, dtype=np.float32).reshape(64, 64)
+    ramp = decode_image(encode(Image.fromarray(values), "TIFF"))
+    assert ramp.getextrema() == ((0, 255),) * 3
+    values[5, 7] = odd
+    with pytest.raises(ValueError, match=r"^some of its pixels are no numbers \(NaN\)$"):
+        decode_image(encode(Image.fromarray(values), "TIFF"))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_avif_is_read():
+    image = decode_image(encode(cat(1, 64), "AVIF", quality=90))
+    assert np.abs(pixels(image) - pixels(cat(1, 64))).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (b"\xff\x4f\xff\x51\xff\x52", "JPEG 2000"),
+        (b"\xff\x0a", "JPEG XL"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "camera raw"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named(head, name):
+    for decode in (decode_image, decode_photo):
+        with pytest.raises(ValueError, match=f"^a {name} picture, a format that is not read here$"):
+            decode(head + bytes(100))

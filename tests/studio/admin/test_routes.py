@@ -128,6 +128,21 @@ def test_signing_out_ends_the_session(owner):
     assert answer.status_code == 401
 
 
+def test_both_of_two_alike_are_kept_at_the_owners_word(owner, admin):
+    identity = new_set(owner)
+    upload(owner, identity, "one.png", encode(cat(1, 64)))
+    looked_at(admin, identity)
+    upload(owner, identity, "two.jpg", encode(cat(1, 64), "JPEG"))
+    ((copy, _),) = looked_at(admin, identity).copies
+    html = owner.get("/admin/sets/current").text
+    assert f'data-admin="keep-both" data-number="{copy.number}"' in html
+    assert "Left out: 1<" in html
+    answer = owner.post(f"/admin/sets/{identity}/keep-both", json={"picture": copy.number})
+    assert answer.json() == {"kept": True}
+    assert len(looked_at(admin, identity).chosen) == 2
+    assert "keep-both" not in owner.get("/admin/sets/current").text
+
+
 # -- strangers --------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 import threading
@@ -16,8 +17,9 @@ from drawing import cat, cats, encode, write_zip
 from PIL import Image
 from studio_fixtures import crafted_png, wait_until
 
+from diffusion.data import load_images
 from studio import disk
-from studio.training import arrivals
+from studio.training import arrivals, set_file
 from studio.training import photos as uploads
 from studio.training.photos import NoSuchSet, PictureSets
 
@@ -239,6 +241,61 @@ def test_of_two_alike_the_one_that_was_not_removed_is_trained_on(pictures):
     assert names(pictures) == ["blurred.png"]
 
 
+def test_the_owner_can_keep_both_of_two_alike(sets, pictures):
+    add(pictures, {"one.png": encode(cat(1, 64)), "two.jpg": encode(cat(1, 64), "JPEG")})
+    ((copy, original),) = pictures.scan().copies
+    assert (copy.name, original.name) == ("two.jpg", "one.png")
+    pictures.keep_both(copy.number)
+    assert names(pictures) == ["one.png", "two.jpg"]
+    assert not reasons(pictures)
+    assert [p.kept for p in PictureSets(sets.folder).current().scan().pictures] == [False, True]
+
+
+def on_white(seed: int) -> bytes:
+    """A cut-out as shops show them: nine tenths are white."""
+    picture = Image.new("RGB", (256, 256), "white")
+    picture.paste(cat(seed, 88), (84, 84))
+    return encode(picture)
+
+
+def test_what_the_set_counts_a_training_takes(pictures, tmp_path):
+    """Cut-outs on white, small squares, and two that the owner wants although they are alike."""
+    add(pictures, {f"{seed}.png": on_white(seed) for seed in range(7)})
+    add(pictures, {"small.png": encode(cat(20, 64)), "again.jpg": encode(cat(20, 64), "JPEG")})
+    add(pictures, {"again white.png": on_white(3)[:-12] + b"x"})
+    (copy, _) = next(pair for pair in pictures.scan().copies if pair[0].name == "again.jpg")
+    pictures.keep_both(copy.number)
+    counted = len(pictures.scan().chosen)
+    assert counted == 9
+    pictures.squares(tmp_path / "squares")
+    for size in (64, 256):  # a larger network too
+        images = load_images(tmp_path / "squares", image_size=size, photos=False, keep_copies=True)
+        assert len(images) == counted
+
+
+def test_a_crop_decides_anew_what_is_alike(pictures):
+    wide = Image.new("RGB", (256, 128))
+    wide.paste(cat(1, 128), (0, 0))
+    wide.paste(cat(2, 128), (128, 0))
+    add(pictures, {"left.png": encode(wide), "right.bmp": encode(wide, "BMP")})
+    assert names(pictures) == ["left.png"]
+    pictures.crop(1, [0, 0, 128])
+    pictures.crop(2, [128, 0, 128])
+    assert names(pictures) == ["left.png", "right.bmp"]
+
+
+def test_a_set_of_an_earlier_version_is_still_there(sets, pictures):
+    """Its pictures had two hashes where they have a look now."""
+    add(pictures, cats(9, 64))
+    path = pictures.folder / "set.json"
+    values = json.loads(path.read_text())
+    for item in values["pictures"].values():
+        del item["look"], item["kept"]
+        item |= {"hash": "ab" * 32, "mirror": "cd" * 32}
+    path.write_text(json.dumps(values))
+    assert PictureSets(sets.folder).current().scan() == pictures.scan()
+
+
 def test_of_a_polyglot_only_the_pixels_are_kept(pictures, tmp_path):
     payload = b"<script>alert(1)</script>"
     add(
@@ -266,7 +323,7 @@ def test_no_more_than_the_limit(pictures, monkeypatch, tmp_path):
 
 
 def test_many_reasons_are_counted_beyond_a_limit(pictures, monkeypatch, tmp_path):
-    monkeypatch.setattr(uploads, "MAX_LEFT_OUT", 5)
+    monkeypatch.setattr(set_file, "MAX_LEFT_OUT", 5)
     pictures.add("bad.zip", [zip_bytes(tmp_path, {f"{i}.png": b"bad" for i in range(12)})])
     view = pictures.scan()
     assert (len(view.left_out), view.more_left_out) == (5, 7)
