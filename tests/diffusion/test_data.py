@@ -17,6 +17,8 @@ from drawing import cat, cats, encode, write_folder, write_labels, write_zip
 from PIL import Image, ImageOps
 
 from diffusion import data, sources
+from diffusion.checkpoint import CheckpointInfo
+from diffusion.config import ModelConfig
 from diffusion.data import (
     batch_indices,
     crop_box,
@@ -264,6 +266,34 @@ def test_labels_are_found_by_path_or_name_and_the_rest_stays_unlabelled(tmp_path
     assert images.labels == ("black", "ginger", "tabby", "white")
     named = {images.names[i]: c for i, c in enumerate(images.classes.tolist()) if c >= 0}
     assert named == {"a/cat-000.png": 2, "a/cat-001.png": 0, decomposed: 1}
+
+
+def test_one_name_in_two_spellings_is_one_label(folder, tmp_path):
+    spellings = [unicodedata.normalize(form, "Zoé") for form in ("NFC", "NFD")]
+    rows = {f"cat-{i:03d}.png": spellings[i % 2] for i in range(12)}
+    images = load_images(folder, image_size=SIZE, labels_csv=write_labels(tmp_path / "l.csv", rows))
+    assert images.labels == ("Zoé",)
+    assert (images.classes == 0).all()
+    model = ModelConfig(image_size=16, channels=8, num_classes=1)
+    for spelling in spellings:
+        info = CheckpointInfo(model=model, labels=(spelling,))
+        assert [info.label_index(asked) for asked in spellings] == [0, 0]
+
+
+def test_rows_and_pictures_that_do_not_match_are_counted(folder, tmp_path):
+    rows = {f"cat-{i:03d}.jpeg": "orange" for i in range(11)} | {"cat-011.png": "tabby"}
+    csv = write_labels(tmp_path / "labels.csv", rows)
+    told = load_images(folder, image_size=SIZE, labels_csv=csv).summary()
+    assert told.splitlines()[1] == "11 rows name no picture, 11 pictures have no label"
+    all_named = write_labels(csv, {f"cat-{i:03d}.png": "orange" for i in range(12)})
+    told = load_images(folder, image_size=SIZE, labels_csv=all_named).summary()
+    assert told == "12 pictures, 0 left out"
+
+
+def test_copies_are_kept_if_that_is_wanted(folder):
+    (folder / "again.jpg").write_bytes(encode(cat(4), "JPEG", quality=95))
+    assert len(load_images(folder, image_size=SIZE)) == 12
+    assert len(load_images(folder, image_size=SIZE, keep_copies=True)) == 13
 
 
 def test_the_models_own_labels_fix_their_order(folder, tmp_path):

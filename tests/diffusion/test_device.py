@@ -41,6 +41,44 @@ def test_freed_memory_is_kept_for_the_next_tensor():
     assert left["let go"] < 3e6
 
 
+IN_MANY_THREADS = """
+import sys, threading
+from diffusion.device import limit_arenas
+
+if sys.argv[1] == "few":
+    limit_arenas()
+import ctypes
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc_info.argtypes = [ctypes.c_int, ctypes.c_void_p]
+barrier = threading.Barrier(12)
+
+def take():
+    barrier.wait()
+    libc.malloc(1000)
+    barrier.wait()
+
+threads = [threading.Thread(target=take) for _ in range(12)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+libc.fopen.restype = ctypes.c_void_p
+file = libc.fopen(sys.argv[2].encode(), b"w")
+libc.malloc_info(0, file)
+libc.fclose(ctypes.c_void_p(file))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_many_threads_share_two_arenas(tmp_path):
+    arenas = {}
+    for what in ("few", "many"):
+        report = tmp_path / what
+        subprocess.run([sys.executable, "-c", IN_MANY_THREADS, what, str(report)], check=True)
+        arenas[what] = report.read_text().count("<heap nr=")
+    assert arenas["few"] <= 2
+    assert arenas["many"] > 2
+
+
 @pytest.mark.parametrize(
     ("name", "instructions", "fast"),
     [
