@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from diffusion.config import MAX_PICTURES
-from diffusion.data import MIN_IMAGES
+from diffusion.copies import MIN_IMAGES
 from diffusion.run_folder import BASE_GRID, MetricsLine
 
 from ..safety.owner import OFF

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diffusion.checkpoint import read_checkpoint
 from diffusion.config import MAX_PICTURES
-from diffusion.data import MIN_IMAGES
+from diffusion.copies import MIN_IMAGES
 from diffusion.run_folder import step_path, steps, weights_path
 
 from .. import space
