@@ -19,8 +19,11 @@ ALLOWED = {
     "augment": set(),
     "device": set(),
     "optim": set(),
-    "config": set(),
-    "images": set(),
+    "config": {"sources"},
+    "containers": set(),
+    "decoding": set(),
+    "images": {"containers"},
+    "copies": {"images"},
     "metrics": set(),
     "features": set(),
     "files": set(),
@@ -31,10 +34,10 @@ ALLOWED = {
     "unet": {"layers"},
     "autoencoder": {"config", "layers"},
     "parameterizations": {"config", "schedules"},
-    "checkpoint": {"config", "files"},
+    "checkpoint": {"config", "files", "sources"},
     "codec": {"autoencoder", "config"},
     "pictures": {"files"},
-    "data": {"codec", "images", "sources"},
+    "data": {"codec", "copies", "images", "sources"},
 }
 
 # Rooms of the studio, and the rooms below them that each may use.
