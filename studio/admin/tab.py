@@ -119,7 +119,7 @@ class AdminTab:
             self.model: gr.update(choices=tuned),
             self.compared_model: gr.update(choices=tuned),
             self.length: self._lengths(base if base in names else ""),
-            self.models: models_html(tuned, library.default),
+            self.models: models_html(tuned, library.default, library.faults()),
             self.job: job_html(view),
             self.log: log_html(view),
             self.samples: samples_html(view),

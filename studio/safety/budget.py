@@ -91,9 +91,9 @@ class CallBudget:
     """Calls that a client may make, and sessions that it may begin."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._calls = Allowance((200, 20), (2000, 20), clock=clock)
+        self._calls = Allowance((400, 20), (2000, 20), clock=clock)
         # All that begin within a minute are fewer than Gradio keeps apart (2,000).
-        self._sessions = Allowance((60, 60), (600, 60), clock=clock)
+        self._sessions = Allowance((300, 100), (900, 90), clock=clock)
         self._known: dict[str, None] = {}  # sessions that began, the oldest first
 
     def charge(self, client: str, session: str | None) -> str | None:

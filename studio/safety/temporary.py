@@ -37,8 +37,9 @@ class TemporaryFolder:
         root = parent.resolve() / NAME
         root.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(root)
-        self.folder = Path(tempfile.mkdtemp(prefix="page-", dir=root))
-        self._lock = disk.try_hold(self.folder / "lock")
+        new = Path(tempfile.mkdtemp(prefix="new-", dir=root))
+        self._lock = disk.try_hold(new / "lock")
+        self.folder = new.rename(root / new.name.replace("new", "page"))  # never seen without lock
         self.max_bytes, self.num_bytes = max_bytes, 0  # as of the last sweep
         self._closed = threading.Event()
         self._before = tempfile.tempdir, os.environ.get("GRADIO_TEMP_DIR")
@@ -104,8 +105,8 @@ def has_room_for(num_bytes: int) -> bool:
 def _clear_leftovers(root: Path) -> None:
     """Delete the folders of programs that run no more: nobody holds their lock."""
     for folder in root.glob("page-*"):
-        patience = FRESH_SECONDS if disk.CAN_LOCK else 24 * 3600.0  # one may just be beginning
-        if time.time() - folder.stat().st_mtime > patience and not disk.is_held(folder / "lock"):
+        old = disk.CAN_LOCK or time.time() - folder.stat().st_mtime > 24 * 3600
+        if old and not disk.is_held(folder / "lock"):
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -39,6 +42,31 @@ def program(tiny_folder, tmp_path):
     yield run, found[1]
     run.kill()
     run.wait()
+
+
+def broken_off_upload(address: str) -> None:
+    """The first half of a file, and no more."""
+    host, port = urlsplit(address).netloc.split(":")
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            "Content-Type: multipart/form-data; boundary=x\r\n"
+            "Content-Length: 1000000\r\n\r\n".encode()
+            + head
+            + bytes(500_000)
+        )
+        time.sleep(1)
+
+
+def test_a_broken_off_upload_leaves_nothing_past_the_end(program, tmp_path):
+    run, address = program
+    broken_off_upload(address)
+    files = [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) > 400_000
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

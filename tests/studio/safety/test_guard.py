@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from helpers import Clock
 
 from studio.safety import log
+from studio.safety.budget import CallBudget
 from studio.safety.guard import MAX_CALL_BYTES, NO_JSON, Guard
 from studio.safety.origin import ELSEWHERE
 
@@ -343,16 +345,27 @@ def test_a_client_may_make_so_many_calls_and_begin_so_many_visits():
     def join(client: str, session: str | None, path: str = "/gradio_api/queue/join") -> int:
         return call(guard, client, {"data": [], "session_hash": session}, path)
 
-    one = [join("1.2.3.4", "mine") for _ in range(250)]
-    assert one[:200] == [200] * 200
-    assert one.count(429) >= 45
-    fresh = [join("5.6.7.8", f"s{i}") for i in range(100)]
-    assert fresh[:60] == [200] * 60
-    assert fresh.count(429) >= 35
+    one = [join("1.2.3.4", "mine") for _ in range(480)]
+    assert one[:400] == [200] * 400
+    assert one.count(429) >= 60
+    fresh = [join("5.6.7.8", f"s{i}") for i in range(340)]
+    assert fresh[:300] == [200] * 300
+    assert fresh.count(429) >= 30
     assert join("5.6.7.8", "s0") == 200  # a visit that began goes on
     assert join("5.6.7.8", None, "/gradio_api/call/generate") == 429  # each call is a visit
     assert join("9.9.9.9", "other") == 200
-    assert [join(f"2001:db8::{i}", f"v6 {i}") for i in range(70)].count(429) >= 5  # one network
+    network = [join(f"2001:db8::{i:x}", f"v6 {i}") for i in range(340)]
+    assert network.count(429) >= 30  # its addresses are one client
+
+
+def test_all_that_begins_in_a_minute_is_fewer_than_gradio_keeps_apart():
+    clock = Clock()
+    calls = CallBudget(clock)
+    begun = 0
+    for number in range(6000):
+        clock.now += 0.01
+        begun += calls.charge(f"10.0.{number % 200}.1", f"s{number}") is None
+    assert 900 <= begun < 2000
 
 
 def test_other_protocols_pass():
