@@ -42,6 +42,7 @@ from .settings import SHARE_WARNING, Settings
 from .training.tuned import DEFAULT_NAME
 
 TITLE = "Cat Diffusion"
+REFUSED = (Path(__file__).parent / "page" / "refused.js").read_text(encoding="utf-8")
 MAX_VISITS = 256  # whose pages Gradio remembers, with what they show: a megabyte or two each
 CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old
 
@@ -94,6 +95,7 @@ def serve(settings: Settings) -> None:
         studio = build_studio(settings)
     except ValueError as error:
         sys.exit(f"Error: {error}")
+    temporary.open()
     try:
         _serve(settings, studio, temporary)
     finally:
@@ -113,7 +115,7 @@ def _serve(settings: Settings, studio: Studio, temporary: TemporaryFolder) -> No
     examples = Examples(studio)
     admin = build_admin(settings, studio)
     blocks = build_page(studio, examples, admin)
-    temporary.open(lambda: Mailboxes(blocks._queue).sweep())
+    temporary.keep_swept(Mailboxes(blocks._queue).sweep)
     examples.begin()  # so that the first visit finds them
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
     admin.jobs.start()
@@ -177,7 +179,7 @@ def launch(
         "app_kwargs": {"middleware": inner, "lifespan": _guarded},
         "theme": page.theme(),
         "css": page.CSS + admin_page.CSS,
-        "head": page.HEAD + admin_page.HEAD,
+        "head": f"<script>{REFUSED}</script>" + page.HEAD + admin_page.HEAD,
     }
     try:
         require_address(settings.host, settings.port)

@@ -44,20 +44,24 @@ class TemporaryFolder:
         self._closed = threading.Event()
         self._before = tempfile.tempdir, os.environ.get("GRADIO_TEMP_DIR")
 
-    def open(self, *chores: Callable[[], None]) -> None:
-        """Lead everything temporary here; ``chores`` are run at each sweep too."""
+    def open(self) -> None:
+        """Lead everything temporary here: before the page is built, which remembers the place."""
         global _here
         _here = self
         tempfile.tempdir = str(self.folder)
         (self.folder / "gradio").mkdir()
         os.environ["GRADIO_TEMP_DIR"] = str(self.folder / "gradio")
-        threading.Thread(target=self._keep_swept, args=chores, name="sweep", daemon=True).start()
 
-    def _keep_swept(self, *chores: Callable[[], None]) -> None:
-        while not self._closed.wait(SWEEP_SECONDS):
-            self.sweep()
-            for chore in chores:
-                chore()
+    def keep_swept(self, *chores: Callable[[], None]) -> None:
+        """Sweep from time to time in a thread of its own; ``chores`` are run then too."""
+
+        def work() -> None:
+            while not self._closed.wait(SWEEP_SECONDS):
+                self.sweep()
+                for chore in chores:
+                    chore()
+
+        threading.Thread(target=work, name="sweep", daemon=True).start()
 
     def sweep(self) -> None:
         """Delete what is too old, then the oldest of what is too much, and count the rest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -44,6 +45,23 @@ def program(tiny_folder, tmp_path):
     run.wait()
 
 
+def draw(address: str) -> bytes:
+    """A cat as a script has it drawn, and its file."""
+    call = urllib.request.Request(
+        f"{address}gradio_api/call/generate",
+        data=json.dumps({"data": [7, 1, "", 2, "euler", 1.0, ""]}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    with fetch(call, timeout=60) as answer:
+        event = json.load(answer)["event_id"]
+    with fetch(f"{address}gradio_api/call/generate/{event}", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    last = json.loads(next(line[6:] for line in reversed(lines) if '"pictures"' in line))
+    path = last[0]["pictures"][0]["path"]
+    with fetch(f"{address}gradio_api/file={path}", timeout=60) as answer:
+        return answer.read()
+
+
 def broken_off_upload(address: str) -> None:
     """The first half of a file, and no more."""
     host, port = urlsplit(address).netloc.split(":")
@@ -61,6 +79,7 @@ def broken_off_upload(address: str) -> None:
 
 def test_a_broken_off_upload_leaves_nothing_past_the_end(program, tmp_path):
     run, address = program
+    assert draw(address).startswith(b"\x89PNG")
     broken_off_upload(address)
     files = [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) > 400_000
