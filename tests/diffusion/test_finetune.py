@@ -347,9 +347,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(base, pictures, tmp_path):
     assert progress(tmp_path / "parts")["state"] == "stopped"
     assert progress(tmp_path / "parts")["images"] == 20
     assert finetune.finetune(base, pictures, tmp_path / "parts", config())
-    whole, parts = (
-        read_tensors(tmp_path / run / STATE_NAME)[0] for run in ("whole", "parts")
-    )
+    whole, parts = (read_tensors(tmp_path / run / STATE_NAME)[0] for run in ("whole", "parts"))
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
 
 

@@ -57,9 +57,9 @@ def test_a_job_whose_stream_nobody_opens_ends(page, slow, monkeypatch):
 
 
 def test_a_job_that_is_read_goes_on(page, monkeypatch):
-    monkeypatch.setattr(mailboxes, "PATIENCE", 0.3)
+    monkeypatch.setattr(mailboxes, "PATIENCE", 2.0)
     with Gate(page.studio, open=False, seconds=0.05):
-        event = join(page, "reader", [3, 1, "", 30, "euler", 1.0, ""]).json()["event_id"]
+        event = join(page, "reader", [3, 1, "", 60, "euler", 1.0, ""]).json()["event_id"]
         seen = []
         address = f"{page.url}/gradio_api/queue/data?session_hash=reader"
         with httpx.stream("GET", address, timeout=30) as stream:
