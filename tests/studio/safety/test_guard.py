@@ -420,3 +420,14 @@ def test_a_file_larger_than_the_limit_is_not_kept(page, upload_folder):
         assert "size" in answer.text
     new = set(upload_folder.rglob("*")) - before
     assert not [p for p in new if p.is_file() and p.stat().st_size > 20e6]
+
+
+def test_the_real_page_answers_no_preflight_of_another_site(page):
+    """Gradio's own middleware would say yes, with credentials, before any that is given to it."""
+    asks = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+    with httpx.Client(base_url=page.url, timeout=30) as client:
+        for path in ("/gradio_api/queue/join", "/gradio_api/upload", "/admin/sign-in"):
+            answer = client.options(path, headers=asks)
+            assert answer.status_code == 403
+            assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert client.get("/gradio_api/dev/reload").status_code == 403
