@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
 
@@ -21,6 +27,7 @@ from .admin import html as admin_page
 from .admin.parts import Admin, build_admin
 from .admin.routes import AdminRoutes
 from .admin.tab import AdminTab
+from .disk import errors_as_sentences
 from .drawing.library import ModelLibrary
 from .drawing.png_metadata import MAX_UPLOAD_BYTES
 from .drawing.worker import Studio
@@ -30,10 +37,13 @@ from .page.api import add_endpoints
 from .page.examples import Examples
 from .page.generate_tab import GenerateTab
 from .safety.guard import Guard
+from .safety.mailboxes import Mailboxes
+from .safety.temporary import TemporaryFolder
 from .settings import SHARE_WARNING, Settings
 from .training.tuned import DEFAULT_NAME
 
 TITLE = "Cat Diffusion"
+REFUSED = (Path(__file__).parent / "page" / "refused.js").read_text(encoding="utf-8")
 MAX_VISITS = 256  # whose pages Gradio remembers, with what they show: a megabyte or two each
 CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old
 
@@ -82,13 +92,33 @@ def serve(settings: Settings) -> None:
     if threads:
         torch.set_num_threads(threads)
     try:
+        require_address(settings.host, settings.port)
+        temporary = _temporary_folder(settings)
         studio = build_studio(settings)
     except ValueError as error:
         sys.exit(f"Error: {error}")
+    temporary.open()
+    try:
+        _serve(settings, studio, temporary)
+    finally:
+        temporary.close()
+
+
+def _temporary_folder(settings: Settings) -> TemporaryFolder:
+    """In the data folder or where it is asked for; the system's place where that is read-only."""
+    try:
+        return TemporaryFolder(Path(os.environ.get("GRADIO_TEMP_DIR") or settings.data_dir))
+    except OSError:
+        with errors_as_sentences():
+            return TemporaryFolder(Path(tempfile.gettempdir(), "cat-diffusion"))
+
+
+def _serve(settings: Settings, studio: Studio, temporary: TemporaryFolder) -> None:
     examples = Examples(studio)
-    examples.begin()  # so that the first visit finds them
     admin = build_admin(settings, studio)
     blocks = build_page(studio, examples, admin)
+    temporary.keep_swept(Mailboxes(blocks._queue).sweep)
+    examples.begin()  # so that the first visit finds them
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
     admin.trainings.start()
     try:
@@ -98,19 +128,43 @@ def serve(settings: Settings) -> None:
         studio.close()
 
 
+def require_address(host: str, port: int) -> None:
+    """Raises ValueError if this program cannot listen there; Gradio looks at IPv4 alone."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            if os.name == "posix":  # where it means only that a port just left may be used
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            reason = f"Port {port} is in use; choose another with --port or CAT_PORT."
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            reason = f"Port {port} is not for everybody; choose one with --port or CAT_PORT."
+        else:
+            reason = f"This machine has no address '{host}'; choose one with --host or CAT_HOST."
+        raise ValueError(reason) from None
+
+
+@asynccontextmanager
+async def _guarded(app: Any) -> AsyncIterator[None]:
+    """Put the guard around all else: Gradio's own middleware would answer before it otherwise."""
+    app.middleware_stack = Guard(app.middleware_stack)
+    yield
+
+
 def launch(
     blocks: gr.Blocks, settings: Settings, *, block: bool, admin: Admin | None = None
 ) -> str:
     """Start the server and return its local address; with ``block``, return when it ends."""
     if settings.share:
         print(SHARE_WARNING, file=sys.stderr)
-    behind_proxy = settings.share or space.on_space()
-    guards = [Middleware(Guard, behind_proxy=behind_proxy)]
-    if admin is not None:
-        guards.append(Middleware(AdminRoutes, admin))
+    inner = [] if admin is None else [Middleware(AdminRoutes, admin)]
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options = {
-        "server_name": settings.host,
+        "server_name": f"[{settings.host}]" if ":" in settings.host else settings.host,
+        "root_path": settings.root_path or None,
         "server_port": settings.port or None,
         "prevent_thread_lock": True,
         "max_threads": settings.max_queue + 16,  # each visitor who waits holds one now and then
@@ -124,16 +178,26 @@ def launch(
         "max_file_size": MAX_UPLOAD_BYTES,
         "allowed_paths": [],
         "footer_links": ["api"],
-        "app_kwargs": {"middleware": guards},
+        "app_kwargs": {"middleware": inner, "lifespan": _guarded},
         "theme": page.theme(),
         "css": page.CSS + admin_page.CSS,
-        "head": page.HEAD + admin_page.HEAD,
+        "head": f"<script>{REFUSED}</script>" + page.HEAD + admin_page.HEAD,
     }
     try:
-        _, address, shared = blocks.launch(share=settings.share and not space.on_space(), **options)
-    except OSError as error:
+        require_address(settings.host, settings.port)
+        app, address, shared = blocks.launch(
+            share=settings.share and not space.on_space(), **options
+        )
+    except (OSError, ValueError) as error:
         sys.exit(f"Error: {error}")
+    if not isinstance(app.middleware_stack, Guard):
+        sys.exit("Error: this version of Gradio does not let the guard stand in front of it.")
     print(f"Cat Diffusion is at {address}", file=sys.stderr)
+    if admin is not None and admin.owner.enabled:
+        print(
+            f"If guessing keeps you out, this opens Admin once: {admin.owner.spare()}",
+            file=sys.stderr,
+        )
     if settings.share:
         message = f"Public link: {shared}" if shared else "No public link could be made here."
         print(message, file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class Settings:
     checkpoint: str = ""  # default model: a name in checkpoints/, or a file
     data_dir: Path = Path("data")  # what the owner makes: tuned models and trainings
     max_queue: int = 64  # requests that may wait
+    root_path: str = ""  # where a proxy shows the page, if not at its root
 
 
 OPTIONS = {  # option: environment variable, help
@@ -34,6 +36,7 @@ OPTIONS = {  # option: environment variable, help
     "checkpoint": ("CAT_CHECKPOINT", "model that is chosen at first (default: the shipped one)"),
     "data-dir": ("CAT_DATA_DIR", "folder for tuned models and trainings (default: %(default)s)"),
     "max-queue": ("CAT_MAX_QUEUE", "requests that may wait (default %(default)s)"),
+    "root-path": ("CAT_ROOT_PATH", "path that a proxy shows the page at, as in /cats (default: /)"),
 }
 
 
@@ -64,4 +67,8 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
         parser.error(f"argument --port: {values.port} is no port")
     if values.max_queue < 1:
         parser.error("argument --max-queue: at least 1")
+    if values.root_path.strip("/") and not re.fullmatch(r"/[\w./~-]+", values.root_path):
+        parser.error("argument --root-path: a path such as /cats")
+    values.root_path = values.root_path.rstrip("/")
+    values.host = values.host.strip("[]")  # as IPv6 addresses are written in links
     return Settings(**vars(values))

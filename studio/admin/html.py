@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -135,17 +135,21 @@ def _left_out_html(view: SetView) -> str:
 # -- models -----------------------------------------------------------------------------------
 
 
-def models_html(names: Sequence[str], default: str) -> str:
-    """The owner's models, each with its file to download."""
+def models_html(names: Sequence[str], default: str, faults: Mapping[str, str] | None = None) -> str:
+    """The owner's models, each with its file to download; and what is wrong with damaged ones."""
+    damaged = "".join(
+        message_html(f"{name} is left out: {fault}", error=True)
+        for name, fault in (faults or {}).items()
+    )
     if not names:
-        return '<p class="admin-counts">No model of your own yet.</p>'
+        return damaged + '<p class="admin-counts">No model of your own yet.</p>'
     items = "".join(
         f"<li><span>{escape(name)}{' · the default' * (name == default)}</span>"
         f'<a href="admin/models/{quote(name)}.safetensors" download>'
         f"Download {escape(name)}</a></li>"
         for name in names
     )
-    return f'<ul class="admin-models">{items}</ul>'
+    return f'{damaged}<ul class="admin-models">{items}</ul>'
 
 
 # -- trainings --------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from PIL import Image
 from starlette.applications import Starlette
@@ -20,7 +19,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..disk import errors_as_sentences
-from ..safety.guard import ELSEWHERE, OWNERS_UPLOAD
+from ..safety.client import CLIENT_KEY
+from ..safety.guard import OWNERS_UPLOAD
+from ..safety.origin import ELSEWHERE, is_from_elsewhere
 from ..safety.owner import COOKIE, SESSION_SECONDS, NotOwner, TooEarly
 from ..training.photos import NoSuchSet, PictureSet
 from .html import photos_html
@@ -71,7 +72,8 @@ class AdminRoutes:
 
     def _refusal(self, request: Request) -> Response | None:
         """Decided by the headers alone: no byte of a stranger's upload is read."""
-        if _from_elsewhere(request):
+        headers = {key.decode("latin1").lower(): value for key, value in request.headers.raw}
+        if is_from_elsewhere(request.scope, headers):  # the guard looks at changes alone
             return _error(ELSEWHERE, 403)
         if request.scope["path"] == f"{PREFIX}/sign-in":
             return None
@@ -107,7 +109,7 @@ class _Handlers:
     async def sign_in(self, request: Request) -> Response:
         """A session for the right password, as a cookie that no script can read."""
         body = await _json(request)
-        token = self.admin.owner.sign_in(body.get("password"))
+        token = self.admin.owner.sign_in(body.get("password"), request.scope.get(CLIENT_KEY, ""))
         response = JSONResponse({"signed_in": True}, headers={"cache-control": "no-store"})
         response.set_cookie(
             COOKIE, token, max_age=SESSION_SECONDS, path="/", secure=_is_https(request),
@@ -257,15 +259,6 @@ def _number(body: dict) -> int:
 def _content_length(request: Request) -> int:
     value = request.headers.get("content-length", "")
     return int(value) if value.isascii() and value.isdecimal() and len(value) < 20 else 0
-
-
-def _from_elsewhere(request: Request) -> bool:
-    """Whether another site's page asks, even if only to read: the guard looks at changes alone."""
-    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-        return True
-    origin = request.headers.get("origin")
-    hosts = {request.headers.get(key, "").lower() for key in ("host", "x-forwarded-host")}
-    return origin is not None and urlsplit(origin).netloc.lower() not in hosts - {""}
 
 
 def _is_https(request: Request) -> bool:

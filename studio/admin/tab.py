@@ -123,7 +123,7 @@ class AdminTab:
             self.model: gr.update(choices=tuned),
             self.compared_model: gr.update(choices=tuned),
             self.length: self._lengths(base if base in names else ""),
-            self.models: models_html(tuned, library.default),
+            self.models: models_html(tuned, library.default, library.faults()),
             self.training: training_html(view),
             self.log: log_html(view),
             self.samples: samples_html(view),

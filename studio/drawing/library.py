@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +38,10 @@ class LoadedModel:
         return self.info.picture_size
 
 
+class Damaged(ValueError):
+    """The file of a model cannot be read."""
+
+
 class ModelLibrary:
     """Checkpoints by name: files, and those in folders. Names come from this list only, never from
     a path.
@@ -55,10 +61,26 @@ class ModelLibrary:
         self._loaded: OrderedDict[tuple[str, str], LoadedModel] = OrderedDict()  # name and hash
         # Also those that a job still holds, whatever has become of their files since.
         self._in_use: WeakValueDictionary[tuple[str, str], LoadedModel] = WeakValueDictionary()
+        self._broken: dict[tuple[Path, int], str] = {}  # what is wrong with a file, by its time
         self._lock = threading.Lock()
 
     def paths(self) -> dict[str, Path]:
-        """Name to file, the default first."""
+        """Name to file, the default first; those that could not be read are left out."""
+        return {name: path for name, path in self._found().items() if not self._fault(path)}
+
+    def faults(self) -> dict[str, str]:
+        """What is wrong with each model whose file is damaged; known once it was asked for."""
+        found = {name: self._fault(path) for name, path in self._found().items()}
+        return {name: fault for name, fault in found.items() if fault}
+
+    def _fault(self, path: Path) -> str:
+        """A sentence, or "" for a file that can be read or was not tried as it is now."""
+        try:
+            return self._broken.get((path, path.stat().st_mtime_ns), "") if self._broken else ""
+        except OSError:
+            return ""
+
+    def _found(self) -> dict[str, Path]:
         found: dict[str, Path] = {}
         for place in self.places:
             here = {place.stem: place} if place.is_file() else checkpoints_in(place)
@@ -92,19 +114,43 @@ class ModelLibrary:
 
     def get(self, name: str = "") -> LoadedModel:
         """The model called ``name``, read from disk the first time. Raises ValueError."""
-        name = name or self.default
+        while not name:  # an empty name is served by the next one if the default is damaged
+            with suppress(Damaged):
+                return self.get(self.default)
         try:
             path = self.paths()[name]
-            key = (name, file_hash(path))
+            key = (name, self._hash(name, path))
             with self._lock:
                 if key not in self._loaded:
-                    self._loaded[key] = self._in_use[key] = _load(*key, path)
+                    self._loaded[key] = self._in_use[key] = self._load(*key, path)
                     while len(self._loaded) > MAX_LOADED:
                         self._loaded.popitem(last=False)
                 self._loaded.move_to_end(key)
                 return self._loaded[key]
         except (KeyError, OSError):  # it can be renamed or deleted between two looks
             raise ValueError(f"There is no model '{name[:40]}' here; choose another.") from None
+
+    def _hash(self, name: str, path: Path) -> str:
+        with self._left_out_if_damaged(name, path):
+            return file_hash(path)
+
+    def _load(self, name: str, hash: str, path: Path) -> LoadedModel:
+        with self._left_out_if_damaged(name, path):
+            return LoadedModel(name, hash, Denoiser.load_for_sampling(path))
+
+    @contextmanager
+    def _left_out_if_damaged(self, name: str, path: Path) -> Iterator[None]:
+        """Raises Damaged, once for each file: the model is listed no more until it is replaced."""
+        time = path.stat().st_mtime_ns
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (ValueError, OSError) as error:
+            reason = str(error) if isinstance(error, ValueError) else "its file cannot be read."
+            self._broken[path, time] = reason
+            print(f"The model '{name}' is left out: {reason}", file=sys.stderr)
+            raise Damaged(reason) from None
 
     def recall(self, name: str, hash: str) -> LoadedModel:
         """The very weights that a job was accepted for, though their file may be newer by now.
@@ -120,10 +166,6 @@ class ModelLibrary:
         if model.hash != hash:
             raise ValueError(f"{name} has been replaced just now. Please try again.")
         return model
-
-
-def _load(name: str, hash: str, path: Path) -> LoadedModel:
-    return LoadedModel(name, hash, Denoiser.load_for_sampling(path))
 
 
 def file_hash(path: Path) -> str:

@@ -13,7 +13,7 @@ import dataclasses
 import threading
 import time
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +28,7 @@ from diffusion.samplers import Step
 from diffusion.sampling import Start, draw
 
 from .. import space
+from ..safety.client import HOUSE, current_client
 from .library import LoadedModel, ModelLibrary
 from .recipe import Recipe, build_start
 
@@ -69,6 +70,8 @@ class Job:
         self.started: float | None = None
         self.finished: float | None = None
         self.steps_taken = [0] * len(recipes)  # of each row
+        self.client = current_client.get()  # who asked for it
+        self.arrived = 0  # the number of the turn before which it came
         self.context = contextvars.copy_context()  # ZeroGPU looks up whose quota this is
         self._done = threading.Event()
 
@@ -111,6 +114,8 @@ class Studio:
         self.max_batch = MAX_BATCH
         self._resized_at = 0.0  # when max_batch last changed
         self._jobs: deque[Job] = deque()
+        self._turn = 0  # how many were given so far
+        self._served: dict[str, int] = {}  # the last turn of each client who waits for another
         self._drawing: set[Job] = set()  # jobs of the turn that is being drawn
         self._arrived = threading.Condition()
         self._worker: threading.Thread | None = None
@@ -148,6 +153,9 @@ class Studio:
                 raise Busy("The page is closing.")
             if len(self._jobs) >= self.max_waiting:
                 raise Busy("Too many visitors are waiting just now. Please try again in a moment.")
+            if job.client != HOUSE and self._waiting_of(job.client) >= self._max_of_one:
+                raise Busy("You have enough waiting here already. Please try again in a moment.")
+            job.arrived = self._turn
             self._jobs.append(job)
             if self._worker is None:
                 self._worker = threading.Thread(target=self._work, name="studio", daemon=True)
@@ -204,7 +212,28 @@ class Studio:
         with self._arrived:
             if job.started is not None or job not in self._jobs:
                 return 0
-            return self._jobs.index(job)
+            return self._in_order().index(job)
+
+    @property
+    def _max_of_one(self) -> int:
+        """Jobs of one client that may wait: several visitors can share an address."""
+        return max(1, self.max_waiting // 4)
+
+    def _waiting_of(self, client: str) -> int:
+        return sum(job.client == client for job in self._jobs)
+
+    def _in_order(self) -> list[Job]:
+        """The jobs in the order of their next turns, which go round by client, not by job.
+
+        A client who comes anew goes behind those who have waited since before.
+        """
+        behind: Counter[str] = Counter()
+        order = []
+        for index, job in enumerate(self._jobs):
+            since = max(self._served.get(job.client, 0), job.arrived)
+            order.append((behind[job.client], since, index))
+            behind[job.client] += 1
+        return [self._jobs[index] for _, _, index in sorted(order)]
 
     def _update(self, job: Job) -> Update:
         total = job.recipes[0].steps_to_take
@@ -231,9 +260,10 @@ class Studio:
             if self._closing:
                 return []
             self._let_batches_grow()
-            first = self._jobs[0]
+            order = self._in_order()
+            first = order[0]
             turn: list[tuple[Job, int]] = []
-            for job in [job for job in self._jobs if job.key == first.key]:
+            for job in [job for job in order if job.key == first.key]:
                 if job.record != first.record:
                     continue
                 while job.waiting and len(turn) < self.max_batch:
@@ -243,7 +273,12 @@ class Studio:
                 if not job.waiting:
                     self._jobs.remove(job)
             if first.waiting:  # a long job lets the others have a turn
-                self._jobs.rotate(-1)
+                self._jobs.remove(first)
+                self._jobs.append(first)
+            self._turn += 1
+            self._served[first.client] = self._turn
+            here = {job.client for job in self._jobs}
+            self._served = {name: turn for name, turn in self._served.items() if name in here}
             self._drawing.update(job for job, _ in turn)
             return turn
 

@@ -12,8 +12,11 @@ from gradio.blocks import BlockFunction
 from gradio.components.api_component import Api
 
 from ..drawing.worker import Busy
+from ..safety.client import CLIENT_KEY, HOUSE, current_client
+from ..safety.mailboxes import Mailboxes
 
 UNREADABLE = "This request holds something that does not belong there."
+UNREAD = "Nobody collected what was drawn, so it ended. Please try again."
 BROKEN = "Something went wrong here. Please try again; the server's log says what it was."
 
 
@@ -35,9 +38,32 @@ class AnsweringBlocks(gr.Blocks):
         except Exception:  # Gradio, pydantic and Pillow raise all sorts of it
             raise gr.Error(UNREADABLE, print_exception=False) from None
 
-    async def process_api(self, *args: Any, **kwargs: Any) -> Any:
+    async def process_api(
+        self,
+        *args: Any,
+        request: Any = None,
+        iterator: Any = None,
+        session_hash: str | None = None,
+        event_id: str | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Once for each value of a handler; of those to come it makes no more than are read."""
+        asked_by = getattr(request, "request", None)
+        current_client.set(asked_by.scope.get(CLIENT_KEY, HOUSE) if asked_by else HOUSE)
+        if iterator is not None and event_id is not None and session_hash is not None:
+            mailboxes = Mailboxes(self._queue)
+            if not await mailboxes.is_read(session_hash):
+                await mailboxes.close(session_hash)
+                raise gr.Error(UNREAD, print_exception=False)
         try:
-            return await super().process_api(*args, **kwargs)
+            return await super().process_api(
+                *args,
+                request=request,
+                iterator=iterator,
+                session_hash=session_hash,
+                event_id=event_id,
+                **kwargs,
+            )
         except gr.Error:
             raise
         except gr.exceptions.ComponentProcessingError as error:  # our output, so our mistake

@@ -1,7 +1,8 @@
-"""How much strangers may upload: each of them, and all together.
+"""How much strangers may do: each of them, and all together.
 
-Uploads lie on the disk until Gradio clears its cache away, so these limits bound how much of it
-they can take; a disk that is nearly full for another reason takes none.
+Uploads lie on the disk until they are swept away, so their limits bound how much of it they can
+take; a disk that is nearly full for another reason takes none. Calls and sessions are counted too:
+Gradio remembers only so many, and forgets the oldest visitor for the newest.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from pathlib import Path
 from gradio.utils import get_upload_folder
 
 from ..disk import is_low
+from . import temporary
 
 MIN_CHARGE = (
     100_000  # bytes that the smallest upload counts as, so that their number is bounded too
 )
 MAX_CLIENTS = 10_000  # whose budgets are remembered; the budget of all holds whatever is forgotten
+NEARLY_FULL = "The disk of this machine is nearly full; it takes no uploads just now."
 
 
 @dataclass
 class Bucket:
-    """Bytes that may still be sent; it fills again evenly within ``seconds``."""
+    """What may still be used; it fills again evenly within ``seconds``."""
 
     size: float
     seconds: float
@@ -35,30 +38,73 @@ class Bucket:
         self.at = now
 
 
-class UploadBudget:
-    """The buckets of all clients. Used by one event loop, so nothing needs a lock."""
+class Allowance:
+    """The buckets of all clients: ``each`` and ``together`` are (size, seconds) of a bucket.
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        now = clock()
-        self._all = Bucket(1e9, 3600, left=1e9, at=now)
+    Used by one event loop, so nothing needs a lock.
+    """
+
+    def __init__(
+        self,
+        each: tuple[float, float],
+        together: tuple[float, float],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock, self._size = clock, each
+        self._all = Bucket(*together, left=together[0], at=clock())
         self._each: dict[str, Bucket] = {}
 
-    def charge(self, client: str, size: int) -> str | None:
-        """Take an upload of ``size`` bytes off the budget, or say why it is refused."""
-        if is_low(Path(get_upload_folder())):
-            return "The disk of this machine is nearly full; it takes no uploads just now."
+    def take(self, client: str, amount: float = 1.0) -> bool:
+        """Take ``amount`` off, or leave all as it is and return False."""
         now = self._clock()
         if len(self._each) >= MAX_CLIENTS and client not in self._each:
             full = [name for name, b in self._each.items() if now - b.at >= b.seconds]
             for name in full or list(self._each):
                 del self._each[name]
-        mine = self._each.setdefault(client, Bucket(200e6, 1200, left=200e6, at=now))
-        size = max(size, MIN_CHARGE)
+        mine = self._each.setdefault(client, Bucket(*self._size, left=self._size[0], at=now))
         for bucket in (mine, self._all):
             bucket.fill(now)
-            if bucket.left < size:
-                return "That is too much uploaded in a short time. Please try again later."
+            if bucket.left < amount:
+                return False
         for bucket in (mine, self._all):
-            bucket.left -= size
+            bucket.left -= amount
+        return True
+
+
+class UploadBudget(Allowance):
+    """Bytes that may be uploaded."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__((200e6, 1200), (1e9, 3600), clock=clock)
+
+    def charge(self, client: str, size: int) -> str | None:
+        """Take an upload of ``size`` bytes off the budget, or say why it is refused."""
+        if is_low(Path(get_upload_folder())):
+            return NEARLY_FULL
+        if not self.take(client, max(size, MIN_CHARGE)):
+            return "That is too much uploaded in a short time. Please try again later."
+        return None if temporary.has_room_for(size) else NEARLY_FULL
+
+
+class CallBudget:
+    """Calls that a client may make, and sessions that it may begin."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._calls = Allowance((400, 20), (2000, 20), clock=clock)
+        # All that begin within a minute are fewer than Gradio keeps apart (2,000).
+        self._sessions = Allowance((300, 100), (900, 90), clock=clock)
+        self._known: dict[str, None] = {}  # sessions that began, the oldest first
+
+    def charge(self, client: str, session: str | None) -> str | None:
+        """Count a call, and its session if it is a new one; or say why it is refused."""
+        if not self._calls.take(client):
+            return "That is too many requests in a short time. Please wait a little."
+        if session is None or session not in self._known:
+            if not self._sessions.take(client):
+                return "That is too many visits begun in a short time. Please wait a little."
+            if session is not None:
+                self._known[session] = None
+                if len(self._known) > MAX_CLIENTS:
+                    del self._known[next(iter(self._known))]
         return None

@@ -1,13 +1,14 @@
-"""Refuses what Gradio would otherwise fetch or accept on a stranger's behalf.
+"""Refuses what Gradio would otherwise fetch, accept or stumble over on a stranger's behalf.
 
+* Every route that the page does not use.
 * ``/file=http…``, its old form ``/file/http…``, and ``/proxy=``: the server would fetch an
   address that a stranger names, and show what it got as a page of ours.
 * A file input that is an address instead of an upload: the same.
 * Requests that change something and come from another site's page, and its asking beforehand
   whether it might (a preflight), to which Gradio would say yes.
-* More uploads than there is room for, and services of Gradio's that this page has no use for: one
-  would write what is on the page to the disk as often as asked, and never clear it away.
-* Bodies larger than any honest call, before they are read to the end.
+* More uploads, calls and visits than there is room for.
+* Bodies larger than any honest call, before they are read to the end, and values that no answer
+  could repeat (NaN, halves of characters).
 """
 
 from __future__ import annotations
@@ -15,13 +16,16 @@ from __future__ import annotations
 import json
 import re
 import traceback
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from starlette.responses import JSONResponse
 
-from .budget import UploadBudget
+from .budget import CallBudget, UploadBudget
+from .client import CLIENT_KEY, client_of
+from .log import note
+from .origin import ELSEWHERE, is_from_elsewhere
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,33 +35,49 @@ MAX_CALL_BYTES = 500_000  # of a JSON call; uploads have a limit of their own
 MAX_DEPTH = 20
 UPLOAD = "/gradio_api/upload"
 OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own
-UNUSED = re.compile(r"/gradio_api/(deep_link|process_recording|component_server|(undo-)?vibe-.+)/*")
-ELSEWHERE = "This request comes from the page of another site."
+READ = re.compile(  # what the page and scripts (gradio_client, curl) read
+    r"/(config/?|favicon\.ico|robots\.txt|manifest\.json|theme\.css|pwa_icon(/\w+)?)?"
+    r"|/(static|assets|svelte)/.+|/admin(/.*)?"
+    r"|/gradio_api/(info/?|openapi\.json|app_id/?|startup-events|theme\.css|upload_progress"
+    r"|queue/(data|status)|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+|file[=/].+)",
+    re.DOTALL,
+)
+CHANGE = re.compile(
+    r"/admin(/.*)?|/gradio_api/(upload|queue/join|cancel|reset/?|(run|call|call/v2)/[^/]+/?)",
+    re.DOTALL,
+)
+BEGINS = re.compile(r"/gradio_api/(queue/join|(run|call|call/v2)/[^/]+/?)")  # work, or a visit
+CLOSED = "This page has no such service."
 UNANSWERED = "There is nothing here that could answer this request."
+NO_JSON = "This call is no JSON that a page of this kind could have sent."
 
 
 class Guard:
-    """ASGI middleware around the whole app.
+    """ASGI middleware around the whole app."""
 
-    ``behind_proxy``: all requests come through a proxy that says for which host and client they
-    are. Anywhere else these headers are the sender's own words.
-    """
-
-    def __init__(self, app: Callable[..., Awaitable[None]], *, behind_proxy: bool = False) -> None:
-        self.app, self.behind_proxy = app, behind_proxy
-        self._uploads = UploadBudget()
+    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+        self.app = app
+        self._uploads, self._calls = UploadBudget(), CallBudget()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # nothing here speaks it
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = {key.decode("latin1").lower(): value for key, value in scope["headers"]}
+        client = scope[CLIENT_KEY] = client_of(scope, headers)
         reason, status = self._refusal(scope, headers), 403
         if reason is None and scope["method"] == "POST" and scope["path"] == UPLOAD:
-            reason, status = self._charge(scope, headers), 429
+            reason, status = self._charge(client, headers), 429
         elif reason is None and _is_call(scope):
-            body, reason = await _read_call(receive)
+            body, values, reason, status = await _read_call(receive)
             receive = _replay(body, receive)
+            if reason is None and BEGINS.fullmatch(scope["path"]):
+                session = values.get("session_hash") if isinstance(values, dict) else None
+                session = session if isinstance(session, str) else None
+                reason, status = self._calls.charge(client, session), 429
         if reason is not None:
             answer = {"error": reason, "detail": reason}  # the latter is what Gradio's page shows
             await JSONResponse(answer, status_code=status)(scope, receive, send)
@@ -66,48 +86,53 @@ class Guard:
 
     def _refusal(self, scope: Message, headers: dict[str, bytes]) -> str | None:
         path = unquote(scope["path"]).lower()
-        if "/proxy=" in path:
+        if "/proxy=" in path or re.search(r"/file[=/].*:/", path, re.DOTALL):
             return "This page fetches nothing from other hosts."
-        if re.search(r"/file[=/].*:/", path, re.DOTALL):
-            return "This page fetches nothing from other hosts."
-        if UNUSED.fullmatch(path):
-            return "This page has no such service."
-        origin = headers.get("origin", b"").decode("latin1")
-        if scope["method"] not in ("GET", "HEAD") and origin:
-            names = ("host", "x-forwarded-host") if self.behind_proxy else ("host",)
-            hosts = {headers[name].lower() for name in names if name in headers}
-            if urlsplit(origin).netloc.lower().encode("latin1") not in hosts:  # "null" has none
-                return ELSEWHERE
-            if headers.get("sec-fetch-site") == b"cross-site":  # which no page can forge
-                return ELSEWHERE
-        return None
+        reads = scope["method"] in ("GET", "HEAD")
+        if not (CHANGE.fullmatch(scope["path"]) or (reads and READ.fullmatch(scope["path"]))):
+            return CLOSED
+        return ELSEWHERE if not reads and is_from_elsewhere(scope, headers) else None
 
-    def _charge(self, scope: Message, headers: dict[str, bytes]) -> str | None:
+    def _charge(self, client: str, headers: dict[str, bytes]) -> str | None:
         """Take an upload off the budget, by the size that the server holds it to."""
         size = headers.get("content-length", b"")
         if not size.isdigit() or "transfer-encoding" in headers:  # which would overrule the size
             return "An upload has to say how large it is."
-        client = (scope.get("client") or ("",))[0]
-        if self.behind_proxy and "x-forwarded-for" in headers:
-            client = headers["x-forwarded-for"].decode("latin1").rsplit(",", 1)[-1].strip()
         return self._uploads.charge(client, int(size))
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
-        """What the app answers; where Gradio breaks on a request (an unknown name), a sentence."""
-        started = False
+        """What the app answers; where Gradio breaks on a request (an unknown name), a sentence.
 
-        async def note(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
+        A call that fails is answered with 500 by Gradio, whoever's mistake it was; here it is 422,
+        and 5xx is left to mean that the page itself is in trouble.
+        """
+        started = False
+        broken = False  # Gradio's own page for that is left out
+
+        async def pass_on(message: Message) -> None:
+            nonlocal started, broken
+            if message["type"] == "http.response.start" and message["status"] == 500:
+                broken = not _is_json(message["headers"])
+                message = {**message, "status": 422}
+            if not broken:
+                started = True
+                await send(message)
 
         try:
-            await self.app(scope, receive, note)
-        except Exception:
-            if started:
-                raise
-            traceback.print_exc()
-            await JSONResponse({"error": UNANSWERED}, status_code=500)(scope, receive, send)
+            await self.app(scope, receive, pass_on)
+        except Exception as error:
+            line = f"{scope['method']} {scope['path'][:80]!r} broke with {type(error).__name__}"
+            note(f"{line}: {str(error)[:100]!r}")
+            if scope["path"].startswith("/admin/"):  # no stranger comes so far
+                traceback.print_exc()
+            broken = not started
+        if broken:
+            await JSONResponse({"error": UNANSWERED}, status_code=400)(scope, receive, send)
+
+
+def _is_json(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    kinds = [value for name, value in headers if name.lower() == b"content-type"]
+    return any(kind.startswith(b"application/json") for kind in kinds)
 
 
 def _is_call(scope: Message) -> bool:
@@ -119,20 +144,27 @@ def _is_call(scope: Message) -> bool:
     return scope["method"] not in ("GET", "HEAD") and scope["path"] not in uploads
 
 
-async def _read_call(receive: Receive) -> tuple[bytes, str | None]:
+async def _read_call(receive: Receive) -> tuple[bytes, Any, str | None, int]:
+    """A call's body, what it holds, and why it is refused with which status."""
     body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if len(body) > MAX_CALL_BYTES:
-            return b"", "This call is too large."
+            return b"", None, "This call is too large.", 403
         if message["type"] == "http.disconnect" or not message.get("more_body"):
             break
     try:
         values = json.loads(bytes(body) or b"null")
     except (ValueError, RecursionError):
-        return bytes(body), None  # not ours to explain
-    return bytes(body), _why_not(values)
+        return bytes(body), None, None, 200  # not ours to explain
+    if reason := _why_not(values):
+        return b"", None, reason, 403
+    try:
+        json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:  # NaN, infinity, or half of a character
+        return b"", None, NO_JSON, 400
+    return bytes(body), values, None, 200
 
 
 def _why_not(value: Any, depth: int = 0) -> str | None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -39,6 +43,49 @@ def program(tiny_folder, tmp_path):
     yield run, found[1]
     run.kill()
     run.wait()
+
+
+def draw(address: str) -> bytes:
+    """A cat as a script has it drawn, and its file."""
+    call = urllib.request.Request(
+        f"{address}gradio_api/call/generate",
+        data=json.dumps({"data": [7, 1, "", 2, "euler", 1.0, ""]}).encode(),
+        headers={"content-type": "application/json"},
+    )
+    with fetch(call, timeout=60) as answer:
+        event = json.load(answer)["event_id"]
+    with fetch(f"{address}gradio_api/call/generate/{event}", timeout=60) as answer:
+        lines = answer.read().decode().splitlines()
+    last = json.loads(next(line[6:] for line in reversed(lines) if '"pictures"' in line))
+    path = last[0]["pictures"][0]["path"]
+    with fetch(f"{address}gradio_api/file={path}", timeout=60) as answer:
+        return answer.read()
+
+
+def broken_off_upload(address: str) -> None:
+    """The first half of a file, and no more."""
+    host, port = urlsplit(address).netloc.split(":")
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            f"POST /gradio_api/upload HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            "Content-Type: multipart/form-data; boundary=x\r\n"
+            "Content-Length: 1000000\r\n\r\n".encode()
+            + head
+            + bytes(500_000)
+        )
+        time.sleep(1)
+
+
+def test_a_broken_off_upload_leaves_nothing_past_the_end(program, tmp_path):
+    run, address = program
+    assert draw(address).startswith(b"\x89PNG")
+    broken_off_upload(address)
+    files = [path for path in (tmp_path / "temporary").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) > 400_000
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])

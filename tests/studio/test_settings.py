@@ -34,6 +34,18 @@ def test_options():
     )
 
 
+@pytest.mark.parametrize(("said", "host"), [("::1", "::1"), ("[::1]", "::1"), ("::", "::")])
+def test_addresses_of_both_kinds_are_taken(said, host):
+    assert parse_settings(["--host", said]).host == host
+
+
+@pytest.mark.parametrize(
+    ("said", "path"), [("/cats", "/cats"), ("/a/b/", "/a/b"), ("/", ""), ("", "")]
+)
+def test_the_path_that_a_proxy_shows_the_page_at(said, path):
+    assert parse_settings(["--root-path", said]).root_path == path
+
+
 def test_each_option_is_an_environment_variable_too(monkeypatch):
     for name, value in (
         ("CAT_HOST", "::1"), ("CAT_PORT", "81"), ("CAT_CHECKPOINT", "x"), ("CAT_DATA_DIR", "/d"),
@@ -58,6 +70,8 @@ def test_share_can_be_said_no_to(monkeypatch, value):
         ("--port -1", "-1 is no port"),
         ("--max-queue 0", "at least 1"),
         ("--max-queue many", "invalid int value"),
+        ("--root-path cats", "a path such as /cats"),
+        ("--root-path //evil.example?x", "a path such as /cats"),
         ("--colour red", "unrecognized arguments"),
     ],
 )
@@ -108,6 +122,44 @@ def test_a_taken_port_and_an_unknown_model_are_sentences():
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit, match=f"^Error: .*{port}"):
             launch(blocks, Settings(port=port), block=False)
+
+
+def test_where_the_page_cannot_listen_a_sentence_says_what_to_change():
+    from studio.serve import require_address
+
+    for host in ("127.0.0.1", "::1"):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
+            taken.bind((host, 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            with pytest.raises(ValueError, match=rf"^Port {port} is in use.*--port or CAT_PORT\.$"):
+                require_address(host, port)
+        require_address(host, port)
+    for host in ("192.0.2.1", "no.such.host.invalid", "2001:db8::1", "a b"):
+        with pytest.raises(
+            ValueError, match=r"^This machine has no address.*--host or CAT_HOST\.$"
+        ):
+            require_address(host, 0)
+
+
+@pytest.mark.parametrize(("host", "at"), [("::1", "[::1]"), ("::", "[::1]")])
+def test_the_page_listens_on_addresses_of_the_newer_kind(host, at):
+    import gradio as gr
+    import httpx
+
+    from studio.serve import launch
+
+    with gr.Blocks() as blocks:
+        gr.Markdown("a page")
+    with socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        port = probe.getsockname()[1]
+    address = launch(blocks, Settings(host=host, port=port), block=False)
+    try:
+        assert address == f"http://[{host}]:{port}/"
+        assert httpx.get(f"http://{at}:{port}/", trust_env=False).is_success
+    finally:
+        blocks.close()
 
 
 def test_share_without_a_tunnel_goes_on_locally(monkeypatch, capsys, tmp_path):

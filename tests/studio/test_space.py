@@ -7,6 +7,7 @@ import pickle
 import sys
 import types
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Studio
 from studio.page.api import Endpoints
 from studio.page.generate_actions import GenerateActions
+from studio.safety.guard import Guard
 from studio.settings import Settings, parse_settings
 
 README = Path(__file__).resolve().parents[2] / "README.md"
@@ -80,10 +82,11 @@ def test_a_space_starts_with_its_cores_and_no_tunnel(monkeypatch, tiny_folder, t
     monkeypatch.setenv("SPACE_ID", "someone/cats")
     monkeypatch.setenv("CPU_CORES", "3")
     threads, launched = [], {}
+    app = SimpleNamespace(middleware_stack=Guard(None))
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(
         "gradio.Blocks.launch",
-        lambda self, **options: launched.update(options) or (None, "http://here/", None),
+        lambda self, **options: launched.update(options) or (app, "http://here/", None),
     )
     monkeypatch.setattr("gradio.Blocks.block_thread", lambda self: None)
     monkeypatch.setattr(serve.Examples, "begin", lambda self: None)

@@ -112,6 +112,16 @@ def test_a_hundred_wrong_passwords_are_mostly_unread(stranger):
     assert statuses.count(401) + statuses.count(429) == 100
 
 
+def test_a_guesser_delays_nobody_else(admin):
+    def try_from(address: str, password: str) -> int:
+        client = TestClient(app_of(admin), client=(address, 1))
+        return client.post("/admin/sign-in", json={"password": password}).status_code
+
+    assert try_from("1.2.3.4", "wrong") == 401
+    assert try_from("1.2.3.4", PASSWORD) == 429
+    assert try_from("5.6.7.8", PASSWORD) == 200
+
+
 @pytest.mark.parametrize("body", [b"", b"x", b"[]", b'"x"', b"[" * 100_000, b'{"password": [1]}'])
 def test_a_strange_sign_in_is_a_sentence(stranger, body):
     answer = stranger.post("/admin/sign-in", content=body)
@@ -251,7 +261,22 @@ def test_pages_of_other_sites_get_nothing_even_with_the_cookie(owner, headers):
     assert owner.post("/admin/sets", headers=ours).status_code == 200
 
 
-def test_everything_else_is_passed_on(stranger):
+def test_behind_a_proxy_the_owner_is_known_as_the_page_is(admin, owner):
+    """The proxy's own name stands in Host; a current browser says where its page is from."""
+    public = {"origin": "https://cats.example"}
+    assert owner.post("/admin/sets", headers=public).status_code == 403
+    for more in ({"sec-fetch-site": "same-origin"},):
+        assert owner.post("/admin/sets", headers={**public, **more}).status_code == 200
+    named = {**public, "x-forwarded-host": "cats.example"}
+    assert owner.post("/admin/sets", headers=named).status_code == 403  # anybody's own words
+    near = TestClient(app_of(admin), client=("127.0.0.1", 5), cookies=owner.cookies)
+    assert near.post("/admin/sets", headers=named).status_code == 200
+
+
+def test_everything_else_is_passed_on(admin):
+    app = app_of(admin)
+    app.user_middleware = [each for each in app.user_middleware if each.cls is not Guard]
+    stranger = TestClient(app)
     for path in ("/", "/administer", "/gradio_api/info", "/Admin/sets", "/x/admin/upload"):
         assert stranger.get(path).text == "the page"
 

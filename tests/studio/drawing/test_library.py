@@ -177,3 +177,35 @@ def test_weights_are_recalled_by_their_hash(tmp_path):
     assert ModelLibrary([tmp_path]).recall("one", new.hash).hash == new.hash
     with pytest.raises(ValueError, match="replaced just now"):
         ModelLibrary([tmp_path]).recall("one", old.hash)
+
+
+@pytest.mark.parametrize("damage", [b"", b"no checkpoint", None])
+def test_a_damaged_model_does_not_stop_the_others(tiny_folder, tmp_path, capsys, damage):
+    """The default, or the one that sorts first: the next good one serves, and the log says why."""
+    weights = (tiny_folder / "tiny.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(weights[:-100] if damage is None else damage)
+    (tmp_path / "b.safetensors").mkdir()
+    (tmp_path / "c.safetensors").write_bytes(weights)
+    for default in ("", "a", "b"):
+        library = ModelLibrary([tmp_path], default=default)
+        assert library.get().name == library.default == "c"
+        assert "a" not in library.names or default == "b"
+        said = capsys.readouterr().err
+        for name in library.faults():
+            assert said.count(f"The model '{name}' is left out: ") == 1
+        assert library.faults()
+    library = ModelLibrary([tmp_path], default="a")
+    library.get()
+    assert library.faults()["a"].endswith(".")
+    with pytest.raises(ValueError, match="no model 'a' here"):
+        library.get("a")
+    (tmp_path / "a.safetensors").write_bytes(weights)  # put right while the page runs
+    os.utime(tmp_path / "a.safetensors", (1, 1))
+    assert library.get().name == "a"
+    assert "a" not in library.faults()
+
+
+def test_where_all_models_are_damaged_a_sentence_is_said(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(b"x")
+    with pytest.raises(ValueError, match="There is no model"):
+        ModelLibrary([tmp_path]).get()

@@ -18,6 +18,7 @@ from diffusion.sampling import draw
 from studio.drawing.library import ModelLibrary
 from studio.drawing.recipe import Recipe, build_start, embed_mask, embed_picture, morph, variations
 from studio.drawing.worker import Busy, Studio
+from studio.safety.client import current_client
 
 PLAIN = Recipe(steps=3)
 
@@ -177,6 +178,69 @@ def test_too_many_waiting_jobs_are_refused(tiny_folder, gate):
     gate.event.set()
     finish(*jobs)
     assert studio.draw([PLAIN]).done
+
+
+def ask_as(client: str, studio: Studio, recipes, **options):
+    token = current_client.set(client)
+    try:
+        return studio.submit(recipes, **options)
+    finally:
+        current_client.reset(token)
+
+
+def test_turns_go_round_by_client(studio):
+    """Whoever asks for much waits for it; somebody else is drawn in between."""
+    gate = Gate(studio, open=False)
+    blocker = studio.submit([PLAIN])
+    wait_until(lambda: gate.steps == 1)
+    greedy = [ask_as("a", studio, [dataclasses.replace(PLAIN, steps=4 + i)]) for i in range(6)]
+    modest = ask_as("b", studio, [dataclasses.replace(PLAIN, steps=20)])
+    second = ask_as("c", studio, [dataclasses.replace(PLAIN, steps=21)])
+    assert [studio.place(job) for job in (greedy[0], modest, second)] == [0, 1, 2]
+    assert [studio.place(job) for job in greedy[1:]] == [3, 4, 5, 6, 7]
+    gate.event.set()
+    finish(blocker, modest, second, *greedy)
+    order = sorted([modest, second, *greedy], key=lambda job: job.finished)
+    assert order == [greedy[0], modest, second, *greedy[1:]]
+
+
+def test_who_comes_again_and_again_does_not_overtake(studio):
+    """A job of many turns goes on although new clients come before each."""
+    gate = Gate(studio, open=False)
+    path = morph([PLAIN, dataclasses.replace(PLAIN, seed=1)], frames=20)
+    long = ask_as("long", studio, path)
+    wait_until(lambda: gate.batches == [16])
+    order, run = [], studio._run
+
+    def noting(name, digest, start, recipe, callback):
+        order.append(len(start))
+        if len(order) < 8:
+            new = dataclasses.replace(PLAIN, steps=4 + len(order))
+            others.append(ask_as(f"new {len(order)}", studio, [new]))
+        return run(name, digest, start, recipe, callback)
+
+    others = [ask_as("new", studio, [dataclasses.replace(PLAIN, steps=2)])]
+    studio._run = noting
+    gate.event.set()
+    finish(long)
+    finish(*others)
+    assert [size for size in order if size > 1] == [16, 8]
+    assert order.index(8) <= 3
+
+
+def test_one_client_cannot_take_all_places(tiny_folder):
+    studio = Studio(ModelLibrary([tiny_folder]), max_waiting=8)
+    gate = Gate(studio, open=False)
+    jobs = [studio.submit([PLAIN])]
+    wait_until(lambda: gate.steps == 1)
+    jobs += [ask_as("a", studio, [PLAIN]) for _ in range(2)]
+    with pytest.raises(Busy, match="enough waiting here already"):
+        ask_as("a", studio, [PLAIN])
+    jobs.append(ask_as("b", studio, [PLAIN]))
+    jobs += [studio.submit([PLAIN]) for _ in range(3)]  # the page's own
+    gate.event.set()
+    finish(*jobs)
+    assert ask_as("a", studio, [PLAIN])
 
 
 # -- stopping ----------------------------------------------------------------------------------

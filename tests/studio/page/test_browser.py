@@ -243,3 +243,21 @@ def test_nothing_overflows_a_phone(visit, scheme):
     button = page.locator("#generate").bounding_box()
     assert stage["y"] + stage["height"] <= button["y"]
     assert page.locator("img.cat").first.get_attribute("alt")
+
+
+def test_where_the_first_call_is_refused_a_sentence_says_why(browser, page):  # noqa: F811
+    """As behind a proxy that hides for which host it was asked."""
+
+    def through_proxy(route):
+        if route.request.method == "POST":
+            headers = {**route.request.headers, "origin": "https://cats.example"}
+            route.fulfill(response=route.fetch(headers=headers))
+        else:
+            route.continue_()
+
+    context = browser.new_context()
+    visit = context.new_page()
+    visit.route("**/gradio_api/**", through_proxy)
+    visit.goto(page.url)
+    sync_api.expect(visit.locator("#refused")).to_contain_text("has to pass the Host header on")
+    context.close()

@@ -8,13 +8,17 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from helpers import Clock
 
-from studio.safety.guard import MAX_CALL_BYTES, Guard
+from studio.safety import log
+from studio.safety.budget import CallBudget
+from studio.safety.guard import MAX_CALL_BYTES, NO_JSON, Guard
+from studio.safety.origin import ELSEWHERE
 
 
 def ask(
     path: str = "/gradio_api/queue/join", *, method: str = "POST", body: bytes | list[bytes] = b"",
-    app=None, guard: dict | None = None, **headers: str,
+    app=None, peer: str | None = None, **headers: str,
 ) -> tuple[int, str, bytes | None]:  # fmt: skip
     """Status, sentence and the body that reached the app (None: nothing reached it)."""
     seen: list[bytes] = []
@@ -43,11 +47,11 @@ def ask(
         sent.append(message)
 
     scope = {
-        "type": "http", "method": method, "path": path,
+        "type": "http", "method": method, "path": path, "client": peer and (peer, 1234),
         "headers": [(b"host", b"cats.example:7860")]
         + [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
     }  # fmt: skip
-    asyncio.run(Guard(app or plain, **(guard or {}))(scope, receive, send))
+    asyncio.run(Guard(app or plain)(scope, receive, send))
     answer = json.loads(sent[1]["body"])
     return sent[0]["status"], answer.get("error", ""), seen[0] if seen else None
 
@@ -109,7 +113,7 @@ def test_an_address_in_place_of_a_file(path, content_type):
         assert (status, sentence, seen) == (403, ADDRESS, None)
 
 
-@pytest.mark.parametrize("path", ["/gradio_api/run/upload", "/gradio_api/api/upload", "/upload"])
+@pytest.mark.parametrize("path", ["/gradio_api/run/upload", "/gradio_api/call/upload"])
 def test_a_call_that_is_named_like_an_upload_is_a_call(path):
     file = {"path": "http://x.org/a.png", "meta": {"_type": "gradio.FileData"}}
     assert ask(path, body=json.dumps({"data": [file], "fn_index": 3}).encode())[1] == ADDRESS
@@ -190,14 +194,25 @@ def test_pages_of_other_sites_change_nothing(headers, status):
     assert ask(method="GET", **headers)[0] == 200  # a link from elsewhere is welcome
 
 
-def test_a_proxy_names_the_host():
-    """On a Space or a share link the proxy sets the header, whatever a page had put into it."""
+@pytest.mark.parametrize("peer", ["127.0.0.1", "10.1.2.3", "172.17.0.2", "192.168.1.9", "::1"])
+def test_a_proxy_names_the_host(peer):
+    """It sets the header, whatever a page had put into it."""
     headers = {"origin": "https://public.example", "x_forwarded_host": "public.example"}
-    assert ask(guard={"behind_proxy": True}, **headers)[0] == 200
-    assert (
-        ask(guard={"behind_proxy": True}, **{**headers, "origin": "https://evil.example"})[0] == 403
-    )
-    assert ask(guard={"behind_proxy": True}, sec_fetch_site="cross-site", **headers)[0] == 403
+    assert ask(peer=peer, **headers)[0] == 200
+    assert ask(peer=peer, **{**headers, "origin": "https://evil.example"})[0] == 403
+    assert ask(peer=peer, sec_fetch_site="cross-site", **headers)[0] == 403
+    assert ask(peer="8.8.8.8", **headers)[0] == 403
+
+
+def test_behind_any_proxy_a_current_browser_says_where_its_page_is_from():
+    """nginx and Apache, as they come, put their own name into Host and add no header."""
+    other = {"origin": "https://public.example"}
+    assert ask(sec_fetch_site="same-origin", **other)[0] == 200
+    for site in ("cross-site", "same-site"):
+        assert ask(sec_fetch_site=site, origin="http://cats.example:7860")[0] == 403
+    status, sentence, _ = ask(**other)
+    assert (status, sentence) == (403, ELSEWHERE)
+    assert "proxy" in sentence
 
 
 def upload(guard: Guard, size: str | None, client: str = "1.2.3.4", **headers: str) -> int:
@@ -220,6 +235,25 @@ def upload(guard: Guard, size: str | None, client: str = "1.2.3.4", **headers: s
     return sent[0]["status"]
 
 
+def call(guard: Guard, client: str, body: dict, path: str) -> int:
+    """The status that a call gets."""
+    sent = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive():
+        return {"type": "http.request", "body": json.dumps(body).encode()}
+
+    async def send(message):
+        sent.append(message)
+
+    guard.app = app
+    scope = {"type": "http", "method": "POST", "path": path, "client": (client, 1), "headers": []}
+    asyncio.run(guard(scope, receive, send))
+    return sent[0]["status"]
+
+
 def test_each_client_has_a_budget_of_uploads():
     guard = Guard(None)
     assert [upload(guard, "90000000") for _ in range(3)] == [200, 200, 429]
@@ -233,12 +267,13 @@ def test_each_client_has_a_budget_of_uploads():
 
 
 def test_behind_a_proxy_the_client_is_who_it_says():
-    guard = Guard(None, behind_proxy=True)
+    guard = Guard(None)
+    near = "10.0.0.7"
     for client in ("9.9.9.9", "8.8.8.8, 7.7.7.7"):
-        statuses = [upload(guard, "90000000", x_forwarded_for=client) for _ in range(3)]
+        statuses = [upload(guard, "90000000", near, x_forwarded_for=client) for _ in range(3)]
         assert statuses == [200, 200, 429]
     # what stands before the proxy's own entry is the sender's word
-    assert upload(guard, "90000000", x_forwarded_for="1.1.1.1, 7.7.7.7") == 429
+    assert upload(guard, "90000000", near, x_forwarded_for="1.1.1.1, 7.7.7.7") == 429
 
 
 def test_where_the_app_breaks_a_sentence_is_said(capsys):
@@ -246,9 +281,92 @@ def test_where_the_app_breaks_a_sentence_is_said(capsys):
         raise KeyError("secret")
 
     status, sentence, _ = ask(app=broken)
-    assert status == 500
+    assert status == 400
     assert sentence == "There is nothing here that could answer this request."
-    assert "secret" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "secret" in said
+    assert said.count("\n") == 1  # a line, no traceback
+
+
+@pytest.mark.parametrize(("kind", "status"), [("text/plain", 400), ("application/json", 422)])
+def test_of_a_call_that_fails_no_other_error_is_left(kind, status):
+    """Starlette's own page, sent before it raises; and Gradio's answer to whatever went wrong."""
+
+    async def fails(scope, receive, send):
+        headers = [(b"content-type", kind.encode())]
+        await send({"type": "http.response.start", "status": 500, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"error": "x"}'})
+        raise KeyError("x")
+
+    assert ask(app=fails)[0] == status
+
+
+@pytest.mark.parametrize(
+    "value", [b"NaN", b"-Infinity", b"1e999", b'"\\ud800"', b'{"\\udfff": 1}', b'[["a\\udc00"]]']
+)
+def test_what_no_answer_could_repeat_is_refused(value):
+    assert ask(body=b'{"data": [' + value + b"]}") == (400, NO_JSON, None)
+    assert ask(body=b'{"data": ["\\ud83d\\ude3a", 1e9]}')[0] == 200  # a whole cat
+
+
+def test_a_flood_of_bad_requests_is_a_few_lines(capsys, monkeypatch):
+    monkeypatch.setattr(log, "_began", 0.0)
+
+    async def broken(scope, receive, send):
+        raise KeyError("x" * 1000)
+
+    for _ in range(100):
+        assert ask(app=broken)[0] == 400
+    said = capsys.readouterr().err
+    assert said.count("\n") == log.LINES
+    assert len(said) < log.LINES * 301
+    monkeypatch.setattr(log, "SECONDS", 0.0)
+    ask(app=broken)
+    assert "and 70 more lines" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/dev/reload", "/gradio_api/dev/reload/", "/monitoring", "/monitoring/summary",
+        "/gradio_api/runs", "/login", "/docs", "/gradio_api/stream/a/b/1/playlist.m3u8",
+        "/gradio_api/custom_component/a/b/c/d.js", "/gradio_api/profiling/clear", "/nothing",
+        "/gradio_api/api/generate", "//", "/gradio_api", "/gradio_api/file", "/adminx",
+    ],
+)  # fmt: skip
+def test_what_no_one_needs_is_closed_by_not_being_listed(path):
+    for method in ("GET", "HEAD", "POST", "OPTIONS"):
+        assert ask(path, method=method)[:2] == (403, "This page has no such service.")
+
+
+def test_a_client_may_make_so_many_calls_and_begin_so_many_visits():
+    guard = Guard(None)
+    guard._calls = CallBudget(Clock())  # which stands: a slow machine fills no bucket
+
+    def join(client: str, session: str | None, path: str = "/gradio_api/queue/join") -> int:
+        return call(guard, client, {"data": [], "session_hash": session}, path)
+
+    one = [join("1.2.3.4", "mine") for _ in range(480)]
+    assert one[:400] == [200] * 400
+    assert one.count(429) >= 60
+    fresh = [join("5.6.7.8", f"s{i}") for i in range(340)]
+    assert fresh[:300] == [200] * 300
+    assert fresh.count(429) >= 30
+    assert join("5.6.7.8", "s0") == 200  # a visit that began goes on
+    assert join("5.6.7.8", None, "/gradio_api/call/generate") == 429  # each call is a visit
+    assert join("9.9.9.9", "other") == 200
+    network = [join(f"2001:db8::{i:x}", f"v6 {i}") for i in range(340)]
+    assert network.count(429) >= 30  # its addresses are one client
+
+
+def test_all_that_begins_in_a_minute_is_fewer_than_gradio_keeps_apart():
+    clock = Clock()
+    calls = CallBudget(clock)
+    begun = 0
+    for number in range(6000):
+        clock.now += 0.01
+        begun += calls.charge(f"10.0.{number % 200}.1", f"s{number}") is None
+    assert 900 <= begun < 2000
 
 
 def test_other_protocols_pass():
@@ -302,3 +420,14 @@ def test_a_file_larger_than_the_limit_is_not_kept(page, upload_folder):
         assert "size" in answer.text
     new = set(upload_folder.rglob("*")) - before
     assert not [p for p in new if p.is_file() and p.stat().st_size > 20e6]
+
+
+def test_the_real_page_answers_no_preflight_of_another_site(page):
+    """Gradio's own middleware would say yes, with credentials, before any that is given to it."""
+    asks = {"origin": "http://evil.example", "access-control-request-method": "POST"}
+    with httpx.Client(base_url=page.url, timeout=30) as client:
+        for path in ("/gradio_api/queue/join", "/gradio_api/upload", "/admin/sign-in"):
+            answer = client.options(path, headers=asks)
+            assert answer.status_code == 403
+            assert not [name for name in answer.headers if name.startswith("access-control")]
+        assert client.get("/gradio_api/dev/reload").status_code == 403

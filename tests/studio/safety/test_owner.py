@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from helpers import Clock
 
+from studio.safety import owner as owner_module
 from studio.safety.owner import (
     COOKIE,
     IDLE_SECONDS,
+    LOOK_SECONDS,
+    LOOKS,
     MAX_SESSIONS,
     SESSION_SECONDS,
     NotOwner,
@@ -137,3 +140,72 @@ def test_a_wrong_try_signs_nobody_out(owner):
     with pytest.raises(NotOwner):
         owner.sign_in("wrong")
     assert owner.check(token)
+
+
+def test_one_who_guesses_keeps_nobody_else_out(owner, clock):
+    """Four guesses a second from one address, as once kept the owner out nearly always."""
+    let_in = 0
+    for second in range(60):
+        for _ in range(4):
+            clock.now += 0.25
+            with pytest.raises((NotOwner, TooEarly)):
+                owner.sign_in("wrong", "1.2.3.4")
+        let_in += bool(owner.sign_in(PASSWORD, f"10.0.0.{second % 3}"))
+    assert let_in == 60
+
+
+def test_many_addresses_together_have_so_many_looks(owner, clock):
+    owner.sign_in(PASSWORD, "at home")
+    read = 0
+    for number in range(6000):  # a hundred a second, each from an address of its own
+        clock.now += 0.01
+        try:
+            owner.sign_in("wrong", f"guesser {number}")
+        except TooEarly:
+            continue
+        except NotOwner:
+            read += 1
+    assert read <= LOOKS
+    with pytest.raises(TooEarly, match="the log names"):
+        owner.sign_in(PASSWORD, "somewhere new")
+    assert owner.sign_in(PASSWORD, "at home")  # an address that the owner came from before
+    clock.now += LOOK_SECONDS
+    assert owner.sign_in(PASSWORD, "somewhere new")
+
+
+def test_the_spare_password_opens_once_at_any_time(owner, clock):
+    spare = owner.spare()
+    for number in range(200):
+        with pytest.raises((NotOwner, TooEarly)):
+            owner.sign_in("wrong", f"guesser {number}")
+    for _ in range(3):
+        with pytest.raises((NotOwner, TooEarly)):
+            owner.sign_in("wrong", "mine")
+    token = owner.sign_in(spare, "mine")
+    assert owner.check(token)
+    with pytest.raises(TooEarly):
+        owner.sign_in(spare, "mine")  # looked at no more than any other
+    clock.now += 3600
+    with pytest.raises(NotOwner):
+        owner.sign_in(spare, "mine")
+    assert spare not in repr(vars(owner))
+    older, newer = owner.spare(), owner.spare()
+    clock.now += 3600
+    with pytest.raises(NotOwner):
+        owner.sign_in(older)
+    assert owner.sign_in(newer)
+
+
+def test_there_is_no_spare_for_a_door_that_is_off():
+    owner = Owner("")
+    with pytest.raises(NotOwner, match="ADMIN_PASSWORD"):
+        owner.sign_in(owner.spare())
+
+
+def test_the_memory_for_guessers_is_bounded(owner, clock, monkeypatch):
+    monkeypatch.setattr(owner_module, "MAX_CLIENTS", 50)
+    for number in range(500):
+        clock.now += 2
+        with pytest.raises(NotOwner):
+            owner.sign_in("wrong", f"guesser {number}")
+    assert len(owner._guessers) <= 50
