@@ -188,9 +188,9 @@ def ask_as(client: str, studio: Studio, recipes, **options):
         current_client.reset(token)
 
 
-def test_turns_go_round_by_client(studio):
+def test_turns_go_round_by_client(studio, gate):
     """Whoever asks for much waits for it; somebody else is drawn in between."""
-    gate = Gate(studio, open=False)
+    gate.close()
     blocker = studio.submit([PLAIN])
     wait_until(lambda: gate.steps == 1)
     greedy = [ask_as("a", studio, [dataclasses.replace(PLAIN, steps=4 + i)]) for i in range(6)]
@@ -204,23 +204,23 @@ def test_turns_go_round_by_client(studio):
     assert order == [greedy[0], modest, second, *greedy[1:]]
 
 
-def test_who_comes_again_and_again_does_not_overtake(studio):
+def test_who_comes_again_and_again_does_not_overtake(studio, gate):
     """A job of many turns goes on although new clients come before each."""
-    gate = Gate(studio, open=False)
+    gate.close()
     path = morph([PLAIN, dataclasses.replace(PLAIN, seed=1)], frames=20)
     long = ask_as("long", studio, path)
     wait_until(lambda: gate.batches == [16])
-    order, run = [], studio._run
+    order, draw_on = [], gate.draw
 
-    def noting(name, digest, start, recipe, callback):
+    def noting(denoiser, start, config, *, callback):
         order.append(len(start))
         if len(order) < 8:
             new = dataclasses.replace(PLAIN, steps=4 + len(order))
             others.append(ask_as(f"new {len(order)}", studio, [new]))
-        return run(name, digest, start, recipe, callback)
+        return draw_on(denoiser, start, config, callback=callback)
 
     others = [ask_as("new", studio, [dataclasses.replace(PLAIN, steps=2)])]
-    studio._run = noting
+    gate.draw = noting
     gate.event.set()
     finish(long)
     finish(*others)
@@ -228,9 +228,9 @@ def test_who_comes_again_and_again_does_not_overtake(studio):
     assert order.index(8) <= 3
 
 
-def test_one_client_cannot_take_all_places(tiny_folder):
-    studio = Studio(ModelLibrary([tiny_folder]), max_waiting=8)
-    gate = Gate(studio, open=False)
+def test_one_client_cannot_take_all_places(tiny_folder, gate):
+    studio = Studio(ModelLibrary([tiny_folder]), max_waiting=8, draw=gate)
+    gate.close()
     jobs = [studio.submit([PLAIN])]
     wait_until(lambda: gate.steps == 1)
     jobs += [ask_as("a", studio, [PLAIN]) for _ in range(2)]
