@@ -136,7 +136,7 @@ class ModelLibrary:
 
     def _load(self, name: str, hash: str, path: Path) -> LoadedModel:
         with self._left_out_if_damaged(name, path):
-            return LoadedModel(name, hash, Denoiser.load_for_sampling(path))
+            return _load(name, hash, path)
 
     @contextmanager
     def _left_out_if_damaged(self, name: str, path: Path) -> Iterator[None]:
@@ -166,6 +166,10 @@ class ModelLibrary:
         if model.hash != hash:
             raise ValueError(f"{name} has been replaced just now. Please try again.")
         return model
+
+
+def _load(name: str, hash: str, path: Path) -> LoadedModel:
+    return LoadedModel(name, hash, Denoiser.load_for_sampling(path))
 
 
 def file_hash(path: Path) -> str:
