@@ -92,9 +92,12 @@ def write_animation(
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"An animation ends in {' or '.join(FORMATS)}, not '{path.suffix}'.")
+        raise ValueError(
+            "The file name of an animation must end in "
+            f"{' or '.join(FORMATS)}, not '{path.suffix}'."
+        )
     if not 0.1 <= frames_per_second <= 60:
-        raise ValueError(f"An animation has 0.1 to 60 frames a second, not {frames_per_second}.")
+        raise ValueError(f"An animation has 0.1 to 60 frames per second, not {frames_per_second}.")
     frames = iter(frames)
     first = next(frames, None)
     if first is None:

@@ -25,11 +25,11 @@ def average(
     Raises ValueError for fewer than two checkpoints, or for networks of different shapes or labels.
     """
     if len(checkpoints) < 2:
-        raise ValueError("An average wants at least two checkpoints.")
+        raise ValueError("An average needs at least two checkpoints.")
     states, infos = zip(*checkpoints, strict=True)
     if len({(info.model, info.labels, info.guide) for info in infos}) > 1:
         raise ValueError(
-            "Only checkpoints of one network, with one set of labels, have an average."
+            "Only checkpoints with the same network and the same labels can be averaged."
         )
     if len({tuple((name, *state[name].shape) for name in sorted(state)) for state in states}) > 1:
         raise ValueError("The weights of these checkpoints have different names or shapes.")

@@ -39,7 +39,7 @@ class CheckpointInfo(Config):
 
     def __post_init__(self) -> None:
         if not all(isinstance(text, str) for text in (*self.labels, *self.history)):
-            raise ValueError("Labels and history must be words.")
+            raise ValueError("Labels and history must be text.")
         object.__setattr__(self, "labels", tuple(map(composed, self.labels)))
         if not isinstance(self.images_seen, int) or self.images_seen < 0:
             raise ValueError("images_seen must be a whole number.")
@@ -48,9 +48,9 @@ class CheckpointInfo(Config):
                 f"{len(self.labels)} label names do not fit {self.model.num_classes} classes."
             )
         if self.guide and self.guide.num_classes:
-            raise ValueError("A guide must know no labels; train it without a CSV file of labels.")
+            raise ValueError("A guide must not have labels. Train it without --labels.")
         if self.guide and self._shape(self.guide) != self._shape(self.model):
-            raise ValueError("A guide must draw pictures of the model's own size.")
+            raise ValueError("A guide must draw pictures of the same size as the model.")
         if self.codec and self.codec.latent_channels != self.model.image_channels:
             raise ValueError("The codec's latents have other channels than the model denoises.")
 
@@ -66,7 +66,7 @@ class CheckpointInfo(Config):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CheckpointInfo:
         if not isinstance(values.get("model"), dict):
-            raise ValueError("The checkpoint carries no model config.")
+            raise ValueError("The checkpoint contains no config of its model.")
         kinds: dict[str, type[Config]] = {
             "model": ModelConfig,
             "guide": ModelConfig,
@@ -136,14 +136,18 @@ def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError):
         raise ValueError(
-            f"{path.name} is not a whole safetensors file (cut short, or another format)."
+            f"{path.name} is not a complete safetensors file (cut short, or another format)."
         ) from None
     try:
         values = json.loads(metadata or "")
     except (json.JSONDecodeError, RecursionError):
-        raise ValueError(f"{path.name} carries no Cat Diffusion metadata.") from None
+        raise ValueError(
+            f"{path.name} is not a checkpoint of Cat Diffusion: it has no metadata of ours."
+        ) from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path.name} carries no Cat Diffusion metadata.")
+        raise ValueError(
+            f"{path.name} is not a checkpoint of Cat Diffusion: it has no metadata of ours."
+        )
     return tensors, values
 
 
@@ -188,6 +192,4 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
     if path.is_file():
         return path
     names = ", ".join(shipped) or "none"
-    raise ValueError(
-        f"There is no checkpoint '{name_or_path}'; shipped with this program: {names}."
-    )
+    raise ValueError(f"There is no checkpoint '{name_or_path}'; the program comes with {names}.")

@@ -77,22 +77,22 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of pictures")
     parser.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
     parser.add_argument(
-        "--preset", choices=list(PRESETS), help="default: that of --init, else cat-64-lite"
+        "--preset", choices=list(PRESETS), help="default: the preset of --init, or else cat-64-lite"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
     budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--images", type=int, metavar="N", help="budget in training images")
-    budget.add_argument("--minutes", type=float, metavar="M", help="budget in minutes")
+    budget.add_argument("--images", type=int, metavar="N", help="train on this many images")
+    budget.add_argument("--minutes", type=float, metavar="M", help="train for this many minutes")
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from this name or file")
-    parser.add_argument("--resume", action="store_true", help="refuse to start a new run")
+    parser.add_argument("--resume", action="store_true", help="only go on with an existing run")
     parser.add_argument(
         "--photos",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="random crops, or a plain resize (default: resize if all pictures are square)",
+        help="crop at random, or only resize (default: only resize if all pictures are square)",
     )
     _add_keep_both(parser)
-    advanced = parser.add_argument_group("settings that otherwise come from the preset")
+    advanced = parser.add_argument_group("settings (the defaults come from the preset)")
     for field in fields(TrainConfig):
         if field.name in TRAIN_OPTIONS:
             _add_field(advanced, field.name, field.type)
@@ -100,23 +100,32 @@ def _add_train(commands: Commands) -> None:
 
 
 def _add_finetune(commands: Commands) -> None:
-    parser = commands.add_parser("finetune", help="teach a model one more cat, from 8 pictures up")
+    parser = commands.add_parser("finetune", help="teach a model a new cat from 8 or more pictures")
     parser.add_argument("--base", required=True, metavar="NAME_OR_FILE")
     parser.add_argument("--data", metavar="PATH", help="folder or zip of the new cat's pictures")
     parser.add_argument("--label", metavar="NAME", help="what the new cat is called")
-    parser.add_argument("--out", metavar="DIR", help="the run's folder; a stopped run goes on")
+    parser.add_argument(
+        "--out", metavar="DIR", help="folder of this run; if it was stopped, it goes on"
+    )
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--length", choices=list(LENGTHS), default="balanced")
     budget.add_argument("--minutes", type=float, metavar="M")
     budget.add_argument("--images", type=int, metavar="N", help="pictures shown")
     _add_keep_both(parser)
-    parser.add_argument("--estimate", action="store_true", help="only tell how long it takes here")
+    parser.add_argument(
+        "--estimate",
+        action="store_true",
+        help="only say how long each length takes on this machine",
+    )
     tuning = parser.add_argument_group("advanced")
     tuning.add_argument("--lr", type=float, help="peak learning rate")
     tuning.add_argument("--batch-size", type=int, metavar="N")
-    tuning.add_argument("--layers", choices=LAYERS, help="what may change")
+    tuning.add_argument("--layers", choices=LAYERS, help="layers to train")
     tuning.add_argument(
-        "--keep", type=float, metavar="SHARE", help="0, or 0.05 to 0.75 of each batch"
+        "--keep",
+        type=float,
+        metavar="SHARE",
+        help="share of each batch that shows the other cats: 0, or 0.05 to 0.75",
     )
     parser.set_defaults(run=run_finetune)
 
@@ -132,14 +141,14 @@ def _add_guide(commands: Commands) -> None:
         "guide", help="put a weaker, unlabelled network into a checkpoint, for guidance"
     )
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
-    parser.add_argument("--by", required=True, metavar="NAME_OR_FILE", help="the weaker one")
+    parser.add_argument("--by", required=True, metavar="NAME_OR_FILE", help="the weaker network")
     parser.add_argument("--out", required=True, metavar="FILE.safetensors")
     parser.set_defaults(run=run_guide)
 
 
 def _add_grow(commands: Commands) -> None:
     parser = commands.add_parser(
-        "grow", help="make a checkpoint that train --init takes further at twice the picture size"
+        "grow", help="make a checkpoint for twice the picture size, to be trained with train --init"
     )
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
     parser.add_argument("--out", required=True, metavar="FILE.safetensors")
@@ -159,9 +168,11 @@ def _add_sample(commands: Commands) -> None:
     parser.add_argument("--seeds", default="0", metavar="0-63", help="such as 7 or 0-63 or 1,5,8-9")
     parser.add_argument("--label", help="one of the model's labels")
     _add_sampling(parser)
-    parser.add_argument("--out", metavar="DIR", help="write one PNG a seed")
-    parser.add_argument("--grid", metavar="FILE.png", help="write all in one picture")
-    parser.add_argument("--animation", metavar="FILE.gif", help="how they formed, GIF or MP4")
+    parser.add_argument("--out", metavar="DIR", help="write one PNG for each seed")
+    parser.add_argument("--grid", metavar="FILE.png", help="write all pictures as one grid")
+    parser.add_argument(
+        "--animation", metavar="FILE.gif", help="write a film of how they form, GIF or MP4"
+    )
     parser.set_defaults(run=run_sample)
 
 
@@ -173,22 +184,26 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--samples", type=int, default=2000, metavar="N")
     _add_sampling(parser)
     parser.add_argument(
-        "--size", type=int, metavar="PIXELS", help="compare smaller pictures than the model draws"
+        "--size", type=int, metavar="PIXELS", help="compare at a smaller size than the model draws"
     )
     parser.add_argument("--features", choices=list(FEATURES), default="effnet-lite0")
-    parser.add_argument("--out", metavar="FILE.json", help="write every figure")
+    parser.add_argument("--out", metavar="FILE.json", help="write all figures to this file")
     parser.add_argument(
-        "--plot", metavar="FILE.png", help="the samples closest to training pictures, above those"
+        "--plot",
+        metavar="FILE.png",
+        help="write the samples closest to training pictures, above those pictures",
     )
     parser.set_defaults(run=run_evaluate)
 
 
 def _add_inspect(commands: Commands) -> None:
-    parser = commands.add_parser("inspect", help="tell what is in a data folder, zip or checkpoint")
+    parser = commands.add_parser(
+        "inspect", help="show what a data folder, zip or checkpoint contains"
+    )
     parser.add_argument("path", metavar="PATH")
     parser.add_argument(
         "--size", type=int, default=128, metavar="PIXELS",
-        help="of the model that the pictures are for (default: %(default)s)",
+        help="picture size of the model to check for (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
     parser.set_defaults(run=run_inspect)
@@ -218,11 +233,13 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?", part)
         if match is None:
             raise ValueError(
-                f"'{text}' is no list of seeds; write for instance 7 or 0-63 or 1,5,8-9."
+                f"'{text}' is not a list of seeds. Write for example 7, 0-63 or 1,5,8-9."
             )
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
-            raise ValueError(f"The seeds {first}-{last} run backwards.")
+            raise ValueError(
+                f"In the seeds {first}-{last}, the first number must not be larger than the last."
+            )
         if len(seeds) + last - first >= MAX_SEEDS:
             raise ValueError(f"At most {MAX_SEEDS:,} seeds at once.")
         seeds.extend(range(first, last + 1))
@@ -266,7 +283,7 @@ def run_train(args: argparse.Namespace) -> None:
     del images, init  # of which it has copies
     with stop_on_signal() as stop:
         finished = trainer.train(stop=stop)
-    state = "Finished" if finished else "Stopped; the same command goes on"
+    state = "Finished" if finished else "Stopped. Run the same command to go on"
     trainer.accelerator.print(
         f"{state}: {trainer.progress.images:,} images, {out}", file=sys.stderr
     )
@@ -283,7 +300,7 @@ def run_finetune(args: argparse.Namespace) -> None:
         return
     for option in ("data", "label", "out"):
         if not getattr(args, option):
-            raise ValueError(f"--{option} is needed.")
+            raise ValueError(f"--{option} is required.")
     names = [field.name for field in fields(FinetuneConfig)]
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.minutes is None and args.images is None:
@@ -292,14 +309,14 @@ def run_finetune(args: argparse.Namespace) -> None:
     with stop_on_signal() as stop:
         config = FinetuneConfig(**given)
         finished = finetune(base, args.data, out, config, keep_copies=args.keep_both, stop=stop)
-    print("Finished." if finished else "Stopped; the same command goes on.", file=sys.stderr)
+    print("Finished." if finished else "Stopped. Run the same command to go on.", file=sys.stderr)
 
 
 def _folder(path: str) -> Path:
     """The folder to write to; raises ValueError, before any work is done, if it is a file."""
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, and --out needs a folder.")
+        raise ValueError(f"{folder} is a file, but --out must be a folder.")
     return folder
 
 
@@ -325,7 +342,7 @@ def run_grow(args: argparse.Namespace) -> None:
     denoiser = Denoiser.load(find_checkpoint(args.checkpoint))
     grow(denoiser).save(args.out)
     if denoiser.guide:
-        print("Its guide, which draws small pictures, is left behind.", file=sys.stderr)
+        print("The new checkpoint has no guide: the old one draws small pictures.", file=sys.stderr)
 
 
 def run_average(args: argparse.Namespace) -> None:
@@ -339,7 +356,7 @@ def run_sample(args: argparse.Namespace) -> None:
     """Draw pictures and write them as asked."""
     if not (args.out or args.grid or args.animation):
         raise ValueError(
-            "Say where the pictures go: --out DIR, --grid FILE.png or --animation FILE.gif."
+            "Say where to write the pictures: --out DIR, --grid FILE.png or --animation FILE.gif."
         )
     if args.out:
         _folder(args.out)
@@ -431,7 +448,7 @@ def _print_report(report: dict[str, Any]) -> None:
     for kind, values in report["memorising"].items():
         nearer, suspicious = _shown(values["nearer"]), _shown(values["suspicious"])
         print(f"  nearer to training pictures than held-out ones are, by {kind}: {nearer}", end="")
-        print(f" (no memory: 0.5), suspiciously near: {suspicious} (0.01)")
+        print(f" (0.5 means nothing memorised), suspiciously near: {suspicious} (expected: 0.01)")
 
 
 def _shown(value: float | None) -> str:
@@ -480,7 +497,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if not is_out_of_memory(error):
             raise
-        print("Error: Memory ran out.", file=sys.stderr)
+        print("Error: There is not enough memory.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)

@@ -39,7 +39,7 @@ class Config:
         known = {field.name for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise ValueError(f"{cls.__name__} does not know the setting(s) {', '.join(unknown)}.")
+            raise ValueError(f"{cls.__name__} has no setting called {', '.join(unknown)}.")
         lists_to_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
         return cls(**lists_to_tuples)
 
@@ -91,7 +91,7 @@ class ModelConfig(Config):
             _require(
                 self.attention_head_channels >= 1
                 and width % max(1, width // self.attention_head_channels) == 0,
-                f"{width} channels do not split into heads of {self.attention_head_channels}.",
+                f"{width} channels cannot be split into heads of {self.attention_head_channels}.",
             )
         _require(1 <= self.num_blocks <= MAX_BLOCKS, f"num_blocks is from 1 to {MAX_BLOCKS}.")
         _require(
@@ -106,7 +106,7 @@ class ModelConfig(Config):
         _require(self.num_classes >= 0, "num_classes must not be negative.")
         _require(
             self.parameterization in ("edm", "epsilon", "velocity"),
-            f"parameterization '{self.parameterization}' is none of edm, epsilon, velocity.",
+            f"parameterization '{self.parameterization}' must be edm, epsilon or velocity.",
         )
 
 
@@ -196,7 +196,9 @@ class TrainConfig(Config):
         for name in ("label_dropout", "augment"):
             _require(0 <= getattr(self, name) <= 1, f"{name} must be between 0 and 1.")
         _require(0 <= self.seed < 2**32, "seed must be between 0 and 2^32 - 1.")
-        _require(self.precision in ("auto", "fp32", "bf16"), "precision is auto, fp32 or bf16.")
+        _require(
+            self.precision in ("auto", "fp32", "bf16"), "precision must be auto, fp32 or bf16."
+        )
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class FinetuneConfig(Config):
             label == self.label and 0 < len(label) <= MAX_LABEL and label.isprintable(),
             f"The label must be a name of 1 to {MAX_LABEL} characters.",
         )
-        _require(self.layers in LAYERS, f"layers is {', '.join(LAYERS)}.")
+        _require(self.layers in LAYERS, f"layers must be one of {', '.join(LAYERS)}.")
         _require(
             self.keep == 0 or LEAST_KEEP <= self.keep <= MOST_KEEP,
             f"keep must be 0, or between {LEAST_KEEP} and {MOST_KEEP}.",

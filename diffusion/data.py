@@ -158,13 +158,13 @@ def load_images(
     rows = [_row_of(name, by_name) for name, _ in kept]
     classes = [None if row is None else by_name[row] for row in rows]
     if by_name and not any(classes):
-        raise ValueError(f"{Path(labels_csv).name} names none of the pictures in {path}.")
+        raise ValueError(f"{Path(labels_csv).name} does not name any of the pictures in {path}.")
     label_names = tuple(sorted(set(by_name.values())))
     if labels is not None:
         label_names = tuple(composed(label) for label in labels)
     unknown = {c for c in classes if c is not None} - set(label_names)
     if unknown:
-        raise ValueError(f"The labels {', '.join(sorted(unknown))} are unknown to this model.")
+        raise ValueError(f"The labels {', '.join(sorted(unknown))} are not known to this model.")
     ids = [-1 if c is None else label_names.index(c) for c in classes]
     kept_names = tuple(name for name, _ in kept)
     pixels = None
@@ -214,7 +214,7 @@ def _to_tensor(source: Folder | Zip, name: str, size: int) -> Tensor:
     try:
         picture = fit_square(decode_photo(source.read(name)), size)
     except ValueError as error:  # it was whole when it was scanned
-        raise ValueError(f"{name} has changed: {error}.") from None
+        raise ValueError(f"{name} has changed since it was first read: {error}.") from None
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
@@ -222,7 +222,7 @@ def _summary(skipped: Sequence[Skipped]) -> str:
     if not skipped:
         return "No file was left out."
     shown = "; ".join(f"{s.name}: {s.reason}" for s in skipped[:5])
-    return f"Left out were {len(skipped)}: {shown}{' …' if len(skipped) > 5 else ''}."
+    return f"Left out ({len(skipped)}): {shown}{' …' if len(skipped) > 5 else ''}."
 
 
 # -- batches ----------------------------------------------------------------------------------

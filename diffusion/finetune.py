@@ -92,7 +92,7 @@ def add_label(
     """
     label = composed(label)
     if label in info.labels:
-        raise ValueError(f"The model knows the label '{label}' already; choose another name.")
+        raise ValueError(f"The model already has the label '{label}'. Choose another name.")
     model = info.model
     name = "class_embedding.weight"
     old = state.get(name)
@@ -118,7 +118,9 @@ def load_pictures(path: str | Path, info: CheckpointInfo, *, keep_copies: bool =
         keep_copies=keep_copies,
     )
     if len(images) > MAX_PICTURES:
-        raise ValueError(f"At most {MAX_PICTURES:,} pictures; here are {len(images):,}.")
+        raise ValueError(
+            f"At most {MAX_PICTURES:,} pictures can be used, and there are {len(images):,}."
+        )
     return replace(images, classes=torch.full((len(images),), len(info.labels) - 1))
 
 
@@ -232,7 +234,11 @@ def finetune(
             progress.write(state=RunState.FAILED, message="Memory ran out.")
         raise
     earlier = trainer.progress.risen_images > 0  # whether it ended early or not
-    message = "The held-out loss was rising; the weights before that are kept." if earlier else ""
+    message = (
+        ("The held-out loss was rising, so the weights from before that are kept.")
+        if earlier
+        else ""
+    )
     progress.write(
         **_standing(trainer),
         state=RunState.FINISHED if finished else RunState.STOPPED,

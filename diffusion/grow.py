@@ -33,7 +33,7 @@ def grow(denoiser: Denoiser) -> Denoiser:
     if info.codec:
         raise ValueError("A model of latents cannot grow.")
     if info.model.fine_channels:
-        raise ValueError("This model has grown already; it can do so once.")
+        raise ValueError("This model has already been grown, which works only once.")
     old, unet = info.model, denoiser.model
     model = replace(
         old,

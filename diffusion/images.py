@@ -89,7 +89,7 @@ def _kind(data: bytes, *, trusted: bool) -> tuple[str, ...]:
         try:
             from pillow_heif import register_heif_opener
         except ImportError:
-            raise ValueError("a HEIC photo, for which the package pillow-heif is missing") from None
+            raise ValueError("a HEIC photo, which needs the package pillow-heif") from None
         register_heif_opener(thumbnails=False)
         return ("HEIF",)
     name = containers.other_format(data)
@@ -130,7 +130,7 @@ def _decode(data: bytes, formats: tuple[str, ...], max_pixels: int) -> Image.Ima
     except _Unusable:
         raise
     except Exception:  # truncated or corrupt data surface as almost any exception
-        raise ValueError("corrupt or cut short") from None
+        raise ValueError("damaged or incomplete") from None
     result = _to_srgb(small, profile)
     if turn is not None:
         result = result.transpose(turn)

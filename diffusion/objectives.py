@@ -43,7 +43,8 @@ def oom_as_sentence() -> Iterator[None]:
         worker_killed = "killed by signal" in str(error)  # what a lack of memory does to those
         if is_out_of_memory(error) or worker_killed:
             raise TrainingError(
-                "Memory ran out; the last checkpoint is kept. Try a smaller --batch-size."
+                "There was not enough memory. The last checkpoint is kept. Try a "
+                "smaller --batch-size."
             ) from None
         raise
 
@@ -135,7 +136,7 @@ class Denoising(Objective):
         classes = info.model.num_classes + 1
         self.sample_labels = sample_labels or [seed % classes for seed in SAMPLE_SEEDS]
         if config.augment and info.model.augment_channels != AUGMENT_CHANNELS:
-            raise ValueError("This network cannot be told of augmentation; set augment to 0.")
+            raise ValueError("This network takes no augmentation parameters. Set --augment to 0.")
         self.augment = Augment(config.augment)
         if (info.guide or info.codec) and init is None:
             raise ValueError("The weights of a guide or a codec come with those to start from.")
@@ -145,7 +146,7 @@ class Denoising(Objective):
             try:
                 self.denoiser.load_weights(init)
             except RuntimeError:
-                raise ValueError("The weights to start from do not fit their own config.") from None
+                raise ValueError("The weights to start from do not fit their config.") from None
 
     @property
     def network(self) -> nn.Module:

@@ -89,7 +89,7 @@ def label_weights(denoiser: Denoiser, class_labels: Sequence[int] | None, num: i
     classes = denoiser.info.model.num_classes
     labels = torch.full((num,), classes) if class_labels is None else torch.as_tensor(class_labels)
     if labels.shape != (num,) or ((labels < 0) | (labels > classes)).any():
-        raise ValueError(f"{num} pictures need as many class labels, from 0 to {classes}.")
+        raise ValueError(f"{num} pictures need {num} class labels, each from 0 to {classes}.")
     return torch.nn.functional.one_hot(labels.long(), classes + 1).float()
 
 

@@ -76,7 +76,9 @@ class Zip:
             try:
                 self._open = (os.getpid(), zipfile.ZipFile(self.path))
             except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-                raise ValueError(f"{self.path.name} is not a whole zip archive.") from None
+                raise ValueError(
+                    f"{self.path.name} is an incomplete or damaged zip archive."
+                ) from None
         return self._open[1]
 
     def names(self) -> tuple[list[str], list[Skipped]]:
@@ -93,7 +95,7 @@ class Zip:
                 continue  # what operating systems leave behind
             reason = self._refusal(entry, parts)
             if reason is None and self.archive().getinfo(name) is not entry:
-                reason = "another entry has that name"  # read() would open that one, the last
+                reason = "a second file of the same name"  # read() would open that one, the last
             if reason:
                 skipped.append(Skipped(name, reason))
             else:
@@ -109,11 +111,14 @@ class Zip:
         if entry.flag_bits & 0x1:
             return "encrypted"
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            return "an unusual compression"  # Python unpacks bzip2 and LZMA without any limit
+            return (
+                "an unsupported kind of "
+                "compression"
+            )  # Python unpacks bzip2 and LZMA without any limit
         if entry.file_size > MAX_FILE_BYTES:
             return f"more than {MAX_FILE_BYTES // 1_000_000} MB"
         if entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
-            return "compressed beyond belief"
+            return "a suspicious compression ratio"
         return None
 
     def read(self, name: str) -> bytes:
@@ -146,13 +151,13 @@ def read_labels(path: str | Path) -> dict[str, str]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"There is no labels file at {path}.")
+        raise ValueError(f"There is no file of labels at {path}.")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, restval="")
             columns, rows = reader.fieldnames or (), list(reader)
     except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{path.name} is not a CSV file in UTF-8.") from None
+        raise ValueError(f"{path.name} is not a CSV file in UTF-8 encoding.") from None
     if not {"file", "label"} <= set(columns):
         raise ValueError(f"{path.name} needs the columns 'file' and 'label'.")
     labels = {composed(row["file"]): composed(row["label"].strip()) for row in rows}

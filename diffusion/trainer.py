@@ -99,7 +99,10 @@ class Trainer:
         )
         shares = config.accumulate * self.accelerator.num_processes
         if config.batch_size % shares:
-            raise ValueError(f"batch_size {config.batch_size} must be a multiple of {shares} here.")
+            raise ValueError(
+                f"batch_size {config.batch_size} must be a multiple of "
+                f"{shares} (processes times accumulate)."
+            )
         self.device = self.accelerator.device
         objective.to(self.device)
         self.progress = Progress()
@@ -246,7 +249,8 @@ class Trainer:
                 f"The last good checkpoint is {saved}." if saved.exists() else "Nothing was saved."
             )
             raise TrainingError(
-                f"The loss stopped being a number after {self.progress.images:,} images. {kept} "
+                "The loss became infinite or undefined after "
+                f"{self.progress.images:,} images. {kept} "
                 "Try a lower learning rate."
             )
 
@@ -319,15 +323,16 @@ class Trainer:
             raise ValueError(f"{STATE_NAME} in {self.out} is not the state of a training run.")
         if not self.objective.is_same(metadata["info"]):
             raise ValueError(
-                f"{self.out} holds a run of another network or start; choose another --out."
+                f"{self.out} contains a run with another network or another --init. "
+                "Choose another --out."
             )
         # By way of the classes, so that what is newer than the run gets its defaults.
         now, then = self.config.to_dict(), TrainConfig.from_dict(metadata["train"]).to_dict()
         changed = [key for key in now if now[key] != then[key] and key not in CHANGEABLE]
         if changed:
             raise ValueError(
-                f"The run in {self.out} was started with another {', '.join(changed)}; "
-                "give the same settings, or choose another --out."
+                f"The run in {self.out} was started with other values of {', '.join(changed)}. "
+                "Use the same settings, or choose another --out."
             )
         known = {field.name for field in fields(Progress)}
         self.progress = Progress(**{k: v for k, v in metadata["progress"].items() if k in known})

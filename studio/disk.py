@@ -72,7 +72,7 @@ def errors_as_sentences() -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             sentence = "The disk is full; make room and try again."
         elif error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-            sentence = "The data folder cannot be written to; see who owns it and how it is mounted"
+            sentence = "The data folder cannot be written to. Check its owner and how it is mounted"
             sentence += ", or choose another with --data-dir."
         else:
             reason = error.strerror or type(error).__name__

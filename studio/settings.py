@@ -12,9 +12,9 @@ from pathlib import Path
 from .space import on_space
 
 SHARE_WARNING = """\
-A public link lets anybody who has it use this page for up to a week: they can make cats,
+Anybody who has the public link can use this page for up to a week: they can make cats,
 upload pictures to start from, and keep this machine busy. They cannot read files of
-this machine, nor use the Admin tab without its password."""
+this machine, or use the Admin tab without its password."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Settings:
 OPTIONS = {  # option: environment variable, help
     "host": ("CAT_HOST", "address to listen on; 0.0.0.0 for all (default %(default)s)"),
     "port": ("CAT_PORT", "port (default %(default)s)"),
-    "checkpoint": ("CAT_CHECKPOINT", "model that is chosen at first (default: the shipped one)"),
+    "checkpoint": ("CAT_CHECKPOINT", "model that is selected at first (default: the shipped one)"),
     "data-dir": ("CAT_DATA_DIR", "folder for tuned models and trainings (default: %(default)s)"),
     "max-queue": ("CAT_MAX_QUEUE", "requests that may wait (default %(default)s)"),
     "root-path": ("CAT_ROOT_PATH", "path that a proxy shows the page at, as in /cats (default: /)"),
@@ -60,13 +60,13 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
         "--share",
         action="store_true",
         default=os.environ.get("CAT_SHARE", "").lower() in ("1", "true", "yes", "on"),
-        help="also make a public link, which lives a week at most",
+        help="also make a public link, which works for up to a week",
     )
     values = parser.parse_args(arguments)
     if not 0 <= values.port <= 65535:
-        parser.error(f"argument --port: {values.port} is no port")
+        parser.error(f"argument --port: {values.port} is not a valid port")
     if values.max_queue < 1:
-        parser.error("argument --max-queue: at least 1")
+        parser.error("argument --max-queue: must be at least 1")
     if values.root_path.strip("/") and not re.fullmatch(r"/[\w./~-]+", values.root_path):
         parser.error("argument --root-path: a path such as /cats")
     values.root_path = values.root_path.rstrip("/")

@@ -60,7 +60,7 @@
     let refused = false;
     if (button.id === 'admin-start') {
       refused = sending;
-      if (refused) say('.admin-drop', 'Some photos are still being sent. Start when they are here.');
+      if (refused) say('.admin-drop', 'Some photos are still being sent. Start when they have arrived.');
     } else {
       refused = !confirm(`${button.textContent.trim()}: ${target(button)}? This cannot be undone.`);
     }
@@ -230,8 +230,8 @@
     }
     if (button?.dataset.admin !== 'again') return;
     if (sending) {
-      say('.admin-drop', 'Some photos are still being sent. Start over when they are here.');
-    } else if (confirm('Put these photos away and start over?')) {
+      say('.admin-drop', 'Some photos are still being sent. Start over when they have arrived.');
+    } else if (confirm('Discard these photos and start over?')) {
       await post('admin/sets', {}).catch((error) => say('.admin-drop', error.message, true));
       showPhotos();
     }
@@ -247,7 +247,7 @@
     let square = button.dataset.square.split(',').map(Number);
     const dialog = document.createElement('dialog');
     dialog.className = 'admin-crop';
-    dialog.setAttribute('aria-label', `The square that is seen of ${button.title}`);
+    dialog.setAttribute('aria-label', `The part that the model sees of ${button.title}`);
     dialog.innerHTML = `
       <div class="admin-crop-picture"><img draggable="false"><div tabindex="0" role="group"></div></div>
       <p>Drag a square over the cat's head. Arrow keys move it, + and − change its size.</p>

@@ -25,12 +25,12 @@ PLOT_POINTS = 300  # more cannot be told apart
 SHOWN_LINES = 300  # files left out that are listed; the rest is counted
 
 IN_FRAME = """\
-<p class="admin-framed">Inside another page browsers hold back the sign-in.
-<a href="./" target="_blank" rel="noopener">Open this page by itself</a> to sign in.</p>"""
+<p class="admin-framed">Browsers may block signing in while this page is shown inside another one.
+<a href="./" target="_blank" rel="noopener">Open this page in its own tab</a> to sign in.</p>"""
 
 SIGN_IN = f"""\
 <form class="admin-sign-in" data-admin="sign-in">
-<p>This part belongs to the owner of the page: teach the model a cat of your own.</p>
+<p>This part is for the owner of the page, who can teach the model a new cat here.</p>
 <label for="admin-password">Password</label>
 <input id="admin-password" name="password" type="password" autocomplete="current-password" required>
 <button type="submit" class="admin-button primary">Sign in</button>
@@ -41,9 +41,9 @@ SIGN_IN = f"""\
 SWITCHED_OFF = f'<div class="admin-sign-in"><p>{escape(OFF)}</p></div>'
 
 NO_TRAINING_HERE = """\
-<p class="admin-note" role="note">This Space has a ZeroGPU, which lends its GPU for seconds only:
-nothing can be trained here. Duplicate the Space onto other hardware, or train at home with
-<code>python -m diffusion finetune</code> and upload the model.</p>"""
+<p class="admin-note" role="note">This Space runs on ZeroGPU, which lends a GPU for a few seconds at
+a time: nothing can be trained here. Duplicate the Space to other hardware, or train on your own
+machine with <code>python -m diffusion finetune</code> and upload the model.</p>"""
 
 DROP = f"""\
 <div class="admin-drop" data-admin="drop">
@@ -92,7 +92,7 @@ def _counts(view: SetView) -> str:
     parts = [f"{chosen:,} photo{'' if chosen == 1 else 's'} to learn from"]
     parts += [f"{removed:,} removed"] * bool(removed)
     parts += [f"{left_out:,} left out"] * bool(left_out)
-    parts += [f"{view.waiting:,} still being looked at"] * bool(view.waiting)
+    parts += [f"{view.waiting:,} still being checked"] * bool(view.waiting)
     if chosen < MIN_IMAGES and not view.waiting:
         parts.append(f"at least {MIN_IMAGES} are needed")
     return " · ".join(parts)
@@ -142,7 +142,7 @@ def models_html(names: Sequence[str], default: str, faults: Mapping[str, str] | 
         for name, fault in (faults or {}).items()
     )
     if not names:
-        return damaged + '<p class="admin-counts">No model of your own yet.</p>'
+        return damaged + '<p class="admin-counts">You have no models of your own yet.</p>'
     items = "".join(
         f"<li><span>{escape(name)}{' · the default' * (name == default)}</span>"
         f'<a href="admin/models/{quote(name)}.safetensors" download>'
@@ -224,7 +224,7 @@ def samples_html(view: TrainingView | None) -> str:
         f"<figcaption>{escape(text)}</figcaption></figure>"
         for path, text in (
             *((path, f"Before: {view.spec.base}") for path in base),
-            *((path, f"After {_images(path.stem)}: the same seeds") for path in newest),
+            *((path, f"After {_images(path.stem)}, the same seeds") for path in newest),
         )
     )
     return f'<div class="admin-samples">{cells}</div>'

@@ -139,7 +139,7 @@ class _Handlers:
                     await run_in_threadpool(incoming.write, chunk)
                 incoming.keep()
         except ClientDisconnect:
-            return _error("The upload broke off.", 400)
+            return _error("The upload was interrupted.", 400)
         sets.arrived(pictures)
         return JSONResponse({"set": pictures.id})
 
@@ -245,14 +245,14 @@ async def _json(request: Request) -> dict:
     except (ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
-        raise ValueError("This request is no JSON object.")
+        raise ValueError("This request is not a JSON object.")
     return body
 
 
 def _number(body: dict) -> int:
     number = body.get("picture")
     if type(number) is not int:
-        raise ValueError("Which picture? A whole number is needed.")
+        raise ValueError("The number of the picture must be a whole number.")
     return number
 
 

@@ -45,7 +45,7 @@ from .parts import Admin
 LOOK_SECONDS = 2.0  # between two looks at the trainings while somebody is signed in
 COMPARED = 4  # cats of each model
 LENGTH_TITLES = {"quick": "Quick", "balanced": "Balanced", "thorough": "Thorough"}
-LAYERS = [("All of the network", "all"), ("Its deep half", "deep"), ("The new label only", "label")]
+LAYERS = [("The whole network", "all"), ("The inner half", "deep"), ("Only the new label", "label")]
 ACTIVE = (TrainingState.QUEUED, TrainingState.RUNNING, TrainingState.PAUSED)
 
 
@@ -186,18 +186,18 @@ class AdminTab:
             images=LENGTHS.get(text(length, "How long")),
             lr=number(lr or FinetuneConfig.lr, "The learning rate"),
             batch_size=whole_number(batch_size or FinetuneConfig.batch_size, "The batch"),
-            layers=text(layers, "What learns"),
-            keep=number(keep, "How much to keep"),
+            layers=text(layers, "Layers to train"),
+            keep=number(keep, "The share of the other cats"),
         )
         spec = TrainingSpec(name, config, base=text(base, "The base model"))
         pictures = self.admin.sets.current()
         if pictures is None:
-            raise ValueError("There are no photos yet: add some first.")
+            raise ValueError("There are no photos yet. Add some first.")
         squares = pictures.folder / "squares"
         with self._starting:  # two devices may press Start at once
             for view in self.admin.trainings.views():
                 if view.state in ACTIVE and view.spec.name == spec.name:
-                    raise ValueError(f"{spec.name} is in training already; see below.")
+                    raise ValueError(f"{spec.name} is already in training; see below.")
             self.admin.trainings.require_possible(spec)  # before minutes are spent on the photos
             try:
                 self.admin.trainings.create(spec, pictures.squares(squares))
@@ -209,32 +209,32 @@ class AdminTab:
     def pause_training(self, identity: str, request: gr.Request) -> str:
         """Save and rest, to be resumed at any time."""
         self.admin.trainings.pause(text(identity, "The training"))
-        return message_html("It saves what it has and pauses.")
+        return message_html("The training is saving and will pause.")
 
     @owner_only
     def resume_training(self, identity: str, request: gr.Request) -> str:
         """Back into the queue."""
         self.admin.trainings.resume(text(identity, "The training"))
-        return message_html("It goes on as soon as it is its turn.")
+        return message_html("The training will go on when it is its turn.")
 
     @owner_only
     def stop_training(self, identity: str, request: gr.Request) -> str:
         """End it here and keep the model."""
         self.admin.trainings.stop_and_keep(text(identity, "The training"))
-        return message_html("It ends here; what it has learned becomes a model.")
+        return message_html("The training is stopping. What it has learned so far becomes a model.")
 
     @owner_only
     def cancel_training(self, identity: str, request: gr.Request) -> str:
         """End it and delete its folder."""
         self.admin.trainings.cancel(text(identity, "The training"))
-        return message_html("It is gone. A model that it has made already stays.")
+        return message_html("The training is deleted. A model that it has already made is kept.")
 
     @owner_only
     def roll_back(self, identity: str, images: Any, request: gr.Request) -> str:
         """An earlier state of a training in place of its last."""
         images = whole_number(images, "The step to go back to")
         self.admin.trainings.roll_back(text(identity, "The training"), images)
-        return message_html(f"Its model is now the one after {images:,} images.")
+        return message_html(f"The model is now the one after {images:,} images.")
 
     # -- models ---------------------------------------------------------------------------------
 
@@ -242,13 +242,13 @@ class AdminTab:
     def rename_model(self, name: str, new: str, request: gr.Request) -> str:
         """Another name for a tuned model."""
         got = self.admin.models.rename(_model(name), text(new, "The new name"))
-        return message_html(f"It is called {got} now.")
+        return message_html(f"The model is now called {got}.")
 
     @owner_only
     def make_default(self, name: str, request: gr.Request) -> str:
         """The model that visitors get unless they choose."""
         self.admin.models.set_default(_model(name))
-        return message_html(f"Visitors get {name} now, unless they choose another.")
+        return message_html(f"{name} is now the default for visitors.")
 
     @owner_only
     def delete_model(self, name: str, request: gr.Request) -> str:
@@ -307,25 +307,28 @@ class AdminTab:
         if space.on_zero_gpu():
             gr.HTML(NO_TRAINING_HERE, padding=False)
         with gr.Row():
-            self.name = gr.Textbox(label="Its name", elem_id="admin-name", max_lines=1)
+            self.name = gr.Textbox(label="Name of the cat", elem_id="admin-name", max_lines=1)
             self.label = gr.Textbox(
-                label="Label", info="The coat to choose for it; empty: the name.",
+                label="Label", info="The name shown in the list of coats. Leave empty "
+                                    "to use the cat's name.",
                 elem_id="admin-label", max_lines=1,
             )  # fmt: skip
-        self.base = Choice([], label="Begin from", elem_id="admin-base")
+        self.base = Choice([], label="Start from model", elem_id="admin-base")
         self.length = gr.Radio(
             [(title, name) for name, title in LENGTH_TITLES.items()], value="balanced",
-            label="How long", elem_id="admin-length",
+            label="Training length", elem_id="admin-length",
         )  # fmt: skip
         with gr.Accordion("Advanced", open=False, elem_id="admin-advanced"):
-            self.lr = gr.Number(0, label="Learning rate (0: what suits)", elem_id="admin-lr")
+            self.lr = gr.Number(0, label="Learning rate (0: automatic)", elem_id="admin-lr")
             self.batch_size = gr.Number(
-                0, label="Batch (0: what suits)", precision=0, elem_id="admin-batch"
+                0, label="Batch size (0: automatic)", precision=0, elem_id="admin-batch"
             )
-            self.layers = gr.Radio(LAYERS, value="all", label="What learns", elem_id="admin-layers")
+            self.layers = gr.Radio(
+                LAYERS, value="all", label="Layers to train", elem_id="admin-layers"
+            )
             self.keep = gr.Slider(
                 0, 0.75, value=FinetuneConfig.keep, step=0.05, elem_id="admin-keep",
-                label="How much of the other cats to keep in practice",
+                label="Share of training spent on the other cats",
             )  # fmt: skip
         self.start_button = gr.Button(
             "Start", variant="primary", elem_id="admin-start", interactive=not space.on_zero_gpu()
@@ -356,7 +359,7 @@ class AdminTab:
         with gr.Row(equal_height=False):
             self.step = gr.Dropdown([], label="Earlier states", elem_id="admin-step", visible=False)
             self.roll_back_button = gr.Button(
-                "Roll back to it", size="sm", elem_id="admin-roll-back", visible=False
+                "Go back to this state", size="sm", elem_id="admin-roll-back", visible=False
             )
         self.training_message = gr.HTML("", padding=False, elem_id="admin-training-message")
 
@@ -374,17 +377,19 @@ class AdminTab:
                 "Delete", elem_id="admin-delete", elem_classes="admin-confirm", **options
             )
         with gr.Accordion("Publish on the Hugging Face Hub", open=False):
-            self.repo = gr.Textbox(label="Repository, such as mia/my-cats", elem_id="admin-repo")
+            self.repo = gr.Textbox(
+                label="Repository, for example mia/my-cats", elem_id="admin-repo"
+            )
             self.token = gr.Textbox(
-                label="A token that may write; it is used once and not kept", type="password",
+                label="A token with write access; it is used once and not stored", type="password",
                 elem_id="admin-token",
             )  # fmt: skip
             self.publish_button = gr.Button("Publish", size="sm", elem_id="admin-publish")
         self.model_message = gr.HTML("", padding=False, elem_id="admin-model-message")
         with gr.Accordion("Compare with the base model", open=False):
             with gr.Row():
-                self.compared_base = Choice([], label="Base", elem_id="admin-compare-base")
-                self.compared_model = Choice([], label="Tuned", elem_id="admin-compare-tuned")
+                self.compared_base = Choice([], label="Base model", elem_id="admin-compare-base")
+                self.compared_model = Choice([], label="Your model", elem_id="admin-compare-tuned")
             self.compare_button = gr.Button("Compare", size="sm", elem_id="admin-compare")
             self.compared = gr.HTML("", padding=False, elem_id="admin-compared")
 

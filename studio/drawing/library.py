@@ -109,7 +109,7 @@ class ModelLibrary:
     def default(self) -> str:
         """Name of the model that an empty name means. Raises ValueError if there is none."""
         if not self.names:
-            raise ValueError("There is no model yet: checkpoints/ holds no .safetensors file.")
+            raise ValueError("There is no model yet: checkpoints/ contains no .safetensors file.")
         return self.names[0]
 
     def get(self, name: str = "") -> LoadedModel:
@@ -164,7 +164,7 @@ class ModelLibrary:
             return model
         model = self.get(name)
         if model.hash != hash:
-            raise ValueError(f"{name} has been replaced just now. Please try again.")
+            raise ValueError(f"{name} was just replaced. Please try again.")
         return model
 
 

@@ -36,7 +36,7 @@ def read_recipe(path: str | Path) -> Recipe:
     Nothing is decoded. Raises ValueError with a sentence.
     """
     nothing = ValueError(
-        "This picture carries no recipe; drop a PNG that was saved from this page."
+        "This picture contains no recipe. Use a PNG that was saved from this page."
     )
     try:
         data = Path(path).read_bytes() if Path(path).stat().st_size <= MAX_UPLOAD_BYTES else b""
@@ -46,7 +46,7 @@ def read_recipe(path: str | Path) -> Recipe:
     if not text:
         raise nothing
     if len(text) > MAX_TEXT:
-        raise ValueError("The recipe inside this picture is too long to be one of ours.")
+        raise ValueError("The recipe inside this picture is too long.")
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):  # a number of 5,000 digits is a plain ValueError

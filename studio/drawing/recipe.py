@@ -97,10 +97,10 @@ class Recipe:
     def from_dict(cls, values: Any) -> Recipe:
         """Inverse of ``to_dict``, for text that anybody may have written."""
         if not isinstance(values, dict):
-            raise ValueError("A recipe is a set of named values.")
+            raise ValueError("A recipe must be a JSON object.")
         unknown = set(values) - {field.name for field in dataclasses.fields(cls)}
         if unknown:
-            raise ValueError("The recipe has entries that this version does not know.")
+            raise ValueError("The recipe contains settings that this version does not know.")
         return cls(**values)
 
     def config(self, sampling: SampleConfig) -> SampleConfig:
@@ -140,7 +140,7 @@ class Recipe:
             parts.append(f"{share:.0%} towards seed {seed}{other}")
         if self.picture:
             kind = (
-                "a part repainted" if self.mask else f"from a picture, strength {self.strength:g}"
+                "partly repainted" if self.mask else f"from a picture, strength {self.strength:g}"
             )
             parts.append(kind)
         parts.append(f"{self.steps} steps")
@@ -165,7 +165,7 @@ def _check_turns(text: str) -> None:
     except (ValueError, TypeError, RecursionError):
         raise ValueError("The variations inside the recipe are damaged.") from None
     if len(turns) >= MAX_TURNS:  # and one more is turned now
-        raise ValueError(f"A cat can be varied {MAX_TURNS} times over, and this one has been.")
+        raise ValueError(f"This cat has been varied {MAX_TURNS} times, which is the limit.")
 
 
 def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
@@ -258,7 +258,7 @@ def embed_mask(painted: Image.Image, size: int) -> str:
     """A mask (white is painted anew) as it goes into a recipe. Raises ValueError if it is empty."""
     small = fit_square(painted.convert("L"), size).point(lambda value: 255 if value >= 64 else 0)
     if small.getbbox() is None:
-        raise ValueError("Nothing is marked: paint over the part that shall be drawn anew.")
+        raise ValueError("Nothing is marked. Paint over the part to redraw.")
     return _base64_png(small.convert("1"))
 
 

@@ -142,17 +142,17 @@ class Studio:
                 model.info.label_index(coat)
         job = Job(model, recipes, record=record)
         if wanted and wanted != model.hash:
-            was = "has been trained further since; this is how it draws it now"
+            was = "has changed since; this is how it draws the cat now"
             if not asked_for:
-                was = "draws it, since the model that drew it first is not here"
+                was = "draws this cat, because the model that first drew it is not here"
             job.note = f"{model.name} {was}."
         elif version != __version__:
-            job.note = f"Version {version} drew it, perhaps a little differently."
+            job.note = f"Drawn first by version {version}, so it may look slightly different."
         with self._arrived:
             if self._closing:
-                raise Busy("The page is closing.")
+                raise Busy("The server is shutting down.")
             if len(self._jobs) >= self.max_waiting:
-                raise Busy("Too many visitors are waiting just now. Please try again in a moment.")
+                raise Busy("Too many visitors are waiting. Please try again in a moment.")
             if job.client != HOUSE and self._waiting_of(job.client) >= self._max_of_one:
                 raise Busy("You have enough waiting here already. Please try again in a moment.")
             job.arrived = self._turn
@@ -330,7 +330,7 @@ class Studio:
                     job.steps_taken[row] = 0  # it starts again
                     if row == 0:
                         job.frames.clear()
-                    job.note = "Memory was short, so this was drawn in smaller batches."
+                    job.note = "Memory was low, so these were drawn in smaller batches."
                 for job in reversed(jobs):
                     if job.stopped:  # meanwhile: nobody waits for its rows
                         job.finish()

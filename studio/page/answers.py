@@ -15,7 +15,7 @@ from ..drawing.worker import Busy
 from ..safety.client import CLIENT_KEY, HOUSE, current_client
 from ..safety.mailboxes import Mailboxes
 
-UNREADABLE = "This request holds something that does not belong there."
+UNREADABLE = "This request contains something that cannot be read."
 UNREAD = "Nobody collected what was drawn, so it ended. Please try again."
 BROKEN = "Something went wrong here. Please try again; the server's log says what it was."
 

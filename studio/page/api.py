@@ -50,7 +50,7 @@ class Endpoints:
         guidance: float | None = None,
         model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
-        """Draw ``count`` cats near the one of ``seed``: strength 0 is that cat, 1 another one."""
+        """Draw ``count`` variations of the cat of ``seed``: strength 0 is that cat, 1 another."""
         recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         yield from self._draw(
             variations(
@@ -64,7 +64,7 @@ class Endpoints:
         steps: int | None = None, sampler: str | None = None, guidance: float | None = None,
         model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
-        """Lay noise over an uploaded picture and draw a cat out of it (SDEdit)."""
+        """Add noise to an uploaded picture and turn it into a cat (SDEdit)."""
         recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         embedded = read_picture(_path(picture), self._size(recipe))
         strength = number(strength, "Strength")
@@ -74,7 +74,7 @@ class Endpoints:
         self, picture: dict, mask: dict, seed: int = 0, coat: str = "", steps: int | None = None,
         sampler: str | None = None, guidance: float | None = None, model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
-        """Draw the white part of ``mask`` anew; the rest of the picture stays pixel for pixel."""
+        """Redraw the white part of ``mask``. Every other pixel of the picture stays as it is."""
         recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         size = self._size(recipe)
         shape, embedded = read_upload(
@@ -114,7 +114,7 @@ class Endpoints:
         steps: int | None = None, sampler: str | None = None, guidance: float | None = None,
         model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
-        """A loop from cat to cat, as GIF and MP4; the coats take turns."""
+        """A film that turns one cat into the next, in a loop, as GIF and MP4."""
         if coats is not None and not isinstance(coats, list):
             raise ValueError("The coats must be a list.")
         settings = self._settings(steps, sampler, guidance, model)

@@ -46,22 +46,25 @@ class Pace:
         seconds, hold = number(self.seconds, "Seconds"), number(self.hold, "Hold")
         if not 0.5 <= seconds <= MAX_SECONDS or not 0 <= hold <= MAX_SECONDS:
             raise ValueError(
-                f"An animation takes 0.5 to {MAX_SECONDS:g} seconds, and may hold as long."
+                f"An animation takes 0.5 to {MAX_SECONDS:g} seconds, and may stay on "
+                f"the last frame for 0 to {MAX_SECONDS:g} seconds."
             )
         if not 1 <= number(self.speed, "Speed") <= MAX_SPEED:
-            raise ValueError(f"An animation has 1 to {MAX_SPEED:g} frames a second.")
+            raise ValueError(f"An animation has 1 to {MAX_SPEED:g} frames per second.")
 
 
 def require_steps() -> None:
     """Raises ValueError where the steps of a drawing stay out of sight."""
     if space.on_zero_gpu():
-        raise ValueError("On ZeroGPU the steps stay on the GPU, so they cannot be animated.")
+        raise ValueError(
+            "Forming cannot be animated on ZeroGPU, because the steps stay on the GPU."
+        )
 
 
 def film_of(job: Job, pace: Pace) -> Film:
     """How the first cat of a finished job formed; the job must have recorded it."""
     if job.stopped or not job.frames:
-        raise ValueError("Stopped before the animation was whole.")
+        raise ValueError("Stopped before the animation was complete.")
     with _writing:
         frames = retime(_enlarged(job.frames), max(2, round(pace.seconds * pace.speed)))
         return _write(frames, f"cat-{job.recipes[0].seed}", pace.speed, pace.hold)
@@ -70,7 +73,7 @@ def film_of(job: Job, pace: Pace) -> Film:
 def morph_of(job: Job) -> Film:
     """The pictures of a finished morph, one after the other, without an end."""
     if job.stopped or job.pictures is None:
-        raise ValueError("Stopped before the morph was whole.")
+        raise ValueError("Stopped before the morph was complete.")
     with _writing:
         return _write(_enlarged(job.pictures), "morph", MORPH_SPEED, hold=0.0)
 

@@ -107,7 +107,7 @@ def read_count(value: Any) -> int:
     """How many cats at once."""
     count = whole_number(value, "The number of cats")
     if not 1 <= count <= MAX_CATS:
-        raise ValueError(f"Between 1 and {MAX_CATS} cats at once.")
+        raise ValueError(f"Choose 1 to {MAX_CATS} cats at once.")
     return count
 
 
@@ -158,7 +158,7 @@ def uploaded(path: Any, what: str = "The picture") -> Path:
         raise ValueError(f"{what} is missing.")
     file = _uploaded(path)
     if file is None:
-        raise ValueError(f"{what} must be an uploaded file, not an address.")
+        raise ValueError(f"{what} must be an uploaded file, not a web address.")
     if file.stat().st_size > MAX_UPLOAD_BYTES:
         raise ValueError(f"{what} is larger than {MAX_UPLOAD_BYTES // 1_000_000} MB.")
     return file
@@ -173,7 +173,7 @@ def read_mask_layer(path: Any, size: int) -> str:
     """What was painted on an uploaded layer of the editor, as it goes into a recipe."""
     file = _uploaded(path) if isinstance(path, str) and path else None
     if file is None:
-        raise ValueError("Nothing is marked: paint over the part that shall be drawn anew.")
+        raise ValueError("Nothing is marked. Paint over the part to redraw.")
     return in_decoder(lambda: embed_mask(_opacity(file), size))
 
 
@@ -183,7 +183,7 @@ def _opacity(file: Path) -> Image.Image:
             small = max(layer.size) <= MAX_LAYER_SIDE
             opacity = layer.convert("RGBA").getchannel("A") if small else None
     except Exception:  # a broken file surfaces as almost any exception
-        raise ValueError("The mask cannot be used: corrupt or cut short.") from None
+        raise ValueError("The mask cannot be read: it is damaged or incomplete.") from None
     if opacity is None:
         raise ValueError(f"The mask is larger than {MAX_LAYER_SIDE}x{MAX_LAYER_SIDE}.")
     return opacity

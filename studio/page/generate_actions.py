@@ -41,10 +41,11 @@ from .visits import Visits
 STRIP_LENGTH = 24  # cats of this visit that are kept at hand
 SAMPLER_HINTS = {
     "dpmpp_2m": "DPM-Solver++(2M): best for few steps. The default.",
-    "euler": "Euler: plain and forgiving; first order.",
-    "heun": "Heun: two evaluations a step, accurate at 18 steps and more.",
+    "euler": "Euler: simple and robust; needs more steps.",
+    "heun": "Heun: accurate from 18 steps on; each step takes twice as long.",
     "ddim": "DDIM: deterministic. Here it is the same as Euler.",
-    "ddpm": "DDPM: the original, adds noise at each step; wants hundreds of steps, up to 1,000.",
+    "ddpm": "DDPM: the original method; adds noise at each step and needs hundreds of "
+    "steps, up to 1,000.",
 }
 
 
@@ -53,8 +54,8 @@ def guidance_label(info: CheckpointInfo) -> str:
     if info.guide:
         return "Guidance: clearer cats and coats, less variety (1 is off)"
     if info.labels:
-        return "Guidance: a clearer coat, but slower; nothing for any coat (1 is off)"
-    return "Guidance: this model has nothing to be guided by"
+        return "Guidance: a clearer coat, but slower; no effect on any coat (1 is off)"
+    return "Guidance: has no effect with this model"
 
 
 class GenerateActions:
@@ -87,7 +88,7 @@ class GenerateActions:
             recipes = variations(
                 _current(recipe),
                 count=9,
-                strength=number(strength, "How far"),
+                strength=number(strength, "How different"),
                 first_seed=random_seed(),
             )
         except ValueError as error:
@@ -103,7 +104,7 @@ class GenerateActions:
         try:
             recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
             embedded = read_picture((editor or {}).get("composite"), self._size(recipe.model))
-            strength = number(strength, "How much becomes noise")
+            strength = number(strength, "How much to change")
             recipe = dataclasses.replace(recipe, picture=embedded, strength=strength)
         except ValueError as error:
             yield _failed(error)
@@ -136,7 +137,7 @@ class GenerateActions:
         try:
             if path and not still_there([path]):
                 raise ValueError(
-                    "This cat is no longer kept here; its PNG or its link brings it back."
+                    "This cat is no longer stored here. Its PNG or its link brings it back."
                 )
             recipe = read_recipe(path) if path else _current(None)
             controls = self._controls(recipe)
@@ -205,7 +206,7 @@ class GenerateActions:
                 controls = self._controls(recipes[0])
                 opened = {"count": len(recipes), "linked": linked, **controls}
             except ValueError:
-                sentence = "This link holds settings that are not possible here."
+                sentence = "This link contains settings that do not work here."
                 opened["linked"], opened["status"] = None, status_html(sentence, error=True)
         strip = []
         try:
@@ -233,7 +234,7 @@ class GenerateActions:
                 "download": gr.update(value=enlarge(strip[0], scale), interactive=True),
             }
             if linked is not None:
-                text = f"{recipe.describe()} · an example; click Generate for one of your own"
+                text = f"{recipe.describe()} · an example; click Generate to make your own"
                 example["status"] = status_html(text)
             yield example
 
@@ -394,5 +395,5 @@ def _without(strip: Sequence[str], recipes: Sequence[Recipe]) -> list[str]:
 
 def _current(recipe: dict | None) -> Recipe:
     if not recipe:
-        raise ValueError("There is no cat yet; generate one first.")
+        raise ValueError("There is no cat yet. Generate one first.")
     return Recipe.from_dict(recipe)

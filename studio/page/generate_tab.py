@@ -43,7 +43,7 @@ class GenerateTab:
             with gr.Column(scale=4, min_width=300):
                 self._build_controls()
         gr.Markdown(
-            "Cats of this visit, and some examples: click one to have it back.",
+            "Your cats of this visit, and some examples. Click one to see it again.",
             elem_id="strip-label",
         )
         self.strip = gr.Gallery(
@@ -75,9 +75,9 @@ class GenerateTab:
             with gr.Column(scale=2, min_width=100, elem_id="seed-buttons"):
                 self.dice = gr.Button("🎲 Random", size="sm", elem_id="dice")
                 self.reuse = gr.Button("♻ Reuse", size="sm", elem_id="reuse")
-        self.fresh = gr.Checkbox(True, label="A new seed for every click", elem_id="fresh")
+        self.fresh = gr.Checkbox(True, label="New seed for each click", elem_id="fresh")
         self.coat = Choice([ANY_COAT], value=ANY_COAT, label="Coat", elem_id="coat")
-        self.count = gr.Slider(1, MAX_CATS, value=1, step=1, label="Cats", elem_id="count")
+        self.count = gr.Slider(1, MAX_CATS, value=1, step=1, label="How many cats", elem_id="count")
         with gr.Accordion("Advanced", open=False):
             self.steps = gr.Slider(
                 1, 100, value=SampleConfig.num_steps, step=1, label="Steps", elem_id="steps"
@@ -91,10 +91,10 @@ class GenerateTab:
                 label="Guidance (1 is off)",
             )  # fmt: skip
             self.model = Choice([], label="Model", elem_id="model")
-            self.pixels = gr.Checkbox(False, label="Show the pixels", elem_id="pixels")
-        with gr.Accordion("Keep", open=True):
+            self.pixels = gr.Checkbox(False, label="Show sharp pixels", elem_id="pixels")
+        with gr.Accordion("Save and share", open=True):
             self.scale = gr.Radio(
-                [("×1", 1), ("×4", 4), ("×8", 8)], value=8, label="Size of the download",
+                [("×1", 1), ("×4", 4), ("×8", 8)], value=8, label="Download size",
                 elem_id="scale",
             )  # fmt: skip
             with gr.Row():
@@ -103,56 +103,62 @@ class GenerateTab:
                 )
                 self.copy = gr.Button("Copy link", elem_id="copy", min_width=80, size="sm")
                 self.zip = gr.DownloadButton(
-                    "All as zip", interactive=False, elem_id="zip", min_width=80, size="sm"
+                    "Save all (zip)", interactive=False, elem_id="zip", min_width=80, size="sm"
                 )
 
     def _build_play(self) -> None:
         with gr.Tabs(elem_id="play"):
             with gr.Tab("Animate"):
-                gr.Markdown("How the cat on the stage formed out of noise.")
+                gr.Markdown("A film of how the current cat formed out of noise.")
                 with gr.Row():
                     self.film_kind = gr.Radio(
                         ["the estimate", "the noisy picture"], value="the estimate", label="Show"
                     )
                     self.film_seconds = gr.Slider(0.5, 10, value=2, step=0.5, label="Seconds")
-                    self.film_speed = gr.Slider(1, 30, value=15, step=1, label="Frames a second")
+                    self.film_speed = gr.Slider(1, 30, value=15, step=1, label="Frames per second")
                     self.film_hold = gr.Slider(
-                        0, 10, value=1, step=0.5, label="Hold the last frame, seconds"
+                        0, 10, value=1, step=0.5, label="Seconds on the last frame"
                     )
                 self.animate_button = gr.Button("Animate", elem_id="animate")
                 self.film = self._build_film("film", note="film-note")
             with gr.Tab("Morph"):
-                gr.Markdown("A loop from cat to cat; with several coats they take turns.")
+                gr.Markdown(
+                    "A film that turns one cat into the next, in a loop. "
+                    "Several coats are used in turn."
+                )
                 with gr.Row():
                     self.morph_seeds = gr.Textbox("1, 2, 3", label="Seeds", elem_id="morph-seeds")
                     self.morph_coats = Choice(
-                        [ANY_COAT], multiselect=True, label="Coats (empty: the one above)",
+                        [ANY_COAT], multiselect=True, label="Coats (empty: the coat chosen above)",
                         elem_id="morph-coats",
                     )  # fmt: skip
                     self.morph_frames = gr.Slider(
-                        2, 32, value=12, step=1, label="Frames from cat to cat"
+                        2, 32, value=12, step=1, label="Frames between two cats"
                     )
                 self.morph_button = gr.Button("Morph", elem_id="morph")
                 self.morph_film = self._build_film("morph-film", note="morph-note")
             with gr.Tab("Variations"):
                 gr.Markdown("Nine cats around the one on the stage.")
                 self.vary_strength = gr.Slider(
-                    0.02, 1, value=0.25, step=0.01, label="How far from it", elem_id="vary-strength"
+                    0.02, 1, value=0.25, step=0.01, label="How different", elem_id="vary-strength"
                 )
                 self.vary_button = gr.Button("Vary", elem_id="vary")
             with gr.Tab("From a picture"):
-                gr.Markdown("Upload, photograph or sketch something; noise makes a cat of it.")
+                gr.Markdown(
+                    "Upload, photograph or sketch something. It is covered "
+                    "with noise and becomes a cat."
+                )
                 self.picture = PictureEditor(
                     type="filepath", label="Picture", elem_id="picture", canvas_size=(512, 512),
                     height=420, layers=False, format="png",
                 )  # fmt: skip
                 self.picture_strength = gr.Slider(
-                    0.1, 1, value=0.6, step=0.05, label="How much becomes noise"
+                    0.1, 1, value=0.6, step=0.05, label="How much to change"
                 )
                 self.picture_button = gr.Button("Start from this picture", elem_id="from-picture")
             with gr.Tab("Repaint"):
-                gr.Markdown("Paint over what shall be drawn anew; all the rest stays as it is.")
-                self.take = gr.Button("Take the cat on the stage", elem_id="take")
+                gr.Markdown("Paint over the part to redraw. The rest stays exactly as it is.")
+                self.take = gr.Button("Use the current cat", elem_id="take")
                 self.canvas = PictureEditor(
                     type="filepath", label="Picture and mask", elem_id="canvas", format="png",
                     canvas_size=(512, 512), height=420, layers=False,
@@ -160,7 +166,7 @@ class GenerateTab:
                 )  # fmt: skip
                 self.repaint_button = gr.Button("Repaint", elem_id="repaint")
             with gr.Tab("Restore"):
-                gr.Markdown("Drop a PNG that was saved here: its settings and its cat come back.")
+                gr.Markdown("Drop a PNG that you saved here. Its cat and its settings come back.")
                 self.file = gr.File(file_types=[".png"], label="PNG", elem_id="restore", height=140)
 
     @staticmethod

@@ -21,7 +21,7 @@ MIN_CHARGE = (
     100_000  # bytes that the smallest upload counts as, so that their number is bounded too
 )
 MAX_CLIENTS = 10_000  # whose budgets are remembered; the budget of all holds whatever is forgotten
-NEARLY_FULL = "The disk of this machine is nearly full; it takes no uploads just now."
+NEARLY_FULL = "The disk of this machine is nearly full, so uploads are off for now."
 
 
 @dataclass
@@ -83,7 +83,7 @@ class UploadBudget(Allowance):
         if is_low(Path(get_upload_folder())):
             return NEARLY_FULL
         if not self.take(client, max(size, MIN_CHARGE)):
-            return "That is too much uploaded in a short time. Please try again later."
+            return "Too much was uploaded in a short time. Please try again later."
         return None if temporary.has_room_for(size) else NEARLY_FULL
 
 

@@ -48,7 +48,7 @@ CHANGE = re.compile(
 )
 BEGINS = re.compile(r"/gradio_api/(queue/join|(run|call|call/v2)/[^/]+/?)")  # work, or a visit
 CLOSED = "This page has no such service."
-UNANSWERED = "There is nothing here that could answer this request."
+UNANSWERED = "Nothing here can answer this request."
 NO_JSON = "This call is no JSON that a page of this kind could have sent."
 
 
@@ -97,7 +97,7 @@ class Guard:
         """Take an upload off the budget, by the size that the server holds it to."""
         size = headers.get("content-length", b"")
         if not size.isdigit() or "transfer-encoding" in headers:  # which would overrule the size
-            return "An upload has to say how large it is."
+            return "An upload needs a Content-Length header."
         return self._uploads.charge(client, int(size))
 
     async def _answer(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -170,11 +170,11 @@ async def _read_call(receive: Receive) -> tuple[bytes, Any, str | None, int]:
 def _why_not(value: Any, depth: int = 0) -> str | None:
     """A sentence if a file input somewhere inside is an address, or the nesting has no end."""
     if depth > MAX_DEPTH:
-        return "This call is nested too deeply."
+        return "This request is nested too deeply."
     if isinstance(value, dict):
         path = value.get("path")
         if isinstance(path, str) and "://" in path:
-            return "Upload a file; an address in its place is not fetched."
+            return "Upload a file. A web address is not fetched."
         value = list(value.values())
     if not isinstance(value, list):
         return None

@@ -30,7 +30,7 @@ OFF = (
     "The Admin tab is off. To switch it on, set the environment variable ADMIN_PASSWORD "
     f"to at least {MIN_PASSWORD} characters and start the page again."
 )
-SIGN_IN = "Sign in first: this is for the owner of the page."
+SIGN_IN = "Sign in first. This part is for the owner of the page."
 
 
 class NotOwner(ValueError):
@@ -98,7 +98,7 @@ class Owner:
                 self._require_turn(client, now)
                 if not hmac.compare_digest(_digest(text), self._password):
                     self._note_wrong(client, now)
-                    raise NotOwner("That is not the password.")
+                    raise NotOwner("The password is wrong.")
                 self._guessers.pop(client, None)
                 self._known.pop(client, None)
                 self._known[client] = None

@@ -14,7 +14,7 @@ MAX_DIRECTORY_BYTES = 400 * MAX_ENTRIES  # of one zip: 46 bytes and a name for e
 MAX_NAME = 200  # characters that are shown of a name
 
 TOO_MANY_ENTRIES = f"an archive of more than {MAX_ENTRIES:,} files"
-NO_ARCHIVE = "not a whole zip archive"
+NO_ARCHIVE = "an incomplete or damaged zip archive"
 
 
 class Incoming:

@@ -87,11 +87,11 @@ class PictureSet:
         Raises ValueError, or OSError from the disk.
         """
         if num_bytes > MAX_ARCHIVE_BYTES:
-            raise ValueError(f"At most {MAX_ARCHIVE_BYTES // 1_000_000} MB in one file.")
+            raise ValueError(f"A file may have at most {MAX_ARCHIVE_BYTES // 1_000_000} MB.")
         require_room(self.folder, MIN_FREE_BYTES + num_bytes)
         with self._lock:
             if sum(map(size_of, self._waiting())) > MAX_INCOMING_BYTES:
-                raise ValueError("Too much is waiting to be looked at. Try again in a minute.")
+                raise ValueError("Too many files are waiting to be checked. Try again in a minute.")
             self._arrivals += 1
             stem = f"{time.time_ns():020d}-{self._arrivals:08d}"
         return Incoming(self.folder / "incoming" / stem, shown(name))
@@ -153,7 +153,7 @@ class PictureSet:
         try:
             self._require_new(digest)
             if data.startswith(b"PK\x03\x04"):
-                raise ValueError("an archive inside the archive")
+                raise ValueError("a zip inside a zip, which is not opened")
             image = in_decoder(lambda: small_enough(decode_photo(data)))
         except ValueError as error:
             self._leave_out(name, str(error))
@@ -260,7 +260,7 @@ class PictureSet:
         """
         view = self.scan()
         if view.waiting:
-            raise ValueError("The photos are still being looked at. Start when that is done.")
+            raise ValueError("The photos are still being checked. Start when that is done.")
         require_enough(len(view.chosen), "There are", what="photos")
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
@@ -328,7 +328,7 @@ class PictureSets:
         """The set of that id. Raises NoSuchSet; a name that is no id of ours is no path either."""
         with self._lock:
             if identity not in self._ids():
-                raise NoSuchSet("These photos are not here any more.")
+                raise NoSuchSet("These photos are no longer here.")
             if identity not in self._open:
                 self._open[identity] = PictureSet(self.folder / identity)
                 self._arrived.put(self._open[identity])  # what a restart left waiting
@@ -373,7 +373,7 @@ def small_enough(image: Image.Image) -> Image.Image:
         raise ValueError(
             f"{image.width}x{image.height} is too small (at least {MIN_SIDE} pixels each way)"
             if min(image.size) < MIN_SIDE
-            else f"{image.width}x{image.height} is too long and thin"
+            else f"{image.width}x{image.height} is too long and narrow"
         )
     return image if shrink == 1 else image.resize(size, Image.Resampling.BOX)
 

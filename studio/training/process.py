@@ -92,7 +92,7 @@ def require_reach(folder: Path, pid: int) -> None:
     """Raises ValueError if a training's process lives, but is not the one of that number here: it
     runs in another container, say."""
     if is_alive(folder) and (pid <= 1 or _is_strangers(folder, pid)):
-        raise ValueError("The training runs where this program cannot reach it.")
+        raise ValueError("This training runs in a process that this program cannot control.")
 
 
 def _is_strangers(folder: Path, pid: int) -> bool:

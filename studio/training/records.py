@@ -193,7 +193,7 @@ class Records:
         """The outcome with its model in the library, or the sentence why it is not there."""
         if not weights_path(folder).is_file():
             if outcome.state == TrainingState.DONE:
-                message = "The training left no model."
+                message = "The training ended without a model."
                 return replace(outcome, state=TrainingState.FAILED, message=message)
             return replace(outcome, message="Stopped before there was a model to keep.")
         try:

@@ -95,7 +95,9 @@ def read_square(value: object, picture: Picture) -> tuple[int, int, int]:
         raise ValueError("The square is not inside the picture.")
     left, top, side = (round(n) for n in numbers)
     if side < MIN_SIDE:
-        raise ValueError(f"The square is too small; at least {MIN_SIDE} pixels of the picture.")
+        raise ValueError(
+            f"The square is too small. It must cover at least {MIN_SIDE} pixels of the picture."
+        )
     if left < 0 or top < 0 or left + side > picture.width or top + side > picture.height:
         raise ValueError("The square is not inside the picture.")
     return left, top, side

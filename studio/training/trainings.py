@@ -92,7 +92,8 @@ class Trainings:
         """Queue a training on ``pictures`` (squares), which are copied; returns its id."""
         if not MIN_IMAGES <= len(pictures) <= MAX_PICTURES:
             raise ValueError(
-                f"Between {MIN_IMAGES} and {MAX_PICTURES:,} pictures, not {len(pictures):,}."
+                f"A training needs {MIN_IMAGES} to {MAX_PICTURES:,} pictures, not "
+                f"{len(pictures):,}."
             )
         self.require_possible(spec)  # before a folder is made for it
         records = self.records
@@ -155,7 +156,9 @@ class Trainings:
             record = self.records.read(folder)
             if process.is_alive(folder):
                 if record is None:
-                    raise ValueError(f"{DAMAGED} Its process still runs, so not yet.")
+                    raise ValueError(
+                        f"{DAMAGED} Its process is still running, so wait until it has ended."
+                    )
                 process.require_reach(folder, record.pid)
                 asked = replace(record, wanted=Wanted.CANCEL, asked=time.time())
                 with suppress(OSError):  # a full disk must not keep it from being deleted
@@ -172,7 +175,7 @@ class Trainings:
             if record.state in WAITING:
                 raise ValueError("Stop or pause the training first.")
             if images not in steps(folder):
-                raise ValueError(f"The state after {str(images)[:20]} images is not kept.")
+                raise ValueError(f"There is no saved state after {str(images)[:20]} images.")
             rolled = self.records.publish(folder, record, step_path(folder, images))
             message = f"Rolled back to the state after {images:,} images."
             write_record(folder, replace(rolled, message=message))
@@ -240,8 +243,11 @@ def _ask(folder: Path, record: Record, wanted: Wanted) -> None:
 def _require_background() -> None:
     if space.on_zero_gpu():
         raise ValueError(
-            "Fine-tuning cannot run here: on ZeroGPU nothing may work in the background. Run this "
+            "Nothing can be trained here: ZeroGPU allows no work in the background. Run this "
             "page on a machine of your own, or on a Space with its own hardware."
         )
     if not CAN_LOCK:
-        raise ValueError("Fine-tuning from the page needs Linux or macOS; the shell command works.")
+        raise ValueError(
+            "Training from this page needs Linux or macOS. On this "
+            "machine, use the command line instead."
+        )

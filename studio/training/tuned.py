@@ -96,7 +96,7 @@ class TunedModels:
         if name in self.names():
             return self.folder / f"{name}.safetensors"
         if name in self.library.names:
-            raise ValueError(f"{name} came with the program; only your own models can be changed.")
+            raise ValueError(f"{name} came with the program. Only your own models can be changed.")
         raise ValueError(f"There is no model '{str(name)[:60]}' here.")
 
     def add(self, source: Path, name: str, *, replacing: str = "") -> str:
@@ -155,7 +155,7 @@ class TunedModels:
         if not isinstance(repo, str) or not REPO.fullmatch(repo.strip()):
             raise ValueError("Name the repository as user/name, such as mia/my-cats.")
         if not isinstance(token, str) or not token.strip():
-            raise ValueError("Publishing needs a token of the Hub that may write.")
+            raise ValueError("Publishing needs a Hub token with write access.")
         repo, problem = repo.strip(), ""
         labels = ", ".join(read_checkpoint(path)[1].labels) or "none"
         card = CARD.format(library=HUB_LIBRARY, name=name, repo=repo, labels=labels).encode()
@@ -194,7 +194,7 @@ def _hub_problem(error: Exception, repo: str) -> str:
     """A sentence for what the Hub's client raised; its own text may hold more than it should."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        return f"The Hub does not let this token write to {repo}."
+        return f"This token has no write access to {repo}."
     if status is not None:
         return f"The Hub refused {repo} (HTTP {status})."
     if isinstance(error, ValueError):

@@ -105,5 +105,5 @@ def _message(folder: Path, record: Record, progress: RunProgress) -> str:
     fresh = is_fresh(record, progress)
     quiet = time.time() - (progress.updated if fresh else record.launched)
     if quiet > QUIET_SECONDS:
-        return f"No news from the training for {quiet / 60:.0f} minutes."
+        return f"The training has not reported for {quiet / 60:.0f} minutes."
     return progress.message if fresh else "Starting."

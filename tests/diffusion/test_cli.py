@@ -265,7 +265,7 @@ def test_init_brings_its_labels_and_its_presets_settings(pictures, tmp_path, cap
     assert json.loads((second / "run.json").read_text())["train"]["lr"] == TINY.train["lr"]
     other = write_labels(tmp_path / "other.csv", {"cat-1.png": "pink"})
     arguments = [*base, "--init", checkpoint, "--labels", str(other), "--out", str(second)]
-    assert refused(capsys, *arguments) == "The labels pink are unknown to this model."
+    assert refused(capsys, *arguments) == "The labels pink are not known to this model."
 
 
 def test_an_unlabelled_model_is_taught_the_labels_of_a_csv(pictures, tmp_path):

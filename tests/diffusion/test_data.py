@@ -96,7 +96,7 @@ def test_every_picture_is_read_and_every_other_file_named(tmp_path, kind):
     assert said.pop(copy) == f"near-duplicate of {first}"
     assert said == {
         "text.jpg": "not an image",
-        "cut.jpg": "corrupt or cut short",
+        "cut.jpg": "damaged or incomplete",
         "dot.png": "1x1 is too small (at least 32 pixels)",
         "drawing.svg": "not an image",
         "empty.png": "not an image",
@@ -206,11 +206,11 @@ def test_entries_that_would_eat_the_memory_are_refused(tmp_path, monkeypatch):
     images = load_images(path, image_size=SIZE)
     assert len(images) == 8
     assert reasons(images) == {
-        "bomb.bmp": "compressed beyond belief",
+        "bomb.bmp": "a suspicious compression ratio",
         "large.png": "more than 1 MB",
         "liar.png": "a damaged zip entry",
-        "lzma.png": "an unusual compression",
-        "bzip2.png": "an unusual compression",
+        "lzma.png": "an unsupported kind of compression",
+        "bzip2.png": "an unsupported kind of compression",
         "locked.png": "encrypted",
     }
 
@@ -227,7 +227,7 @@ def test_of_two_entries_with_one_name_only_the_checked_one_is_read(tmp_path):
         warnings.simplefilter("ignore")
         archive.writestr("cat-000.png", encode(cat(80)))
     images = load_images(path, image_size=SIZE)
-    assert reasons(images) == {"cat-000.png": "another entry has that name"}
+    assert reasons(images) == {"cat-000.png": "a second file of the same name"}
     assert len(images) == len(set(images.names)) == 8
 
 

@@ -429,7 +429,7 @@ def test_sigterm_saves_and_leaves(base, pictures, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
-    assert errors.splitlines()[-1] == "Stopped; the same command goes on."
+    assert errors.splitlines()[-1] == "Stopped. Run the same command to go on."
     assert progress(tmp_path)["state"] == "stopped"
     assert Denoiser.load(tmp_path / WEIGHTS_NAME).info.labels == (*LABELS, "Mia")
 

@@ -229,7 +229,7 @@ def test_the_same_command_goes_on_after_sigterm(pictures, tmp_path, monkeypatch,
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert errors.splitlines()[-1].startswith("Stopped; the same command goes on: ")
+    assert errors.splitlines()[-1].startswith("Stopped. Run the same command to go on: ")
     assert "Traceback" not in errors
     first = read_checkpoint(out / WEIGHTS_NAME)[1].images_seen
     assert first > 0
@@ -243,7 +243,9 @@ def test_the_same_command_goes_on_after_sigterm(pictures, tmp_path, monkeypatch,
         patch.setattr(Trainer, "_step", interrupt)
         patch.setitem(PRESETS, "tiny", TINY)
         assert main(arguments) == 0
-    assert f"Stopped; the same command goes on: {first + 12:,} images" in capsys.readouterr().err
+    assert (
+        f"Stopped. Run the same command to go on: {first + 12:,} images"
+    ) in capsys.readouterr().err
     assert [line["images_seen"] for line in metrics(out)] == [first, first + 12]
     unbroken = denoising(config(images=1_000_000), info(), load(pictures), tmp_path / "unbroken")
     unbroken.train(stop=after((first + 12) // 4))

@@ -66,8 +66,8 @@ def test_share_can_be_said_no_to(monkeypatch, value):
     ("line", "sentence"),
     [
         ("--port cat", "invalid int value"),
-        ("--port 65536", "65536 is no port"),
-        ("--port -1", "-1 is no port"),
+        ("--port 65536", "65536 is not a valid port"),
+        ("--port -1", "-1 is not a valid port"),
         ("--max-queue 0", "at least 1"),
         ("--max-queue many", "invalid int value"),
         ("--root-path cats", "a path such as /cats"),

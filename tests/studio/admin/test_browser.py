@@ -114,7 +114,7 @@ def training(page):
 def test_a_wrong_password_is_told_and_the_right_one_opens(visit):
     page = visit()
     sign_in(page, "wrong")
-    expect(page.get_by_role("alert")).to_have_text("That is not the password.")
+    expect(page.get_by_role("alert")).to_have_text("The password is wrong.")
     expect(page.locator(".admin-drop")).to_have_count(0)
     page.wait_for_timeout(600)  # the delay
     enter(page)
@@ -146,7 +146,7 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
     expect(counts(page)).to_have_text("9 photos to learn from · 4 left out")
     lines = page.locator(".admin-left-out li").all_inner_texts()
     assert sorted(line for line in lines if "twin" not in line and "cat-003" not in line) == [
-        "Mia/cut.jpg: corrupt or cut short",
+        "Mia/cut.jpg: damaged or incomplete",
         "Mia/notes.txt: not an image",
         "Mia/small.png: 16x16 is too small (at least 64 pixels each way)",
     ]

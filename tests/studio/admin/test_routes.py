@@ -94,7 +94,7 @@ def test_over_https_the_cookie_is_secure(stranger, proto):
 
 def test_a_wrong_password_opens_nothing_and_costs_time(stranger):
     first = stranger.post("/admin/sign-in", json={"password": "wrong"})
-    assert (first.status_code, first.json()) == (401, {"error": "That is not the password."})
+    assert (first.status_code, first.json()) == (401, {"error": "The password is wrong."})
     assert "set-cookie" not in first.headers
     second = stranger.post("/admin/sign-in", json={"password": PASSWORD})
     assert second.status_code == 429
@@ -192,7 +192,7 @@ def test_every_route_but_sign_in_demands_a_session(admin, stranger, owner):
             continue
         answer = stranger.request(method, path)
         assert answer.status_code == 401, path
-        assert answer.json() == {"error": "Sign in first: this is for the owner of the page."}
+        assert answer.json() == {"error": "Sign in first. This part is for the owner of the page."}
     for method, path in routes:
         if method == "GET":
             assert owner.get(path).status_code == 200, path

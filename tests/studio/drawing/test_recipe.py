@@ -151,7 +151,7 @@ def test_the_description_names_what_matters():
     assert "12 steps · euler" in Recipe(sampler="euler").describe()
     assert "any coat" in text
     assert "from a picture, strength 0.5" in Recipe(picture="x", strength=0.5).describe()
-    assert "a part repainted" in Recipe(picture="x", mask="y").describe()
+    assert "partly repainted" in Recipe(picture="x", mask="y").describe()
 
 
 def test_noise_turns_towards_another_seed_and_keeps_its_length(denoiser):

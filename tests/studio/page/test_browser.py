@@ -117,7 +117,7 @@ def test_the_slider_walks_the_steps_back_and_forth(visit):
 
 def test_a_link_brings_the_same_cat(visit):
     page = visit()
-    page.get_by_label("A new seed for every click").uncheck()
+    page.get_by_label("New seed for each click").uncheck()
     choose(page, "coat", "black")
     generate(page, 42)
     page.get_by_role("button", name="Copy link").click()

@@ -86,7 +86,7 @@ def test_repaint_keeps_what_was_not_painted(visit):
     generate(page, 21)
     before = pixels(page)
     open_tab(page, "Repaint")
-    page.get_by_role("button", name="Take the cat on the stage").click()
+    page.get_by_role("button", name="Use the current cat").click()
     canvas = page.locator("#canvas canvas").first
     canvas.wait_for()
     repaint_the_middle(page)
@@ -127,7 +127,7 @@ def repaint_the_middle(page):
     page.mouse.up()
     page.wait_for_timeout(1000)
     page.get_by_role("button", name="Repaint", exact=True).click()
-    wait_for_status(page, "a part repainted")
+    wait_for_status(page, "partly repainted")
     page.wait_for_selector(DRAWN)
 
 

@@ -166,7 +166,7 @@ def test_a_link_sets_every_control(actions):
 )  # fmt: skip
 def test_an_impossible_link_says_so_and_shows_the_plain_page(actions, query):
     opened = actions.open_page(request(**query))
-    assert "This link holds settings that are not possible here." in opened["status"]
+    assert "This link contains settings that do not work here." in opened["status"]
     plain = actions.open_page(request())
     assert settings(opened) == settings(plain)
     told, example = (
@@ -183,7 +183,9 @@ def test_a_link_to_a_model_that_is_gone_takes_the_default(actions):
         opened = actions.open_page(request(seed="1", steps="2", model="../lion", **hash))
         assert settings(opened)[-1] == "tiny"
         *_, last = actions.first_cat(opened["linked"], 8, [], request())
-        assert "tiny draws it, since the model that drew it first is not here." in last["status"]
+        assert ("tiny draws this cat, because the model that first drew it is not here.") in last[
+            "status"
+        ]
     opened = actions.open_page(request(seed="1", steps="2"))
     *_, plain = actions.first_cat(opened["linked"], 8, [], request())
     assert "not here" not in plain["status"]
@@ -231,7 +233,7 @@ def test_guidance_says_what_it_does_for_the_model(tmp_path):
     )
     guided.save(tmp_path / "guided.safetensors")
     actions = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    for model, words in (("a", "clearer coat, but slower"), ("plain", "nothing to be"),
+    for model, words in (("a", "clearer coat, but slower"), ("plain", "has no effect"),
                          ("guided", "clearer cats and coats")):  # fmt: skip
         assert words in actions.choose_model(model, "any")["guidance"]["label"]
         opened = actions.open_page(request(seed="1", model=model, guidance="2"))

@@ -95,7 +95,7 @@ def test_honest_files_pass():
     assert ask("/gradio_api/file=/tmp/gradio/abc/cat-1.png", method="GET")[0] == 200
 
 
-ADDRESS = "Upload a file; an address in its place is not fetched."
+ADDRESS = "Upload a file. A web address is not fetched."
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_deep_nesting_is_refused():
         body = b"[" * depth + b"]" * depth
         got, sentence, _ = ask(body=body)
         assert got == status, depth
-        assert sentence == ("" if status == 200 else "This call is nested too deeply.")
+        assert sentence == ("" if status == 200 else "This request is nested too deeply.")
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", "multipart/form-data"])
@@ -282,7 +282,7 @@ def test_where_the_app_breaks_a_sentence_is_said(capsys):
 
     status, sentence, _ = ask(app=broken)
     assert status == 400
-    assert sentence == "There is nothing here that could answer this request."
+    assert sentence == "Nothing here can answer this request."
     said = capsys.readouterr().err
     assert "secret" in said
     assert said.count("\n") == 1  # a line, no traceback

@@ -148,7 +148,7 @@ def test_nothing_starts_before_all_is_looked_at(tmp_path):
     (pictures.folder / "pictures").mkdir(parents=True)
     add(pictures, cats(8, 64))
     arrive(pictures, {"late.png": encode(cat(50, 64))})
-    with pytest.raises(ValueError, match="still being looked at"):
+    with pytest.raises(ValueError, match="still being checked"):
         pictures.squares(tmp_path / "squares")
     pictures.look()
     assert len(pictures.squares(tmp_path / "squares")) == 9
@@ -222,9 +222,9 @@ def test_every_file_that_is_left_out_has_its_reason(pictures):
         "notes.txt": "not an image",
         "cat.svg": "not an image",
         "page.html": "not an image",
-        "cut.jpg": "corrupt or cut short",
+        "cut.jpg": "damaged or incomplete",
         "small.png": "63x63 is too small (at least 64 pixels each way)",
-        "thin.png": "4000x70 is too long and thin",
+        "thin.png": "4000x70 is too long and narrow",
         "again.png": "the same file as first.png",
         "near.jpg": "near-duplicate of first.png",
         "mirror.png": "near-duplicate of first.png",
@@ -384,8 +384,8 @@ def test_what_an_archive_may_not_hold(pictures, tmp_path):
         "mixed.zip/../up.png": outside,
         "mixed.zip//abs.png": outside,
         "mixed.zip/C:/drive.png": outside,
-        "mixed.zip/inner.zip": "an archive inside the archive",
-        "mixed.zip/bomb.png": "compressed beyond belief",
+        "mixed.zip/inner.zip": "a zip inside a zip, which is not opened",
+        "mixed.zip/bomb.png": "a suspicious compression ratio",
         "mixed.zip/link.png": "a link",
     }
     assert not (tmp_path / "up.png").exists()
@@ -478,7 +478,7 @@ def test_a_damaged_archive(pictures, tmp_path, keep):
     pictures.add("cut.zip", [data[:keep] if keep > 0 else data[:50] + bytes(50) + data[100:]])
     for name, reason in reasons(pictures).items():
         assert name.startswith("cut.zip")
-        assert reason in ("not a whole zip archive", "a damaged zip entry")
+        assert reason in ("an incomplete or damaged zip archive", "a damaged zip entry")
     assert reasons(pictures)
 
 

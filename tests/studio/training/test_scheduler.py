@@ -113,7 +113,7 @@ def test_closing_a_server_has_the_process_save_and_leave(rig):
     trainings.close()
     assert rig.alive() == []
     record = rig.record(id)
-    assert (record["state"], record["message"]) == ("paused", "Interrupted; resume it to go on.")
+    assert (record["state"], record["message"]) == ("paused", "Interrupted. Press Resume to go on.")
     progress = json.loads((rig.folder(id) / "progress.json").read_text())
     assert progress["state"] == "stopped"
     assert int((rig.folder(id) / "state.txt").read_text()) == progress["images"]

@@ -131,7 +131,7 @@ def test_a_killed_process_is_interrupted_and_goes_on_from_what_it_saved(rig):
     id = start_long(rig, trainings)
     os.kill(rig.record(id)["pid"], signal.SIGKILL)
     view = wait_for(trainings, id, "paused")
-    assert view.message == "Interrupted; resume it to go on."
+    assert view.message == "Interrupted. Press Resume to go on."
     assert trainings.models.names() == []
     trainings.resume(id)
     wait_for_more(trainings, id)
@@ -260,7 +260,7 @@ def test_a_running_training_without_news_says_so(rig, monkeypatch):
     assert trainings.view(id).message == "On its way."
     os.kill(rig.record(id)["pid"], signal.SIGSTOP)
     monkeypatch.setattr(views, "QUIET_SECONDS", -1.0)
-    assert trainings.view(id).message.startswith("No news from the training for")
+    assert trainings.view(id).message.startswith("The training has not reported for")
 
 
 def test_too_little_room_is_a_sentence_at_creation_and_at_the_start(rig):
