@@ -31,6 +31,7 @@ from .checkpoint import (
     split_parts,
     write_checkpoint,
 )
+from .codec_file import load_codec
 from .config import LAYERS, LENGTHS, MAX_SIZE, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
@@ -38,7 +39,8 @@ from .device import choose_device, is_out_of_memory
 from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
 from .files import atomic_path
-from .grow import grow
+from .grow import grow, grow_into_latents
+from .latents import LATENTS_NAME, encode_images
 from .pictures import save_grid, save_picture
 from .run_folder import STATE_NAME
 from .samplers import SAMPLERS
@@ -151,6 +153,9 @@ def _add_grow(commands: Commands) -> None:
         "grow", help="make a checkpoint for twice the picture size, to be trained with train --init"
     )
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument(
+        "--codec", metavar="FILE", help="grow into the latents of this codec instead"
+    )
     parser.add_argument("--out", required=True, metavar="FILE.safetensors")
     parser.set_defaults(run=run_grow)
 
@@ -269,6 +274,9 @@ def run_train(args: argparse.Namespace) -> None:
             for label in images.labels:
                 init, start = add_label(init, start, label)
         info = replace(start, data=data)
+        if info.codec:
+            codec = Denoiser.load(find_checkpoint(args.init)).codec
+            images = encode_images(images, codec, out / LATENTS_NAME)
     else:
         images = _load(args, preset.model.image_size, None)
         model = replace(preset.model, num_classes=len(images.labels))
@@ -340,7 +348,10 @@ def run_grow(args: argparse.Namespace) -> None:
     """Write a checkpoint for pictures of twice the size."""
     _check_ending(args.out, (".safetensors",))
     denoiser = Denoiser.load(find_checkpoint(args.checkpoint))
-    grow(denoiser).save(args.out)
+    if args.codec:
+        grow_into_latents(denoiser, load_codec(args.codec)).save(args.out)
+    else:
+        grow(denoiser).save(args.out)
     if denoiser.guide:
         print("The new checkpoint has no guide: the old one draws small pictures.", file=sys.stderr)
 

@@ -205,7 +205,7 @@ class GenerateTab:
         hinted = self._named("steps", "hint")
         _start(self.sampler.input, do.choose_sampler, [self.sampler, self.model], hinted, **AT_ONCE)
         self.model.focus(do.list_models, None, self.model, **AT_ONCE)
-        known = self._named("coat", "morph_coats", "guidance")
+        known = self._named("coat", "morph_coats", "steps", "sampler", "hint", "guidance")
         _start(self.model.input, do.choose_model, [self.model, self.coat], known, **AT_ONCE)
         self.pixels.change(None, self.pixels, None, js="(on) => { catPixels(on) }", **PRIVATE)
         self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **PRIVATE)

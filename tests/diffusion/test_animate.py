@@ -101,7 +101,7 @@ def test_an_mp4_decodes_to_its_frames(tmp_path, size):
 
 @pytest.mark.parametrize("name", ["a.webm", "a.png", "a", "a.gif.txt"])
 def test_another_ending_is_refused_and_leaves_no_file(tmp_path, name):
-    with pytest.raises(ValueError, match=r"ends in \.gif or \.mp4"):
+    with pytest.raises(ValueError, match=r"must end in \.gif or \.mp4"):
         write_animation(frames(), tmp_path / name)
     assert list(tmp_path.iterdir()) == []
 

@@ -45,7 +45,7 @@ def test_the_average_of_equals_changes_nothing(tmp_path):
 def test_networks_that_differ_have_no_average(tmp_path, other):
     one = read_checkpoint(save_tiny(tmp_path / "one.safetensors"))
     two = read_checkpoint(save_tiny(tmp_path / "two.safetensors", **other))
-    with pytest.raises(ValueError, match="Only checkpoints of one network"):
+    with pytest.raises(ValueError, match="Only checkpoints with the same network"):
         average([one, two])
 
 

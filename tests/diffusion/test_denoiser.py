@@ -380,7 +380,10 @@ def test_another_guide_takes_its_place():
     assert len(again.info.history) == 1
     with pytest.raises(ValueError, match="without CheckpointInfo"):
         Denoiser(first.model).guided_by(weak)
-    for misfit, sentence in (({"num_classes": 1}, "no labels"), ({"image_size": 16}, "own size")):
+    for misfit, sentence in (
+        ({"num_classes": 1}, "must not have labels"),
+        ({"image_size": 16}, "same size"),
+    ):
         with pytest.raises(ValueError, match=sentence):
             first.guided_by(small_denoiser(dataclasses.replace(SMALL, **misfit)))
 

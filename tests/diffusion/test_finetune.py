@@ -369,7 +369,7 @@ def test_memory_that_runs_out_before_the_training_is_told_too(
     with pytest.raises(RuntimeError):
         finetune.finetune(base, pictures, tmp_path, config())
     assert progress(tmp_path)["state"] == "failed"
-    assert progress(tmp_path)["message"] == "Memory ran out."
+    assert progress(tmp_path)["message"] == "There is not enough memory."
 
 
 # -- the command ------------------------------------------------------------------------------

@@ -288,7 +288,7 @@ def test_a_state_that_is_none_is_a_sentence(pictures, tmp_path):
     with pytest.raises(ValueError, match="is not the state of a training run"):
         denoising(config(), info(), images, tmp_path)
     (tmp_path / STATE_NAME).write_bytes(b"cut")
-    with pytest.raises(ValueError, match="is not a whole safetensors file"):
+    with pytest.raises(ValueError, match="is not a complete safetensors file"):
         denoising(config(), info(), images, tmp_path)
 
 

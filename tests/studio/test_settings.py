@@ -180,7 +180,7 @@ def test_share_without_a_tunnel_goes_on_locally(monkeypatch, capsys, tmp_path):
     said = capsys.readouterr().err
     blocks.close()
     assert str(port) in address
-    assert "anybody who has it" in said
+    assert "Anybody who has the public link" in said
     assert "No public link could be made here" in said
     assert "Cat Diffusion is at http" in said
 

@@ -407,7 +407,7 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     expect(page.locator("#admin-training")).to_contain_text("Nothing has been trained yet")
     choose(page, "admin-model", "mia")
     page.locator("#admin-delete").click()
-    expect(page.locator("#admin-models")).to_contain_text("No model of your own yet")
+    expect(page.locator("#admin-models")).to_contain_text("You have no models of your own yet")
     cancelled, deleted = asked
     assert re.fullmatch(r"Cancel and delete: Mia · \w+\? This cannot be undone\.", cancelled)
     assert deleted == "Delete: mia? This cannot be undone."

@@ -180,7 +180,7 @@ def paths(admin) -> list[tuple[str, str]]:
 
 def test_every_route_but_sign_in_demands_a_session(admin, stranger, owner):
     routes = paths(admin)
-    assert len(routes) == 11
+    assert len(routes) == 12
     assert not [path for _, path in routes if "{" in path]
     for method, path in [
         *routes,

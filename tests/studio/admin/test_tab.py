@@ -312,7 +312,7 @@ def test_start_gives_the_squares_and_a_second_start_is_refused(served, owner, ad
     ]  # fmt: skip
     assert admin.trainings.given[-1] == [(64, 64)] * 9
     assert not (admin.sets.current().folder / "squares").exists()
-    assert "in training already" in call(owner, served, "start_training", form, visit=visit)
+    assert "already in training" in call(owner, served, "start_training", form, visit=visit)
     admin.trainings.change("training0", state="done")
     assert "in the queue" in call(owner, served, "start_training", form, visit=visit)
 

@@ -476,7 +476,7 @@ def test_a_cat_of_another_version_says_so_and_becomes_one_of_this(studio):
     assert first.note == ""
     old = dataclasses.replace(first.recipes[0], version="0.1.0")
     again = studio.draw([old])
-    assert again.note == "Version 0.1.0 drew it, perhaps a little differently."
+    assert again.note == "Drawn first by version 0.1.0, so it may look slightly different."
     assert again.recipes == first.recipes
 
 
@@ -514,7 +514,7 @@ def test_a_replaced_file_is_read_again_and_said(tmp_path):
     save_tiny(path, seed=1)
     after = studio.draw(before.recipes)
     assert not torch.equal(before.pictures, after.pictures)
-    assert "trained further" in after.note
+    assert "has changed since" in after.note
     assert after.recipes[0].model_hash != before.recipes[0].model_hash
     assert studio.draw(after.recipes).note == ""
 
@@ -567,11 +567,11 @@ def test_a_studio_that_closes_ends_its_worker_within_a_step(studio, gate):
     assert gate.steps == 1
     assert drawn.done
     assert waits.done
-    with pytest.raises(Busy, match="closing"):
+    with pytest.raises(Busy, match="shutting down"):
         studio.submit([PLAIN])
 
 
 def test_a_studio_that_never_drew_closes(studio):
     studio.close()
-    with pytest.raises(Busy, match="closing"):
+    with pytest.raises(Busy, match="shutting down"):
         studio.submit([PLAIN])

@@ -22,6 +22,12 @@ def seeds(files: list[str]) -> list[int]:
     return [read_recipe(path).seed for path in files]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """A visit waits for all of them, however slow the machine is."""
+    monkeypatch.setattr("studio.page.examples.PATIENCE", 60.0)
+
+
 def all_drawn(examples: Examples) -> bool:
     return len(examples._drawn) == EXAMPLES
 

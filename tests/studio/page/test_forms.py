@@ -108,7 +108,7 @@ def test_only_the_upload_folder_is_read(upload_folder, tmp_path):
             read_upload(path, Image.Image.copy)
     for path in ("http://127.0.0.1/cat.png", "https://x.org/a.png", "ftp://x/a.png",
                  "file:///etc/passwd", "a" * 5000):  # fmt: skip
-        with pytest.raises(ValueError, match="must be an uploaded file, not an address"):
+        with pytest.raises(ValueError, match="must be an uploaded file, not a web address"):
             read_upload(path, Image.Image.copy)
     for path in (None, "", 3, {"path": "x"}, []):
         with pytest.raises(ValueError, match="The mask is missing"):
@@ -139,8 +139,8 @@ def test_only_an_uploaded_layer_is_a_mask(upload_folder, tmp_path):
 def test_broken_and_oversized_layers(upload_folder):
     path = upload_folder / "layer.png"
     for data, sentence in (
-        (b"%PDF", "corrupt"),
-        (crafted_png(400, 400)[:-60], "corrupt"),
+        (b"%PDF", "damaged or incomplete"),
+        (crafted_png(400, 400)[:-60], "damaged or incomplete"),
         (crafted_png(4097, 8, rows=1), "larger than 4096x4096"),
     ):
         path.write_bytes(data)
@@ -153,7 +153,7 @@ def test_broken_and_oversized_uploads(upload_folder):
     for data, sentence in (
         (b"", "not an image"),
         (b"%PDF", "not an image"),
-        (crafted_png(400, 400)[:-60], "corrupt"),
+        (crafted_png(400, 400)[:-60], "damaged or incomplete"),
         (crafted_png(20_000, 20_000, rows=1), "megapixels"),
         (crafted_png(12_000, 9_000, rows=1), "megapixels"),
     ):

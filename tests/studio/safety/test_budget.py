@@ -32,7 +32,7 @@ def accepted(uploads: UploadBudget, client: str, size: int, times: int) -> int:
 
 def test_a_client_may_send_so_much_and_later_again(uploads, clock):
     assert accepted(uploads, "a", 20_000_000, 50) == 10
-    assert "too much" in uploads.charge("a", 20_000_000)
+    assert "Too much was uploaded" in uploads.charge("a", 20_000_000)
     assert accepted(uploads, "b", 20_000_000, 1) == 1
     clock.now += 600  # half of it is there again
     assert accepted(uploads, "a", 20_000_000, 50) == 5

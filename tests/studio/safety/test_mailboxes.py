@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from studio_fixtures import Gate, wait_until
+from studio_fixtures import wait_until
 
 from studio.safety import mailboxes
 from studio.safety.mailboxes import KEPT, Mailboxes
@@ -31,9 +31,9 @@ def jobs_of(page) -> list:
 
 
 @pytest.fixture
-def slow(page):
+def slow(page, page_gate):
     """Every step takes a twentieth of a second, so that an abandoned job would take a minute."""
-    with Gate(page.studio, open=False, seconds=0.05) as gate:
+    with page_gate.close(seconds=0.05) as gate:
         yield gate
         for job in jobs_of(page):
             page.studio.stop(job)
@@ -56,9 +56,9 @@ def test_a_job_whose_stream_nobody_opens_ends(page, slow, monkeypatch):
     assert "abandoned" not in page.blocks._queue.pending_event_ids_session
 
 
-def test_a_job_that_is_read_goes_on(page, monkeypatch):
+def test_a_job_that_is_read_goes_on(page, page_gate, monkeypatch):
     monkeypatch.setattr(mailboxes, "PATIENCE", 2.0)
-    with Gate(page.studio, open=False, seconds=0.05):
+    with page_gate.close(seconds=0.05):
         event = join(page, "reader", [3, 1, "", 60, "euler", 1.0, ""]).json()["event_id"]
         seen = []
         address = f"{page.url}/gradio_api/queue/data?session_hash=reader"

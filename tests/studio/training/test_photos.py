@@ -498,7 +498,7 @@ def test_the_kind_of_file_decides_how_large_it_may_be(pictures, monkeypatch, tmp
     assert len(names(pictures)) == 8
     with pytest.raises(ValueError, match=r"large\.png is larger"):
         pictures.add("large.png", [b"x" * 4_000, b"x" * 4_000])
-    with pytest.raises(ValueError, match="At most"):
+    with pytest.raises(ValueError, match="at most 1000 MB"):
         pictures.receive("x", num_bytes=10**12)
     assert not list((pictures.folder / "incoming").iterdir())
 

@@ -35,7 +35,7 @@ def test_rolling_back_publishes_an_earlier_state_in_place_of_the_model(rig):
     assert trainings.view(id).result == ""
     assert trainings.roll_back(id, 64) == "mia"
     for images in (33, -1, "32", None, "../000000032"):
-        with pytest.raises(ValueError, match="is not kept"):
+        with pytest.raises(ValueError, match="no saved state after"):
             trainings.roll_back(id, images)
 
 

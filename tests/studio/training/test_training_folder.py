@@ -112,12 +112,19 @@ def test_a_folder_of_an_older_version_is_shown_and_goes_on(rig):
 )  # fmt: skip
 def test_the_command_line_reads_the_options_back(config, tiny_folder, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(finetune, "finetune", lambda *args, stop: asked.append(args) or True)
+
+    def stand_in(*args, keep_copies, stop):
+        asked.append((*args, keep_copies))
+        return True
+
+    monkeypatch.setattr(finetune, "finetune", stand_in)
     base = str(tiny_folder / "tiny.safetensors")
     options = TrainingSpec("Mia", config).options()
     arguments = ["finetune", "--base", base, "--data", "pictures", "--out", str(tmp_path)]
     assert main([*arguments, *options]) == 0
-    assert asked == [(Path(base), "pictures", tmp_path, config)]
+    assert main([*arguments, "--keep-both", *options]) == 0  # as the page starts it
+    wanted = Path(base), "pictures", tmp_path, config
+    assert asked == [(*wanted, False), (*wanted, True)]
     assert build_parser().parse_args([*arguments, *options]).out == str(tmp_path)
 
 

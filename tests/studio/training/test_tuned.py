@@ -122,7 +122,7 @@ def test_what_does_not_load_is_not_added(tuned, tmp_path):
     whole = save_tiny(tmp_path / "whole.safetensors").read_bytes()
     for data in (b"", whole[:-5], b"\x80\x04pickle"):
         (tmp_path / "bad.safetensors").write_bytes(data)
-        with pytest.raises(ValueError, match="not a whole safetensors"):
+        with pytest.raises(ValueError, match="not a complete safetensors"):
             tuned.add(tmp_path / "bad.safetensors", "bad")
     assert tuned.names() == ["leo", "mia"]
 
@@ -249,7 +249,7 @@ class Refusal(OSError):
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
-    [(Refusal(403), "does not let this token write to a/b"), (Refusal(500), "HTTP 500"),
+    [(Refusal(403), "This token has no write access to a/b"), (Refusal(500), "HTTP 500"),
      (ConnectionError(TOKEN), "could not be reached"), (ValueError(TOKEN), "does not accept")],
 )  # fmt: skip
 def test_what_the_hub_refuses_is_a_sentence_without_the_token(tuned, error, sentence, capsys):
