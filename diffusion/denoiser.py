@@ -205,7 +205,7 @@ class Denoiser(
     ) -> Denoiser:
         local = Path(model_id)
         if local.is_dir():
-            path = local / WEIGHTS_NAME
+            path: str | Path = local / WEIGHTS_NAME
         else:
             path = hf_hub_download(
                 model_id,

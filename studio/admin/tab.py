@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -417,7 +417,7 @@ class AdminTab:
         self.start_button.click(
             self.start_training, form, self.start_message, **plain
         ).then(**looking)  # fmt: skip
-        inputs: list[Component]
+        inputs: Sequence[Component]
         for button, handler, inputs in (
             (self.pause_button, self.pause_training, []),
             (self.resume_button, self.resume_training, []),
