@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from tqdm import tqdm
@@ -60,7 +60,7 @@ Commands = argparse._SubParsersAction  # of which argparse makes no public name
 class _Parser(argparse.ArgumentParser):
     """Reports a bad option the way every other mistake is reported."""
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         raise ValueError(message)
 
 
@@ -97,7 +97,7 @@ def _add_train(commands: Commands) -> None:
     advanced = parser.add_argument_group("settings (the defaults come from the preset)")
     for field in fields(TrainConfig):
         if field.name in TRAIN_OPTIONS:
-            _add_field(advanced, field.name, field.type)
+            _add_field(advanced, field.name, str(field.type))
     parser.set_defaults(run=run_train)
 
 
@@ -271,6 +271,7 @@ def run_train(args: argparse.Namespace) -> None:
     if start:
         images = _load(args, start.picture_size, start.labels or None)
         if not start.labels:  # it is taught those of the CSV file
+            assert init is not None  # read together with ``start``
             for label in images.labels:
                 init, start = add_label(init, start, label)
         info = replace(start, data=data)

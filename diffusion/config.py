@@ -169,7 +169,7 @@ class TrainConfig(Config):
             "Give the training budget either in images or in minutes.",
         )
         budget = self.minutes if self.images is None else self.images
-        _require(budget > 0, "The budget must be positive.")
+        _require(budget is not None and budget > 0, "The budget must be positive.")
         _require(self.batch_size >= 1, "batch_size must be at least 1.")
         _require(self.accumulate >= 1, "accumulate must be at least 1.")
         _require(

@@ -114,7 +114,8 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _bare_png(data: bytes) -> tuple[bytes, Beside]:
-    view, parts = memoryview(data), [PNG_SIGNATURE]
+    view = memoryview(data)
+    parts: list[bytes | memoryview] = [PNG_SIGNATURE]
     orientation = profile = None
     at = len(PNG_SIGNATURE)
     for kind, start, end in png_chunks(data):
@@ -147,7 +148,8 @@ JFIF, EXIF, ICC, ADOBE, COMMENT = 0xE0, 0xE1, 0xE2, 0xEE, 0xFE
 
 
 def _bare_jpeg(data: bytes) -> tuple[bytes, Beside]:
-    view, parts = memoryview(data), [data[:2]]
+    view = memoryview(data)
+    parts: list[bytes | memoryview] = [data[:2]]
     orientation, profile = None, {}
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:

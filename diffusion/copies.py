@@ -103,13 +103,14 @@ def _agree(look: np.ndarray, seen: np.ndarray, others: np.ndarray) -> np.ndarray
 def _details(grey: np.ndarray) -> np.ndarray:
     """Where looks are not flat, without outlines before something flat: bool [N, 48, 48]."""
     values = grey.astype(np.int16)
-    busy = np.zeros(grey.shape, dtype=bool)
+    busy: np.ndarray = np.zeros(grey.shape, dtype=bool)
     across, down = (np.abs(np.diff(values, axis=axis)) > FLAT for axis in (2, 1))
     busy[:, :, 1:] |= across
     busy[:, :, :-1] |= across
     busy[:, 1:] |= down
     busy[:, :-1] |= down
-    busy = sum(_neighbours(busy, diagonal=True)) >= 5  # single pixels are noise, or gaps in it
+    # Single pixels are noise, or gaps in it.
+    busy = np.asarray(sum(_neighbours(busy, diagonal=True)) >= 5)
     for _ in range(2):
         inner = np.logical_and.reduce(_neighbours(busy, diagonal=False))
         busy = np.where(_enough(inner), inner, busy)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -157,7 +158,7 @@ def load_images(
     in_memory = len(kept) * 3 * stored**2 <= in_memory_bytes
     rows = [_row_of(name, by_name) for name, _ in kept]
     classes = [None if row is None else by_name[row] for row in rows]
-    if by_name and not any(classes):
+    if labels_csv and by_name and not any(classes):
         raise ValueError(f"{Path(labels_csv).name} does not name any of the pictures in {path}.")
     label_names = tuple(sorted(set(by_name.values())))
     if labels is not None:
@@ -243,11 +244,22 @@ def batch_indices(num_images: int, batch_size: int, step: int, *, seed: int) -> 
     return torch.cat(indices)
 
 
+class Examples(Protocol):
+    """A set to train on: what ``ImageSet`` has in common with a set of latents."""
+
+    @property
+    def in_memory(self) -> bool: ...
+
+    def __len__(self) -> int: ...
+
+    def get(self, indices: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
 class _Stream(Dataset):
     """Item ``i`` is a share of the batch of training step ``first + i``."""
 
     def __init__(
-        self, images: ImageSet, batch_size: int, first: int, seed: int, share: slice
+        self, images: Examples, batch_size: int, first: int, seed: int, share: slice
     ) -> None:
         self.images, self.batch_size, self.first, self.seed = images, batch_size, first, seed
         self.share = share
@@ -262,7 +274,7 @@ class _Stream(Dataset):
 
 
 def training_batches(
-    images: ImageSet,
+    images: Examples,
     batch_size: int,
     *,
     first_step: int,

@@ -80,11 +80,12 @@ class Denoiser(
         super().__init__()
         self.model = model
         self.parameterization = parameterization or EDM()
-        self.info = info
+        # Only one made by hand may lack these two, and whoever made it asks nothing of them.
+        self.info: CheckpointInfo = info  # type: ignore[assignment]
         self.guide = guide
         if codec is None and info is not None and info.codec is None:
             codec = PixelCodec(info.model.image_size, channels=info.model.image_channels)
-        self.codec = codec
+        self.codec: Codec = codec  # type: ignore[assignment]
 
     @classmethod
     def from_config(cls, config: ModelConfig, *, info: CheckpointInfo | None = None) -> Denoiser:
@@ -172,7 +173,8 @@ class Denoiser(
             raise ValueError(
                 f"The weights in {Path(path).name} do not fit its own config."
             ) from None
-        denoiser.to(device=device, memory_format=torch.channels_last)
+        # The stubs of torch lack this pair.
+        denoiser.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return denoiser.eval().requires_grad_(False)
 
     @classmethod
@@ -203,7 +205,7 @@ class Denoiser(
     ) -> Denoiser:
         local = Path(model_id)
         if local.is_dir():
-            path = local / WEIGHTS_NAME
+            path: str | Path = local / WEIGHTS_NAME
         else:
             path = hf_hub_download(
                 model_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from contextlib import suppress
+from typing import Any
 
 import torch
 
@@ -29,7 +30,8 @@ def fast_bf16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    cpu = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say: float32
+    # An older torch does not say: float32.
+    cpu: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     by_vectors = cpu.get("avx512_bf16", False) and not cpu["cpu_name"].startswith("Intel")
     return cpu.get("amx_bf16", False) or by_vectors
 

@@ -104,7 +104,7 @@ def evaluate(
     }
 
     labelled = training[images.classes[training] >= 0]
-    accuracy = {"samples": None, "heldout": None}
+    accuracy: dict[str, float | None] = {"samples": None, "heldout": None}
     if len(images.labels) > 1 and len(labelled):
         probe = fit_probe(real[labelled], images.classes[labelled])
         right = probe(generated) == classes
@@ -288,10 +288,11 @@ class _Clock:
 def _split(images: ImageSet) -> tuple[Tensor, Tensor]:
     """Indices of the training and the held-out pictures, as the trainer splits them by default."""
     position = {name: i for i, name in enumerate(images.names)}
-    return tuple(
+    training, heldout = (
         torch.tensor([position[name] for name in part.names], dtype=torch.long)
         for part in images.split(TrainConfig.holdout)
     )
+    return training, heldout
 
 
 def batches_of(images: ImageSet, indices: Tensor) -> Iterator[Tensor]:

@@ -164,6 +164,8 @@ def mix(pictures: ImageSet, replays: ImageSet, keep: float) -> ImageSet:
     wanted = round(times * len(pictures) * keep / (1 - keep))  # some may come once more
     own = pictures.subset(list(range(len(pictures))) * times)
     again = replays.subset([i % len(replays) for i in range(wanted)])
+    assert own.pixels is not None  # few enough to be in memory
+    assert again.pixels is not None
     return replace(
         own,
         names=own.names + again.names,
@@ -284,6 +286,7 @@ def _standing(trainer: Trainer) -> dict[str, Any]:
     progress, config = trainer.progress, trainer.config
     speed = progress.images / max(progress.seconds, 1e-9)
     if config.images is None:
+        assert config.minutes is not None  # the budget is one or the other
         left = 60 * config.minutes - progress.seconds
     else:
         left = (config.images - progress.images) / max(speed, 1e-9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from .codec import LatentCodec
 from .config import LATENT_SAMPLING, PRESETS
 from .denoiser import Denoiser, build_unet
 from .parameterizations import EDM
+from .unet import UNet
 
 
 def grow(denoiser: Denoiser) -> Denoiser:
@@ -34,7 +36,7 @@ def grow(denoiser: Denoiser) -> Denoiser:
         raise ValueError("A model of latents cannot grow.")
     if info.model.fine_channels:
         raise ValueError("This model has already been grown, which works only once.")
-    old, unet = info.model, denoiser.model
+    old, unet = info.model, cast(UNet, denoiser.model)
     model = replace(
         old,
         image_size=2 * old.image_size,
@@ -50,8 +52,8 @@ def grow(denoiser: Denoiser) -> Denoiser:
         sampling=replace(info.sampling, guided_below=2 * info.sampling.guided_below),
         history=(*info.history, f"grown from {old.image_size} to {model.image_size} pixels"),
     )
-    grown = build_unet(model)
-    state = grown.state_dict() | unet.state_dict()  # the refinement is new
+    network = build_unet(model)
+    state = network.state_dict() | unet.state_dict()  # the refinement is new
     for name in ("conv_out.weight", "conv_out.bias"):
         state[name] = _double(state[name], old.image_channels)
     # Half the sum of 2x2 pixels, so that unit noise stays unit noise.
@@ -60,8 +62,8 @@ def grow(denoiser: Denoiser) -> Denoiser:
     to_embedding = state["noise_mlp.0.weight"]
     turn = _shift(unet.noise_embedding.frequencies(to_embedding.device), math.log(2) / 4)
     state["noise_mlp.0.weight"] = to_embedding @ turn
-    grown.load_state_dict(state)
-    grown = Denoiser(grown, denoiser.parameterization, info=info)
+    network.load_state_dict(state)
+    grown = Denoiser(network, denoiser.parameterization, info=info)
     return grown.to(to_embedding.device).eval().requires_grad_(False)
 
 

@@ -187,6 +187,7 @@ def _shrunk(image: Image.Image, factor: int) -> Image.Image:
         if result is None:
             result = Image.new(strip.mode, size)
         result.paste(strip, (0, top // factor))
+    assert result is not None  # there is at least one strip
     return result
 
 
@@ -247,8 +248,9 @@ def _quarter_turns(image: Image.Image, beside: containers.Beside) -> Image.Trans
         orientation = containers.orientation_of(exif) if isinstance(exif, bytes) else None
     if orientation is None and image.format == "TIFF":
         with suppress(Exception):
-            orientation = image.tag_v2.get(containers.ORIENTATION)
-    return TURNS.get(orientation)
+            # Only the images of TIFF have these tags.
+            orientation = image.tag_v2.get(containers.ORIENTATION)  # type: ignore[attr-defined]
+    return None if orientation is None else TURNS.get(orientation)
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -262,9 +264,13 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     return result or image.convert("RGB")
 
 
-def _convert(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+def _convert(
+    image: Image.Image, profile: ImageCms.ImageCmsProfile | ImageCms.core.CmsProfile
+) -> Image.Image:
     # Whites stay white. Black points are matched: LittleCMS' perceptual tables differ by maker.
-    return ImageCms.profileToProfile(
+    converted = ImageCms.profileToProfile(
         image, profile, _srgb, renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
         outputMode="RGB", flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
     )  # fmt: skip
+    assert converted is not None  # as it is in place only
+    return converted

@@ -104,7 +104,7 @@ def encode_images(
     pixels); kept in the file ``path``, and read from there when pictures, codec and shifts are the
     same. Shows a progress bar."""
     moves = [(0, 0), *shifts]
-    identity = {
+    identity: dict[str, object] = {
         "codec": weights_hash(codec),
         "names": list(images.names),
         "shifts": [list(move) for move in moves],

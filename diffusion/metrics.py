@@ -75,7 +75,8 @@ def _kernel(products: Tensor, dimensions: int) -> Tensor:
 
 def _kernel_sum(a: Tensor, b: Tensor) -> Tensor:
     """Sum of the kernel over all pairs."""
-    return sum(_kernel(rows @ b.T, a.shape[1]).sum() for rows in a.split(ROWS))
+    sums = (_kernel(rows @ b.T, a.shape[1]).sum() for rows in a.split(ROWS))
+    return sum(sums, start=a.new_zeros(()))
 
 
 class PrecisionRecall(NamedTuple):
@@ -99,8 +100,8 @@ def precision_recall(real: Tensor, generated: Tensor, *, neighbours: int = 3) ->
 
 def _share_covered(points: Tensor, centres: Tensor, neighbours: int) -> float:
     """Share of ``points`` within the balls of ``centres``."""
-    radii = [torch.cdist(rows, centres) for rows in centres.split(ROWS)]
-    radii = torch.cat([d.kthvalue(min(neighbours + 1, len(centres))).values for d in radii])
+    among = [torch.cdist(rows, centres) for rows in centres.split(ROWS)]
+    radii = torch.cat([d.kthvalue(min(neighbours + 1, len(centres))).values for d in among])
     inside = [(torch.cdist(rows, centres) <= radii).any(dim=1) for rows in points.split(ROWS)]
     return float(torch.cat(inside).double().mean())
 
@@ -109,12 +110,12 @@ class Nearest(NamedTuple):
     """For each query its nearest reference."""
 
     distance: Tensor  # [N], Euclidean
-    index: Tensor  # [N], int64
+    index: Tensor  # type: ignore[assignment]  # [N], int64; hides tuple.index
 
 
 def nearest(queries: Tensor, references: Tensor) -> Nearest:
     """The nearest of ``references`` [M, D] to each of ``queries`` [N, D]."""
-    index = [torch.cdist(rows, references).argmin(dim=1) for rows in queries.split(ROWS)]
-    index = torch.cat(index)
+    found = [torch.cdist(rows, references).argmin(dim=1) for rows in queries.split(ROWS)]
+    index = torch.cat(found)
     # Anew, since cdist loses the last digits of small distances.
     return Nearest((queries - references[index]).norm(dim=1), index)

@@ -180,7 +180,8 @@ class Denoising(Objective):
     def prepare(
         self, batch: Any, config: TrainConfig, generator: torch.Generator, noise: torch.Generator
     ) -> tuple[Tensor, ...]:
-        x0, labels, augment = self.examples(*batch, config, generator)
+        pictures, classes = batch
+        x0, labels, augment = self.examples(pictures, classes, config, generator)
         sigma = training_sigma(
             self.denoiser.parameterization, len(x0),
             P_mean=config.P_mean, P_std=config.P_std, generator=generator,

@@ -56,7 +56,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
         for group in self.param_groups:
             for param in group["params"]:
                 if param.grad is None:
@@ -86,7 +86,9 @@ def build_optimizers(
     """The optimizers of a U-Net or an autoencoder. Their first and last convolutions and all
     embeddings stay with AdamW,
     that of the labels with a rate of its own unless ``label_lr`` is 0."""
-    matrices, labels, others = [], [], []
+    matrices: list[Tensor] = []
+    labels: list[Tensor] = []
+    others: list[Tensor] = []
     for key, param in model.named_parameters():
         if not param.requires_grad:
             continue
@@ -96,7 +98,7 @@ def build_optimizers(
         else:
             (matrices if inner and name == "muon" else others).append(param)
     adamw = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=weight_decay, fused=fused)
-    optimizers = [
+    optimizers: list[torch.optim.Optimizer] = [
         adamw(params, lr=rate) for params, rate in ((others, lr), (labels, label_lr)) if params
     ]
     if matrices:

@@ -93,7 +93,9 @@ def build_parameterization(config: ModelConfig) -> Parameterization:
     """The parameterization that ``config.parameterization`` names."""
     if config.parameterization == "edm":
         return EDM(sigma_data=config.sigma_data)
-    return {"epsilon": Epsilon, "velocity": Velocity}[config.parameterization]()
+    discrete: dict[str, type[Epsilon] | type[Velocity]]
+    discrete = {"epsilon": Epsilon, "velocity": Velocity}
+    return discrete[config.parameterization]()
 
 
 def training_sigma(

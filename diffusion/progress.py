@@ -47,7 +47,10 @@ class Progress:
 
 def _share(config: TrainConfig, images: int, seconds: float) -> float:
     """Of the budget, which may have been changed since."""
-    return seconds / 60 / config.minutes if config.images is None else images / config.images
+    if config.images is not None:
+        return images / config.images
+    assert config.minutes is not None  # the budget is one or the other
+    return seconds / 60 / config.minutes
 
 
 def lr_factor(progress: Progress, config: TrainConfig) -> float:

@@ -17,7 +17,7 @@ from .run_folder import METRICS_NAME, SCALARS_NAME
 try:
     from torch.utils.tensorboard import SummaryWriter
 except ImportError:  # an optional extra
-    SummaryWriter = None
+    SummaryWriter = None  # type: ignore[assignment, misc]  # the stubs know a class
 
 
 class Window:

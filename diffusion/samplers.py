@@ -19,7 +19,7 @@ from torch import Tensor
 class Step(NamedTuple):
     """What a callback sees: step ``index`` of ``total`` has just been taken."""
 
-    index: int  # 1 to total
+    index: int  # type: ignore[assignment]  # 1 to total; hides tuple.index
     total: int
     sigma: float  # noise std of ``x``
     x: Tensor  # [N, C, H, W] the noisy image after the step
@@ -141,7 +141,8 @@ def sample_dpmpp_2m(
 
     The first step and the step to sigma 0 are of first order (there D is the solution).
     """
-    previous, h_previous = None, None
+    previous: Tensor | None = None
+    h_previous = 0.0
     for i, (sigma, sigma_next) in enumerate(_pairs(sigmas), start=1):
         denoised = denoiser(x, sigma, class_labels)
         estimate = denoised

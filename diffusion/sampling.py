@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,7 @@ class Start:
         """All pictures of several starts; all or none have a picture, and a part to keep."""
 
         def cat(tensors: list[Tensor | None]) -> Tensor | None:
-            return None if tensors[0] is None else torch.cat(tensors)
+            return None if tensors[0] is None else torch.cat(cast(list[Tensor], tensors))
 
         return Start(
             sum((s.seeds for s in starts), ()),

@@ -366,7 +366,8 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         asked.append(number)
         signal.signal(number, previous[number])
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous: dict[int, Any] = {number: signal.signal(number, ask) for number in numbers}
     try:
         yield lambda: bool(asked)
     finally:

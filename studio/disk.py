@@ -12,7 +12,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # no stub allows for a module that is missing
 
 CAN_LOCK = fcntl is not None
 MIN_FREE_BYTES = 500_000_000  # below which nothing of a stranger's is kept

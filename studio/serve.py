@@ -162,7 +162,7 @@ def launch(
         print(SHARE_WARNING, file=sys.stderr)
     inner = [] if admin is None else [Middleware(AdminRoutes, admin)]
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
-    options = {
+    options: dict[str, Any] = {
         "server_name": f"[{settings.host}]" if ":" in settings.host else settings.host,
         "root_path": settings.root_path or None,
         "server_port": settings.port or None,

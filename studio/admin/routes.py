@@ -7,7 +7,7 @@ sign-in demands a living session before anything else happens; of an upload, eve
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -220,7 +220,7 @@ class _Handlers:
         )  # fmt: skip
 
 
-def _listed(paths: list[Path], name: str, media_type: str) -> Response:
+def _listed(paths: Sequence[Path], name: str, media_type: str) -> Response:
     for path in paths:
         if path.name == name and path.is_file():
             return FileResponse(path, media_type=media_type, headers=HEADERS)

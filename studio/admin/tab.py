@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -349,7 +349,7 @@ class AdminTab:
             with gr.Column(scale=4, min_width=300):
                 self.samples = gr.HTML("", padding=False, elem_id="admin-samples")
         with gr.Row():
-            options = {"size": "sm", "min_width": 110, "interactive": False}
+            options: dict[str, Any] = {"size": "sm", "min_width": 110, "interactive": False}
             self.pause_button = gr.Button("Pause", elem_id="admin-pause", **options)
             self.resume_button = gr.Button("Resume", elem_id="admin-resume", **options)
             self.stop_button = gr.Button("Stop and keep", elem_id="admin-stop", **options)
@@ -370,7 +370,7 @@ class AdminTab:
             self.model = Choice([], label="Model", elem_id="admin-model")
             self.new_name = gr.Textbox(label="New name", elem_id="admin-new-name", max_lines=1)
         with gr.Row():
-            options = {"size": "sm", "min_width": 110}
+            options: dict[str, Any] = {"size": "sm", "min_width": 110}
             self.rename_button = gr.Button("Rename", elem_id="admin-rename", **options)
             self.default_button = gr.Button("Make default", elem_id="admin-default", **options)
             self.delete_button = gr.Button(
@@ -395,8 +395,12 @@ class AdminTab:
 
     def _wire(self, page: gr.Blocks) -> None:
         self.messages = [self.start_message, self.training_message, self.model_message]
-        plain = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-        looking = {
+        plain: dict[str, Any] = {
+            "api_visibility": "private",
+            "show_progress": "hidden",
+            "queue": False,
+        }
+        looking: dict[str, Any] = {
             "fn": self.look, "inputs": [self.selected, self.chosen_base, self.seen],
             "outputs": self._shown(), **plain
         }  # fmt: skip
@@ -413,6 +417,7 @@ class AdminTab:
         self.start_button.click(
             self.start_training, form, self.start_message, **plain
         ).then(**looking)  # fmt: skip
+        inputs: Sequence[Component]
         for button, handler, inputs in (
             (self.pause_button, self.pause_training, []),
             (self.resume_button, self.resume_training, []),
@@ -461,7 +466,7 @@ def _chosen(views: list[TrainingView], selected: str) -> TrainingView | None:
     by_id = {view.id: view for view in views}
     running = [view for view in views if view.state == TrainingState.RUNNING]
     newest = sorted(views, key=lambda view: view.created)
-    return by_id.get(selected) or (running or newest[::-1] or [None])[0]
+    return by_id.get(selected) or next(iter(running or newest[::-1]), None)
 
 
 def _model(name: Any) -> str:

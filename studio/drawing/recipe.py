@@ -191,7 +191,7 @@ def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
 def plain_recipe(sampling: SampleConfig, **values: Any) -> Recipe:
     """A recipe with the sampling that suits its model (``info.sampling``), where ``values`` do not
     say otherwise."""
-    usual = {
+    usual: dict[str, Any] = {
         "steps": sampling.num_steps,
         "sampler": sampling.sampler,
         "guidance": sampling.guidance,

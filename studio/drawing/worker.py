@@ -16,6 +16,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -132,7 +133,11 @@ class Studio:
             raise ValueError(f"Between 1 and {MAX_JOB_PICTURES} pictures at once.")
         model = self.library.get(recipes[0].model)
         asked_for, wanted, version = recipes[0].model, recipes[0].model_hash, recipes[0].version
-        now = {"model": model.name, "model_hash": model.hash, "version": __version__}
+        now: dict[str, Any] = {
+            "model": model.name,
+            "model_hash": model.hash,
+            "version": __version__,
+        }
         recipes = [dataclasses.replace(recipe, **now) for recipe in recipes]
         if len({recipe.batch_key for recipe in recipes}) > 1:
             raise ValueError("All pictures of one request need the same settings.")

@@ -56,7 +56,7 @@ class AnsweringBlocks(gr.Blocks):
                 await mailboxes.close(session_hash)
                 raise gr.Error(UNREAD, print_exception=False)
         try:
-            return await super().process_api(
+            return await super().process_api(  # type: ignore[misc]  # args end before these four
                 *args,
                 request=request,
                 iterator=iterator,

@@ -143,6 +143,7 @@ class Endpoints:
     def _draw(self, recipes: list[Recipe]) -> Iterator[dict]:
         job = self.studio.submit(recipes)
         yield from self._watch(job)
+        assert job.pictures is not None  # which it was watched for
         files = [
             _file(save_png(picture, recipe))
             for picture, recipe in zip(job.pictures, job.recipes, strict=True)

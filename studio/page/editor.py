@@ -17,7 +17,9 @@ class PictureEditor(gr.ImageEditor):
     is_template = True  # in the browser it is an ImageEditor
     accept_blobs = None  # would keep in memory whatever anybody sends, and is for live editing only
 
-    def preprocess(self, payload: Any) -> dict[str, Any] | None:
+    def preprocess(  # type: ignore[override]  # other values than the base: that is the point
+        self, payload: Any
+    ) -> dict[str, Any] | None:
         """EditorData as {"background": path, "layers": [path], "composite": path}, or None."""
         if payload is None:
             return None

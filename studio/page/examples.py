@@ -69,6 +69,7 @@ class Examples:
                 with self._changed:
                     if self._drawing is not drawing:  # another model was the default meanwhile
                         return
+                    assert job.pictures is not None  # a job that was not stopped has drawn
                     png = encode_png(job.pictures[0], job.recipes[0])
                     self._drawn.append((png, png_name(recipe)))
                     self._changed.notify_all()

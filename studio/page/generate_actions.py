@@ -242,11 +242,13 @@ class GenerateActions:
 
     def rescale(self, shown: str | None, scale: int) -> Any:
         """The download in another size."""
-        return gr.update(value=enlarge(shown, scale)) if still_there([shown]) else gr.skip()
+        if shown is None or not still_there([shown]):
+            return gr.skip()
+        return gr.update(value=enlarge(shown, scale))
 
     def take_cat(self, shown: str | None) -> Any:
         """The cat on the stage as the picture to paint on, large enough for a brush."""
-        if not still_there([shown]):
+        if shown is None or not still_there([shown]):
             return gr.skip()
         with Image.open(shown) as image:
             large = image.convert("RGB").resize((512, 512), Image.Resampling.NEAREST)

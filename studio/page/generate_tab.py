@@ -185,9 +185,8 @@ class GenerateTab:
     # -- wiring -------------------------------------------------------------------------------
 
     def _wire(self, page: gr.Blocks) -> None:
-        self.paths, self.recipe, self.shown, self.linked = (
-            gr.State(value) for value in ([], None, None, [])
-        )
+        self.paths, self.recipe = gr.State([]), gr.State(None)
+        self.shown, self.linked = gr.State(None), gr.State([])
         self.settings = [
             self.seed, self.coat, self.steps, self.sampler, self.guidance, self.model,
         ]  # fmt: skip

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from subprocess import Popen
+from typing import cast
 
 from ..disk import errors_as_sentences, try_hold
 from . import process
@@ -120,7 +122,7 @@ class Scheduler:
                     troubles.append(error)
             if not records.alive():
                 for folder in in_order(looks)[:1]:
-                    self._launch(folder, looks[folder])
+                    self._launch(folder, cast(Record, looks[folder]))  # a damaged one never waits
         if troubles:
             raise troubles[0]
 
@@ -158,4 +160,8 @@ class Scheduler:
             write_record(folder, replace(record, state=TrainingState.PAUSED, message=str(error)))
             return
         # Our own children have to be waited for; and the next training need not wait for a look.
-        threading.Thread(target=lambda: (child.wait(), self.wake.set()), daemon=True).start()
+        threading.Thread(target=self._wake_after, args=[child], daemon=True).start()
+
+    def _wake_after(self, child: Popen[bytes]) -> None:
+        child.wait()
+        self.wake.set()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from diffusion.config import FinetuneConfig
 from diffusion.run_folder import (
@@ -62,7 +63,7 @@ def view_of(
     told, metrics = records.progress(folder), records.metrics(folder)
     damaged = [PROGRESS_NAME] * (told is None) + [METRICS_NAME] * metrics.damaged
     progress = told or RunProgress()
-    parts = {
+    parts: dict[str, Any] = {
         "id": folder.name,
         "progress": progress,
         "metrics": metrics.lines,
