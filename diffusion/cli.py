@@ -7,52 +7,26 @@ Every mistake a person can make ends in one sentence on stderr and exit code 1.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any, NoReturn
+from dataclasses import fields
+from typing import NoReturn
 
-import torch
-from tqdm import tqdm
-
-from .animate import FORMATS as ANIMATION_FORMATS
-from .animate import MAX_FILM_PICTURES, Recorder, film_frames, write_animation
-from .average import average
-from .checkpoint import (
-    PARTS,
-    CheckpointInfo,
-    find_checkpoint,
-    read_checkpoint,
-    shipped_checkpoints,
-    split_parts,
-    write_checkpoint,
+from .commands import (
+    TRAIN_OPTIONS,
+    run_average,
+    run_evaluate,
+    run_finetune,
+    run_grow,
+    run_guide,
+    run_inspect,
+    run_sample,
+    run_train,
 )
-from .codec_file import load_codec
-from .config import LAYERS, LENGTHS, MAX_SIZE, PRESETS, SampleConfig, TrainConfig, get_preset
-from .data import ImageSet, load_images
-from .denoiser import Denoiser
-from .device import choose_device, is_out_of_memory
-from .evaluate import DISTANCES, evaluate, load_real
+from .config import LAYERS, LENGTHS, PRESETS, TrainConfig
+from .device import is_out_of_memory
 from .features import FEATURES
-from .files import atomic_path
-from .grow import grow, grow_into_latents
-from .latents import LATENTS_NAME, encode_images
-from .pictures import save_grid, save_picture
-from .run_folder import STATE_NAME
 from .samplers import SAMPLERS
-from .sampling import generate
-
-GRID_FORMATS = (".png", ".jpg", ".webp")
-SAMPLE_BATCH = 16  # pictures drawn at once
-MAX_SEEDS = 100_000
-TRAIN_OPTIONS = [
-    field.name for field in fields(TrainConfig) if field.name not in ("images", "minutes")
-]
-
 
 Commands = argparse._SubParsersAction  # of which argparse makes no public name
 
@@ -229,271 +203,6 @@ def _add_field(group: argparse._ArgumentGroup, name: str, kind: str) -> None:
     else:
         of_type = {"int": int, "float": float, "str": str}[kind]
         group.add_argument(flag, dest=name, type=of_type, metavar=kind.upper())
-
-
-def parse_seeds(text: str) -> list[int]:
-    """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,19})\s*(?:-\s*(\d{1,19})\s*)?", part)
-        if match is None:
-            raise ValueError(
-                f"'{text}' is not a list of seeds. Write for example 7, 0-63 or 1,5,8-9."
-            )
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise ValueError(
-                f"In the seeds {first}-{last}, the first number must not be larger than the last."
-            )
-        if len(seeds) + last - first >= MAX_SEEDS:
-            raise ValueError(f"At most {MAX_SEEDS:,} seeds at once.")
-        seeds.extend(range(first, last + 1))
-    return seeds
-
-
-def run_train(args: argparse.Namespace) -> None:
-    """Train, or go on where the run in ``--out`` stopped."""
-    from .finetune import add_label
-    from .objectives import Denoising
-    from .trainer import Trainer, stop_on_signal
-
-    out = _folder(args.out)
-    init, start = read_checkpoint(find_checkpoint(args.init)) if args.init else (None, None)
-    own = start.preset if start and start.preset in PRESETS else "cat-64-lite"
-    preset_name = args.preset or own
-    preset = get_preset(preset_name)
-    names = [*TRAIN_OPTIONS, "images", "minutes"]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    config = TrainConfig.from_dict({**preset.train, **given})
-    if args.resume and not (out / STATE_NAME).exists():
-        raise ValueError(f"There is no run to resume in {out}.")
-    data = Path(args.data).absolute().stem
-    if start:
-        images = _load(args, start.picture_size, start.labels or None)
-        if not start.labels:  # it is taught those of the CSV file
-            assert init is not None  # read together with ``start``
-            for label in images.labels:
-                init, start = add_label(init, start, label)
-        info = replace(start, data=data)
-        if info.codec:
-            codec = Denoiser.load(find_checkpoint(args.init)).codec
-            images = encode_images(images, codec, out / LATENTS_NAME)
-    else:
-        images = _load(args, preset.model.image_size, None)
-        model = replace(preset.model, num_classes=len(images.labels))
-        info = CheckpointInfo(
-            model=model,
-            labels=images.labels,
-            preset=preset_name,
-            data=data,
-            sampling=preset.sampling,
-        )
-    trainer = Trainer(config, Denoising(config, info, images, init=init), out)
-    del images, init  # of which it has copies
-    with stop_on_signal() as stop:
-        finished = trainer.train(stop=stop)
-    state = "Finished" if finished else "Stopped. Run the same command to go on"
-    trainer.accelerator.print(
-        f"{state}: {trainer.progress.images:,} images, {out}", file=sys.stderr
-    )
-
-
-def run_finetune(args: argparse.Namespace) -> None:
-    """Fine-tune, or go on where the run in ``--out`` stopped."""
-    from .finetune import FinetuneConfig, estimate, finetune
-    from .trainer import stop_on_signal
-
-    base = find_checkpoint(args.base)
-    if args.estimate:
-        print(json.dumps(estimate(base)))
-        return
-    for option in ("data", "label", "out"):
-        if not getattr(args, option):
-            raise ValueError(f"--{option} is required.")
-    names = [field.name for field in fields(FinetuneConfig)]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.minutes is None and args.images is None:
-        given["images"] = LENGTHS[args.length]
-    out = _folder(args.out)
-    with stop_on_signal() as stop:
-        config = FinetuneConfig(**given)
-        finished = finetune(base, args.data, out, config, keep_copies=args.keep_both, stop=stop)
-    print("Finished." if finished else "Stopped. Run the same command to go on.", file=sys.stderr)
-
-
-def _folder(path: str) -> Path:
-    """The folder to write to; raises ValueError, before any work is done, if it is a file."""
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, but --out must be a folder.")
-    return folder
-
-
-def _load(args: argparse.Namespace, size: int, labels: Sequence[str] | None) -> ImageSet:
-    images = load_images(
-        args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=args.photos,
-        keep_copies=args.keep_both,
-    )  # fmt: skip
-    print(images.summary(), file=sys.stderr)
-    return images
-
-
-def run_guide(args: argparse.Namespace) -> None:
-    """Write a checkpoint that holds another as its guide."""
-    _check_ending(args.out, (".safetensors",))
-    denoiser, guide = (Denoiser.load(find_checkpoint(name)) for name in (args.checkpoint, args.by))
-    denoiser.guided_by(guide).save(args.out)
-
-
-def run_grow(args: argparse.Namespace) -> None:
-    """Write a checkpoint for pictures of twice the size."""
-    _check_ending(args.out, (".safetensors",))
-    denoiser = Denoiser.load(find_checkpoint(args.checkpoint))
-    if args.codec:
-        grow_into_latents(denoiser, load_codec(args.codec)).save(args.out)
-    else:
-        grow(denoiser).save(args.out)
-    if denoiser.guide:
-        print("The new checkpoint has no guide: the old one draws small pictures.", file=sys.stderr)
-
-
-def run_average(args: argparse.Namespace) -> None:
-    """Write a checkpoint with the mean of others' weights."""
-    _check_ending(args.out, (".safetensors",))
-    averaged = average([read_checkpoint(find_checkpoint(name)) for name in args.checkpoints])
-    write_checkpoint(args.out, *averaged)
-
-
-def run_sample(args: argparse.Namespace) -> None:
-    """Draw pictures and write them as asked."""
-    if not (args.out or args.grid or args.animation):
-        raise ValueError(
-            "Say where to write the pictures: --out DIR, --grid FILE.png or --animation FILE.gif."
-        )
-    if args.out:
-        _folder(args.out)
-    _check_ending(args.grid, GRID_FORMATS)
-    _check_ending(args.animation, ANIMATION_FORMATS)
-    seeds = parse_seeds(args.seeds)
-    if args.animation and len(seeds) > MAX_FILM_PICTURES:
-        raise ValueError(f"An animation shows at most {MAX_FILM_PICTURES} pictures.")
-    denoiser = Denoiser.load_for_sampling(find_checkpoint(args.checkpoint))
-    config = _sampling(args, denoiser.info)
-    label = denoiser.info.label_index(args.label)
-    drawn, steps = [], []
-    with tqdm(total=len(seeds), unit="picture") as bar:
-        for start in range(0, len(seeds), SAMPLE_BATCH):
-            batch = seeds[start : start + SAMPLE_BATCH]
-            recorder = Recorder(denoiser.codec) if args.animation else None
-            labels = [label] * len(batch)
-            pictures = generate(denoiser, batch, config, class_labels=labels, callback=recorder)
-            if args.out:
-                for seed, picture in zip(batch, pictures, strict=True):
-                    save_picture(picture, Path(args.out, f"{seed:06d}.png"))
-            if args.grid:
-                drawn.append(pictures)
-            if recorder:
-                steps.append(recorder.steps)
-            bar.update(len(batch))
-    if args.grid:
-        save_grid(torch.cat(drawn), args.grid)
-    if args.animation:
-        write_animation(film_frames(map(torch.cat, zip(*steps, strict=True))), args.animation)
-
-
-def _sampling(args: argparse.Namespace, info: CheckpointInfo) -> SampleConfig:
-    """What the checkpoint recommends, with what was asked for instead."""
-    asked = {"sampler": args.sampler, "num_steps": args.steps, "guidance": args.guidance}
-    given = {name: value for name, value in asked.items() if value is not None}
-    return replace(info.sampling, **given)
-
-
-def _check_ending(path: str | None, endings: Sequence[str]) -> None:
-    """Before any work is done: what is written tells its format by its name."""
-    if path and Path(path).suffix.lower() not in endings:
-        raise ValueError(f"{path} must end in {' or '.join(endings)}.")
-
-
-def run_evaluate(args: argparse.Namespace) -> None:
-    """Draw many pictures, compare them with real ones, and print and write the figures."""
-    _check_ending(args.out, (".json",))
-    _check_ending(args.plot, GRID_FORMATS)
-    if args.samples > MAX_SEEDS:
-        raise ValueError(f"At most {MAX_SEEDS:,} samples.")
-    device = choose_device()
-    path = find_checkpoint(args.checkpoint)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a run in progress may replace it
-    denoiser = Denoiser.load_for_sampling(path)
-    info = denoiser.info
-    config = _sampling(args, info)
-    images = load_real(args.data, info, labels_csv=args.labels, size=args.size)
-    print(images.summary(), file=sys.stderr)
-    network = FEATURES[args.features]().to(device)
-    evaluation = evaluate(denoiser, images, network, config, samples=args.samples)
-    report = {
-        "checkpoint": path.stem,
-        "sha256": digest,
-        "images_seen": info.images_seen,
-        "data": Path(args.data).absolute().stem,
-        "features": args.features,
-        **evaluation.report,
-    }
-    if args.out:
-        with atomic_path(args.out) as temporary:
-            temporary.write_text(json.dumps(report, indent=2) + "\n")
-    if args.plot:
-        save_grid(evaluation.closest, args.plot, columns=len(evaluation.closest) // 4)
-    _print_report(report)
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    found = {name: _shown(value) for name, value in report.items() if name in DISTANCES}
-    print(
-        f"{report['checkpoint']}, {report['images_seen']:,} images seen, "
-        f"compared at {report['image_size']} pixels"
-    )
-    print(f"  FD {found['fd']}, KID x 1000 {found['kid']} (spread {found['kid_spread']})")
-    print(f"  precision {found['precision']}, recall {found['recall']}")
-    for name, words in (("label_accuracy", "looks like its label"), ("cat_share", "is a cat")):
-        samples, pictures = map(_shown, report[name].values())
-        print(f"  {words}: {samples} of the samples, {pictures} of real pictures")
-    for kind, values in report["memorising"].items():
-        nearer, suspicious = _shown(values["nearer"]), _shown(values["suspicious"])
-        print(f"  nearer to training pictures than held-out ones are, by {kind}: {nearer}", end="")
-        print(f" (0.5 means nothing memorised), suspiciously near: {suspicious} (expected: 0.01)")
-
-
-def _shown(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.4g}"
-
-
-def run_inspect(args: argparse.Namespace) -> None:
-    """Say what a data set or a checkpoint holds."""
-    if args.path in shipped_checkpoints() or args.path.endswith(".safetensors"):
-        _print_checkpoint(find_checkpoint(args.path))
-        return
-    if not 1 <= args.size <= MAX_SIZE:
-        raise ValueError(f"--size must be between 1 and {MAX_SIZE}, not {args.size}.")
-    images = load_images(args.path, image_size=args.size, labels_csv=args.labels)
-    print(images.summary(lines=len(images.skipped)))
-
-
-def _print_checkpoint(path: Path) -> None:
-    state, info = read_checkpoint(path)
-    millions = {
-        prefix: sum(tensor.numel() for tensor in tensors.values()) / 1e6
-        for prefix, tensors in split_parts(state).items()
-    }
-    model, size = info.model, info.picture_size
-    print(f"{path.name}: {millions['']:.1f} M parameters, {path.stat().st_size / 1e6:.1f} MB")
-    print(f"  pictures      {size}x{size}, {model.parameterization}")
-    print(f"  preset        {info.preset or 'none'}")
-    print(f"  trained on    {info.data or 'unknown'}, {info.images_seen:,} images seen")
-    print(f"  labels        {', '.join(info.labels) or 'none'}")
-    for prefix in PARTS:
-        count = millions.get(prefix)
-        told = f"a network of {count:.1f} M parameters" if count else "none"
-        print(f"  {prefix.removesuffix('.'):14}{told}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,7 +18,8 @@ from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
 from diffusion import Denoiser, SampleConfig, cli, device, generate
-from diffusion.cli import main, parse_seeds
+from diffusion.cli import main
+from diffusion.commands import parse_seeds
 from diffusion.config import PRESETS
 from diffusion.features import FEATURES
 
