@@ -143,7 +143,7 @@ def test_presets_of_256_pixels_fit_the_default_codec(name):
     preset, codec = get_preset(name), AutoencoderConfig()
     assert preset.model.image_size * codec.downsampling == 256
     assert preset.model.image_channels == codec.latent_channels
-    # As many positions as the U-Net of 64 pixels has patches, so that it can begin with its weights.
+    # As many positions as cat-64-lite has patches, so that it can begin with its weights.
     small = get_preset("cat-64-lite").model
     assert preset.model.image_size == small.image_size // small.patch_size
     assert (preset.model.patch_size, preset.model.fine_channels) == (1, 0)
