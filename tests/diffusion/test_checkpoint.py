@@ -363,6 +363,7 @@ def test_parts_are_told_apart_by_their_names_and_joined_again():
 def test_a_file_of_the_first_format_is_drawn_as_it_always_was(tmp_path, size, below):
     model = ModelConfig(**{**SMALL.to_dict(), "image_size": size})
     state = small_denoiser(model).model.state_dict()
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
     values = {"model": model.to_dict(), "images_seen": 5}
     path = tmp_path / "old.safetensors"
     save_file(state, path, metadata={"cat-diffusion-1": json.dumps(values)})
