@@ -404,7 +404,7 @@ def test_a_model_of_latents_comes_back_and_draws_the_same(tmp_path):
         ({"widths": [4] * 6, "blocks": [1] * 6, "latent_channels": 4}, "do not fit"),
         ({"widths": 4}, "damaged"),
         ({"latent_channels": None}, "whole numbers"),
-        ("codec", "damaged"),
+        (7, "damaged"),
     ],
 )
 def test_what_a_stranger_claims_of_the_codec_inside_is_no_traceback(tmp_path, codec, sentence):
