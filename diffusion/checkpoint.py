@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import AutoencoderConfig, Config, ModelConfig, SampleConfig
+from .config import MAX_SIZE, AutoencoderConfig, Config, ModelConfig, SampleConfig
 from .files import atomic_path
 from .sources import composed
 
@@ -53,6 +53,8 @@ class CheckpointInfo(Config):
             raise ValueError("A guide must draw pictures of the same size as the model.")
         if self.codec and self.codec.latent_channels != self.model.image_channels:
             raise ValueError("The codec's latents have other channels than the model denoises.")
+        if self.picture_size > MAX_SIZE:
+            raise ValueError(f"A model's pictures must have at most {MAX_SIZE} pixels a side.")
 
     @staticmethod
     def _shape(model: ModelConfig) -> tuple[int, int]:

@@ -119,6 +119,11 @@ class AutoencoderConfig(Config):
     blocks: tuple[int, ...] = (1, 2, 4)  # residual blocks at each of these
 
     def __post_init__(self) -> None:
+        numbers = (self.latent_channels, *self.widths, *self.blocks)
+        _require(
+            all(isinstance(number, int) for number in numbers),
+            "latent_channels, widths and blocks must be whole numbers.",
+        )
         _require(self.latent_channels >= 1, "latent_channels must be at least 1.")
         _require(
             0 < len(self.widths) == len(self.blocks) <= 6 and min(*self.widths, *self.blocks) >= 1,

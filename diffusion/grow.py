@@ -103,7 +103,8 @@ def grow_into_latents(denoiser: Denoiser, autoencoder: Autoencoder) -> Denoiser:
     state = {k: v for k, v in denoiser.model.state_dict().items() if not k.startswith(outer)}
     grown.load_state_dict(grown.state_dict() | state)
     codec = LatentCodec(autoencoder, model.image_size, sigma_data=model.sigma_data)
-    return Denoiser(grown, EDM(sigma_data=model.sigma_data), info=info, codec=codec).eval()
+    grown = Denoiser(grown, EDM(sigma_data=model.sigma_data), info=info, codec=codec)
+    return grown.eval().requires_grad_(False)
 
 
 def _double(weights: Tensor, channels: int) -> Tensor:

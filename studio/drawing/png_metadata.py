@@ -13,10 +13,10 @@ from torch import Tensor
 from diffusion.containers import PNG_SIGNATURE, png_chunks
 from diffusion.pictures import to_image
 
-from .recipe import Recipe
+from .recipe import MAX_EMBEDDED, Recipe
 
 KEY = "cat-diffusion"
-MAX_TEXT = 100_000  # characters
+MAX_TEXT = MAX_EMBEDDED + 50_000  # characters: a picture, its mask and all else in a recipe
 MAX_UPLOAD_BYTES = 20_000_000  # of one picture
 
 

@@ -24,7 +24,17 @@ from diffusion.sampling import Start, check_seed, label_weights, seed_noise, sle
 MAX_NAME = 200  # characters of a coat, a model and so on
 MAX_TURNS = 16  # of a variation of a variation of …
 MAX_STOPS = 8  # of a morph
-MAX_EMBEDDED = 70_000  # characters of a picture or mask inside a recipe: noise of 128 pixels
+LARGEST_PICTURE = 256  # pixels: pictures up to this width fit into a recipe, whatever they show
+
+
+def embedded_length(size: int) -> int:
+    """The most characters that a picture of ``size`` pixels takes as a base64 PNG: noise, which
+    no compression makes smaller."""
+    rows = size * (3 * size + 1)
+    return 4 * math.ceil((1.001 * rows + 500) / 3)
+
+
+MAX_EMBEDDED = embedded_length(LARGEST_PICTURE)  # characters of a picture or mask inside a recipe
 
 
 def max_steps(sampler: str) -> int:

@@ -31,7 +31,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-MAX_CALL_BYTES = 500_000  # of a JSON call; uploads have a limit of their own
+# Of a JSON call: a recipe with the largest picture fits. Uploads have a limit of their own.
+MAX_CALL_BYTES = 500_000
 MAX_DEPTH = 20
 UPLOAD = "/gradio_api/upload"
 OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import SMALL, small_denoiser
+from helpers import AUTOENCODER, LATENT, SMALL, latent_denoiser, small_denoiser
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.testing import assert_close
@@ -21,13 +21,15 @@ from diffusion.checkpoint import (
     FORMAT,
     CheckpointInfo,
     find_checkpoint,
+    join_parts,
     read_checkpoint,
     read_tensors,
     shipped_checkpoints,
+    split_parts,
     write_checkpoint,
     write_tensors,
 )
-from diffusion.config import ModelConfig
+from diffusion.config import ModelConfig, SampleConfig
 from diffusion.files import atomic_path, clear_temporary
 
 INFO = CheckpointInfo(
@@ -335,3 +337,87 @@ def test_what_a_killed_process_was_writing_is_cleared_and_nothing_else(tmp_path)
     clear_temporary(tmp_path)
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2 * len(kept)
+
+
+# -- parts, and files of the first format ---------------------------------------------------------
+
+
+def test_parts_are_told_apart_by_their_names_and_joined_again():
+    state = {
+        "conv_in.weight": torch.zeros(1),
+        "guided.weight": torch.zeros(2),  # no part: only the beginning of a name
+        "guide.conv_in.weight": torch.zeros(3),
+        "codec.mean": torch.zeros(4),
+    }
+    parts = split_parts(state)
+    assert {prefix: set(tensors) for prefix, tensors in parts.items()} == {
+        "": {"conv_in.weight", "guided.weight"},
+        "guide.": {"conv_in.weight"},
+        "codec.": {"mean"},
+    }
+    joined = join_parts(parts)
+    assert joined.keys() == state.keys()
+    assert all(joined[name] is state[name] for name in state)
+    assert split_parts({"codec.mean": torch.zeros(1)}).keys() == {"codec."}
+
+
+@pytest.mark.parametrize(("size", "below"), [(8, 1.0), (64, 8.0), (128, 16.0)])
+def test_a_file_of_the_first_format_is_drawn_as_it_always_was(tmp_path, size, below):
+    model = ModelConfig(**{**SMALL.to_dict(), "image_size": size})
+    state = small_denoiser(model).model.state_dict()
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    values = {"model": model.to_dict(), "images_seen": 5}
+    path = tmp_path / "old.safetensors"
+    save_file(state, path, metadata={"cat-diffusion-1": json.dumps(values)})
+    denoiser = Denoiser.load(path)
+    assert (denoiser.info.images_seen, denoiser.info.codec) == (5, None)
+    assert denoiser.info.sampling == SampleConfig(guided_below=below)
+    denoiser.save(path)  # from now on it says so itself
+    values = read_tensors(path)[1]
+    assert values["sampling"]["guided_below"] == below
+    with safe_open(path, "pt") as file:
+        assert FORMAT == "cat-diffusion-2"
+        assert set(file.metadata()) == {"format", FORMAT}
+
+
+def test_a_model_of_latents_comes_back_and_draws_the_same(tmp_path):
+    guide = ModelConfig(**{**LATENT.to_dict(), "channels": 8})
+    denoiser = latent_denoiser(guide=guide)
+    for tensor in denoiser.state_dict().values():
+        tensor.copy_(tensor.half())  # what the file can hold
+    path = tmp_path / "latent.safetensors"
+    denoiser.save(path)
+    loaded = Denoiser.load(path)
+    assert loaded.info == denoiser.info
+    assert (loaded.info.picture_size, loaded.codec.shape) == (16, (4, 4, 4))
+    assert split_parts(read_checkpoint(path)[0]).keys() == {"", "guide.", "codec."}
+    config = SampleConfig(num_steps=3, guidance=2.0)
+    drawn = diffusion.generate(loaded, [1, 2], config)
+    assert drawn.shape == (2, 3, 16, 16)
+    assert torch.equal(drawn, diffusion.generate(denoiser, [1, 2], config))
+    fast = diffusion.generate(Denoiser.load_for_sampling(path), [1, 2], config)
+    assert (fast.float() - drawn.float()).abs().mean() < 4  # perhaps in bfloat16
+
+
+@pytest.mark.parametrize(
+    ("codec", "sentence"),
+    [
+        ({"latent_channels": 5}, "other channels"),
+        ({"widths": [4] * 6, "blocks": [1] * 6, "latent_channels": 4}, "do not fit"),
+        ({"widths": 4}, "damaged"),
+        ({"latent_channels": None}, "whole numbers"),
+        (7, "damaged"),
+    ],
+)
+def test_what_a_stranger_claims_of_the_codec_inside_is_no_traceback(tmp_path, codec, sentence):
+    latent_denoiser().save(tmp_path / "latent.safetensors")
+    if isinstance(codec, dict):
+        codec = {**AUTOENCODER.to_dict(), **codec}
+    with pytest.raises(ValueError, match=sentence):
+        Denoiser.load(rewrite(tmp_path / "latent.safetensors", codec=codec))
+
+
+def test_pictures_larger_than_any_are_refused_before_they_are_drawn():
+    model = ModelConfig(**{**LATENT.to_dict(), "image_size": 512})
+    with pytest.raises(ValueError, match="at most 1024 pixels"):
+        CheckpointInfo(model, codec=AUTOENCODER)

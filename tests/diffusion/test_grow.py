@@ -6,14 +6,22 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import SMALL, randomize_, small_denoiser
+from helpers import (
+    AUTOENCODER,
+    SMALL,
+    latent_denoiser,
+    randomize_,
+    small_autoencoder,
+    small_denoiser,
+)
 from torch.testing import assert_close
 
 from diffusion import Denoiser
+from diffusion.autoencoder import Autoencoder
 from diffusion.checkpoint import CheckpointInfo
-from diffusion.config import PRESETS
+from diffusion.config import LATENT_SAMPLING, PRESETS, AutoencoderConfig
 from diffusion.denoiser import build_unet
-from diffusion.grow import grow
+from diffusion.grow import grow, grow_into_latents
 
 LABELLED = replace(SMALL, num_classes=3, augment_channels=6)
 
@@ -88,3 +96,67 @@ def test_what_cannot_grow_is_refused_by_a_sentence():
         grow(small_denoiser(replace(SMALL, image_size=1024)))
     with pytest.raises(ValueError, match="once"):
         grow(grow(small_denoiser()))
+
+
+# -- into latents -------------------------------------------------------------------------------
+
+
+def test_a_network_of_latents_begins_with_the_inner_weights(tmp_path):
+    old = small_denoiser(replace(LABELLED, patch_size=2))
+    grown = grow_into_latents(old, small_autoencoder())
+    before, after = old.model.state_dict(), grown.model.state_dict()
+    inner = [name for name in before if not name.startswith(("conv_in.", "conv_out."))]
+    assert len(inner) > 20
+    assert all(torch.equal(after[name], before[name]) for name in inner)
+    assert not after["conv_out.weight"].any()
+    assert after["conv_in.weight"].shape[1] == 4  # channels of the latents
+    x = torch.randn(2, 4, 4, 4)
+    assert_close(grown(x, 1.0), 0.2 * x)  # c_skip alone: 0.25 / (1 + 0.25)
+
+
+def test_the_network_of_latents_says_what_it_is_and_is_ready_to_draw(tmp_path):
+    old = small_denoiser(replace(LABELLED, patch_size=2, dropout=0.5))
+    old = old.guided_by(small_denoiser(replace(SMALL, channels=8)))
+    grown = grow_into_latents(old, small_autoencoder())
+    info = grown.info
+    model = info.model
+    assert (model.image_size, model.image_channels, model.patch_size) == (4, 4, 1)
+    assert (info.picture_size, grown.codec.picture_size, grown.codec.shape) == (16, 16, (4, 4, 4))
+    assert (info.codec, info.sampling, info.guide) == (AUTOENCODER, LATENT_SAMPLING, None)
+    assert info.labels == old.info.labels
+    assert info.history == ("grown from 8 pixels into latents",)
+    assert not grown.training
+    assert not any(parameter.requires_grad for parameter in grown.parameters())
+    grown.save(tmp_path / "grown.safetensors")
+    assert Denoiser.load(tmp_path / "grown.safetensors").info == info
+
+
+def test_a_refinement_is_left_behind():
+    fine = small_denoiser(replace(SMALL, image_size=16, patch_size=4, fine_channels=4))
+    grown = grow_into_latents(fine, small_autoencoder())
+    assert grown.info.model.fine_channels == 0
+    assert not any(name.startswith("fine.") for name in grown.model.state_dict())
+
+
+@pytest.mark.parametrize("kind", ["lite", "guide"])
+@pytest.mark.parametrize("size", [64, 128])
+def test_presets_grow_into_those_of_256_pixels(size, kind):
+    config = replace(PRESETS[f"cat-{size}-{kind}"].model, num_classes=2)
+    info = CheckpointInfo(config, labels=("a", "b"))
+    with torch.device("meta"):  # shapes alone
+        small = Denoiser(build_unet(config), info=info)
+        grown = grow_into_latents(small, Autoencoder(AutoencoderConfig()))
+    assert (grown.info.preset, grown.info.picture_size) == (f"cat-256-{kind}", 256)
+    assert grown.info.sampling == PRESETS[f"cat-256-{kind}"].sampling
+
+
+def test_what_cannot_draw_latents_is_refused_by_a_sentence():
+    for denoiser, sentence in (
+        (small_denoiser(replace(SMALL, parameterization="epsilon")), "EDM"),
+        (Denoiser(build_unet(SMALL)), "EDM"),  # without info
+        (latent_denoiser(), "latents already"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            grow_into_latents(denoiser, small_autoencoder())
+    with pytest.raises(ValueError, match="latents cannot grow"):
+        grow(latent_denoiser())

@@ -21,9 +21,11 @@ def test_an_untrained_network_outputs_exactly_zero(changes):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_starts_at_zero(preset):
+    model = PRESETS[preset].model
+    x = torch.randn(1, model.image_channels, 64, 64)
     with torch.no_grad():
-        output = build_unet(PRESETS[preset].model)(torch.randn(1, 3, 64, 64), torch.zeros(1))
-    assert output.shape == (1, 3, 64, 64)
+        output = build_unet(model)(x, torch.zeros(1))
+    assert output.shape == x.shape
     assert not output.any()
 
 
@@ -206,6 +208,9 @@ BUDGETS = {
     "cat-64-guide": (2.5e6, 0.2e9, 0.4e9),
     "cat-128-lite": (10e6, 1e9, 1.5e9),
     "cat-128-guide": (2.5e6, 0.2e9, 0.4e9),
+    "cat-256-lite": (10e6, 1e9, 1.5e9),
+    "cat-256-guide": (2.5e6, 0.2e9, 0.4e9),
+    "cat-256": (50e6, 3e9, 8e9),
     "ddpm-2020": (30e6, 2e9, 8e9),
 }
 
@@ -217,7 +222,8 @@ def test_presets_stay_within_their_budget(preset):
         net = build_unet(PRESETS[preset].model)
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            size = PRESETS[preset].model.image_size
-            net(torch.empty(1, 3, size, size), torch.empty(1))
+            model = PRESETS[preset].model
+            size = model.image_size
+            net(torch.empty(1, model.image_channels, size, size), torch.empty(1))
     assert sum(p.numel() for p in net.parameters()) <= most_parameters
     assert fewest <= counter.get_total_flops() / 2 <= most

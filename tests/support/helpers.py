@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from diffusion import Denoiser, ModelConfig
+from diffusion.autoencoder import Autoencoder
 from diffusion.checkpoint import CheckpointInfo
+from diffusion.config import AutoencoderConfig
 from diffusion.denoiser import build_unet
 from diffusion.unet import UNet
 
@@ -109,3 +111,26 @@ def small_denoiser(config: ModelConfig = SMALL, *, guide: ModelConfig | None = N
     info = CheckpointInfo(config, labels=labels, guide=guide)
     denoiser = Denoiser.from_config(config, info=info)
     return randomize_(denoiser).eval().requires_grad_(False)
+
+
+AUTOENCODER = AutoencoderConfig(latent_channels=4, widths=(4, 8), blocks=(1, 1))
+LATENT = replace(SMALL, image_size=4, image_channels=4, patch_size=1, attention_resolutions=(4, 2))
+
+
+def small_autoencoder(config: AutoencoderConfig = AUTOENCODER, *, seed: int = 3) -> Autoencoder:
+    """A small autoencoder with random weights everywhere, its preview too."""
+    torch.manual_seed(seed)
+    autoencoder = randomize_(Autoencoder(config), seed)
+    autoencoder.preview_weight.normal_()
+    autoencoder.preview_bias.normal_(0, 0.1)
+    return autoencoder.eval().requires_grad_(False)
+
+
+def latent_denoiser(config: ModelConfig = LATENT, *, guide: ModelConfig | None = None) -> Denoiser:
+    """A small denoiser of latents, ready for ``generate``; its pictures have 16 pixels."""
+    labels = tuple(f"label {i}" for i in range(config.num_classes))
+    torch.manual_seed(1)
+    info = CheckpointInfo(config, labels=labels, guide=guide, codec=AUTOENCODER)
+    denoiser = randomize_(Denoiser.from_config(config, info=info))
+    denoiser.codec.autoencoder.load_state_dict(small_autoencoder().state_dict())
+    return denoiser.eval().requires_grad_(False)

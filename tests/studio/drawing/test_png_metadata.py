@@ -6,12 +6,16 @@ import json
 import time
 import zlib
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from studio_fixtures import crafted_png, pixels, png_chunk, recipe_png
 
-from studio.drawing.png_metadata import encode_png, read_recipe
-from studio.drawing.recipe import Recipe
+from diffusion.sampling import MAX_SEED
+from studio.drawing.png_metadata import MAX_UPLOAD_BYTES, encode_png, read_recipe
+from studio.drawing.recipe import MAX_NAME, MAX_TURNS, Recipe, embed_mask, embed_picture
+from studio.safety.guard import MAX_CALL_BYTES
 
 RECIPE = Recipe(seed=42, coat="tabby", steps=7, model="tiny", model_hash="abc")
 
@@ -105,3 +109,27 @@ def test_missing_and_oversized_files(tmp_path):
         file.truncate(30_000_000)
     with pytest.raises(ValueError, match="no recipe"):
         read_recipe(path)
+
+
+def longest_recipe() -> Recipe:
+    """Noise of the largest picture, painted over with noise, and varied as often as can be."""
+    noise = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)
+    picture, painted = map(Image.fromarray, noise)
+    name = "ж" * MAX_NAME
+    turns = [[MAX_SEED, name, 0.123456789012345]] * (MAX_TURNS - 1)
+    return Recipe(
+        picture=embed_picture(picture, 256), mask=embed_mask(painted, 256),
+        turned=json.dumps(turns), coat=name, towards_coat=name, model=name, towards=0.5,
+    )  # fmt: skip
+
+
+def test_the_longest_recipe_fits_into_a_png_and_a_call(tmp_path):
+    recipe = longest_recipe()
+    path = tmp_path / "cat.png"
+    picture = torch.randint(0, 256, (3, 256, 256), dtype=torch.uint8)
+    path.write_bytes(encode_png(picture, recipe, scale=4))
+    assert path.stat().st_size < MAX_UPLOAD_BYTES
+    assert read_recipe(path) == recipe
+    assert torch.equal(pixels(path)[:, ::4, ::4], picture)
+    call = {"data": [recipe.to_dict(), 0.25, 1], "fn_index": 12, "session_hash": "x" * 12}
+    assert len(json.dumps(call)) <= MAX_CALL_BYTES

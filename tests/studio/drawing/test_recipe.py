@@ -7,6 +7,7 @@ import dataclasses
 import io
 from urllib.parse import parse_qsl
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -16,6 +17,7 @@ from diffusion import Denoiser
 from diffusion.sampling import MAX_SEED, seed_noise, slerp
 from studio.drawing.png_metadata import encode_png, read_recipe
 from studio.drawing.recipe import (
+    LARGEST_PICTURE,
     MAX_EMBEDDED,
     MAX_TURNS,
     Recipe,
@@ -23,6 +25,7 @@ from studio.drawing.recipe import (
     consecutive,
     embed_mask,
     embed_picture,
+    embedded_length,
     morph,
     to_query,
     variations,
@@ -310,3 +313,23 @@ def test_a_link_leads_back():
     assert read_link(dict(parse_qsl(to_query(many), True)), ["m x"]) == many[:1]
     picture = embed_picture(Image.new("RGB", (4, 4)), TINY.image_size)
     assert to_query([dataclasses.replace(one, picture=picture)]) == ""
+
+
+def test_noise_of_the_largest_picture_fits_and_a_larger_one_does_not():
+    noise = np.random.default_rng(0).integers(0, 256, (2, 300, 300, 3), dtype=np.uint8)
+    size = LARGEST_PICTURE
+    assert size == 256
+    picture = embed_picture(Image.fromarray(noise[0, :size, :size]), size)
+    mask = embed_mask(Image.fromarray(noise[1, :size, :size]), size)
+    assert 0.98 * MAX_EMBEDDED < len(picture) <= MAX_EMBEDDED
+    recipe = Recipe(picture=picture, mask=mask)
+    assert Recipe.from_dict(recipe.to_dict()) == recipe
+    with pytest.raises(ValueError, match="too large"):
+        Recipe(picture=embed_picture(Image.fromarray(noise[0]), 300))
+
+
+@pytest.mark.parametrize("size", [16, 64, 128, 256])
+def test_the_length_of_noise_follows_its_size(size):
+    noise = np.random.default_rng(size).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    length = len(embed_picture(Image.fromarray(noise), size))
+    assert length <= embedded_length(size) <= 1.01 * length + 700

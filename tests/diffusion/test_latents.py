@@ -1,0 +1,125 @@
+"""Sets of latents: versions of each picture, kept in a file that belongs to one codec."""
+
+import pytest
+import torch
+from drawing import cats, write_folder
+from helpers import small_autoencoder
+
+import diffusion.latents as latents_module
+from diffusion.codec import LatentCodec
+from diffusion.data import ImageSet, load_images
+from diffusion.latents import LatentSet, encode_images, shifted, weights_hash
+
+SHIFTS = [(2, 0), (-1, 3)]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> ImageSet:
+    folder = write_folder(tmp_path_factory.mktemp("cats"), cats(11, 16))
+    return load_images(folder, image_size=16, photos=False)
+
+
+def codec(seed: int = 3) -> LatentCodec:
+    return LatentCodec(small_autoencoder(seed=seed), 4, sigma_data=0.5)
+
+
+def latent_set(count: int = 20, versions: int = 4) -> LatentSet:
+    """A set in which every number of a latent says 100 * version + picture."""
+    values = 100 * torch.arange(versions)[:, None] + torch.arange(count)
+    latents = values[:, :, None, None, None].expand(-1, -1, 4, 2, 2).half()
+    names = tuple(f"cat-{i}.png" for i in range(count))
+    return LatentSet(names, torch.arange(count) % 3 - 1, ("a", "b"), latents)
+
+
+def test_every_version_is_encoded_mirrored_and_moved(images, tmp_path):
+    made = encode_images(images, codec(), tmp_path / "latents.safetensors", shifts=SHIFTS)
+    assert (made.latents.shape, made.latents.dtype) == ((6, 11, 4, 4, 4), torch.float16)
+    assert (made.names, made.labels) == (images.names, images.labels)
+    picture = images.get(torch.tensor([9]))[0]
+    moved = [picture, shifted(picture, 2, 0), shifted(picture, -1, 3)]
+    for index, version in enumerate(v for m in moved for v in (m, m.flip(3))):
+        expected = codec().encode(version)[0]
+        assert (made.latents[index, 9] - expected).abs().max() < 0.01, index
+
+
+def test_they_are_read_again_and_not_encoded_again(images, tmp_path, monkeypatch):
+    path = tmp_path / "latents.safetensors"
+    first = encode_images(images, codec(), path)
+
+    def encode(*_):
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr(LatentCodec, "encode", encode)
+    again = encode_images(images, codec(), path)
+    assert torch.equal(again.latents, first.latents)
+
+
+def test_latents_of_another_codec_or_other_pictures_are_told_and_kept(images, tmp_path):
+    path = tmp_path / "latents.safetensors"
+    encode_images(images, codec(), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"holds the latents of another codec; remove it.*\.$"):
+        encode_images(images, codec(seed=4), path)
+    others = images.subset(range(10))
+    with pytest.raises(ValueError, match=r"holds the latents of another set of pictures; .*\.$"):
+        encode_images(others, codec(), path)
+    with pytest.raises(ValueError, match="another set of pictures"):
+        encode_images(images, codec(), path, shifts=SHIFTS)
+    assert path.read_bytes() == before
+
+
+def test_a_codec_is_known_by_its_weights():
+    one, other = codec(), codec()
+    assert weights_hash(one) == weights_hash(other)
+    other.autoencoder.half()  # what its file holds
+    assert weights_hash(one) == weights_hash(other)
+    other.autoencoder.mean[0] += 1
+    assert weights_hash(one) != weights_hash(other)
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0, 0), (2, 0), (-2, 0), (0, 3), (0, -3), (2, -1)])
+def test_a_moved_picture_repeats_its_edge(dx, dy):
+    picture = torch.randint(0, 256, (1, 3, 8, 8), dtype=torch.uint8)
+    rows = (torch.arange(8) - dy).clamp(0, 7)
+    columns = (torch.arange(8) - dx).clamp(0, 7)
+    assert torch.equal(shifted(picture, dx, dy), picture[:, :, rows][..., columns])
+
+
+def test_a_batch_has_one_version_of_each_picture():
+    latents, generator = latent_set(), torch.Generator().manual_seed(0)
+    seen = set()
+    for _ in range(40):
+        versions, classes = latents.get(torch.tensor([4, 17, 5]))
+        assert versions.shape == (3, 4, 4, 2, 2)
+        assert classes.tolist() == [0, 1, 1]
+        x0 = latents.x0(versions, generator, mirror=True)
+        assert (x0.shape, x0.dtype) == ((3, 4, 2, 2), torch.float32)
+        assert (x0[:, 0, 0, 0] % 100).tolist() == [4, 17, 5]
+        seen |= set((x0[:, 0, 0, 0] // 100).tolist())
+    assert seen == {0, 1, 2, 3}
+
+
+def test_without_mirroring_only_what_is_not_mirrored_is_shown():
+    latents, generator = latent_set(), torch.Generator().manual_seed(0)
+    versions, _ = latents.get(torch.arange(20))
+    shown = latents.x0(versions, generator, mirror=False)[:, 0, 0, 0] // 100
+    assert set(shown.tolist()) == {0, 2}
+
+
+def test_the_split_is_that_of_the_pictures(images):
+    versions = torch.zeros(2, len(images), 4, 4, 4).half()
+    latents = LatentSet(images.names, images.classes, images.labels, versions)
+    for part, of_pictures in zip(latents.split(3), images.split(3), strict=True):
+        assert part.names == of_pictures.names
+    training, held = latent_set().split(2)
+    assert (len(training), len(held)) == (18, 2)
+    assert training.latents.shape[1] == len(training.classes) == 18
+    numbers = [int(name[4:-4]) for name in held.names]
+    assert held.latents[0, :, 0, 0, 0].tolist() == numbers
+
+
+def test_a_batch_of_encoding_may_be_cut_short(images, tmp_path, monkeypatch):
+    whole = encode_images(images, codec(), tmp_path / "a.safetensors")
+    monkeypatch.setattr(latents_module, "ENCODE_BATCH", 4)
+    parts = encode_images(images, codec(), tmp_path / "b.safetensors")
+    assert (parts.latents - whole.latents).abs().max() < 0.01
