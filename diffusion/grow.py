@@ -98,12 +98,12 @@ def grow_into_latents(denoiser: Denoiser, autoencoder: Autoencoder) -> Denoiser:
         sampling=LATENT_SAMPLING,
         history=(*info.history, f"grown from {old.image_size} pixels into latents"),
     )
-    grown = build_unet(model)
+    network = build_unet(model)
     outer = ("conv_in.", "conv_out.", "fine.")
     state = {k: v for k, v in denoiser.model.state_dict().items() if not k.startswith(outer)}
-    grown.load_state_dict(grown.state_dict() | state)
+    network.load_state_dict(network.state_dict() | state)
     codec = LatentCodec(autoencoder, model.image_size, sigma_data=model.sigma_data)
-    grown = Denoiser(grown, EDM(sigma_data=model.sigma_data), info=info, codec=codec)
+    grown = Denoiser(network, EDM(sigma_data=model.sigma_data), info=info, codec=codec)
     return grown.eval().requires_grad_(False)
 
 

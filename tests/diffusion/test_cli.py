@@ -17,7 +17,7 @@ from PIL import Image
 from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
-from diffusion import Denoiser, SampleConfig, cli, device, generate
+from diffusion import Denoiser, SampleConfig, cli, commands, device, generate
 from diffusion.cli import main
 from diffusion.commands import parse_seeds
 from diffusion.config import PRESETS
@@ -82,16 +82,16 @@ def test_sample_writes_pictures_a_grid_and_animations(model, tmp_path, capsys):
 
 
 def test_what_is_drawn_is_written_at_once(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "SAMPLE_BATCH", 2)
+    monkeypatch.setattr(commands, "SAMPLE_BATCH", 2)
     batches = iter([generate(Denoiser.load(model), [0, 1])])
-    monkeypatch.setattr(cli, "generate", lambda *_, **__: next(batches))
+    monkeypatch.setattr(commands, "generate", lambda *_, **__: next(batches))
     with pytest.raises(StopIteration):
         main(["sample", "--checkpoint", model, "--seeds", "0-5", "--out", str(tmp_path / "out")])
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000000.png", "000001.png"]
 
 
 def test_an_animation_of_several_batches_shows_every_picture(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "SAMPLE_BATCH", 2)
+    monkeypatch.setattr(commands, "SAMPLE_BATCH", 2)
     films = []
     for seeds in ("0-4", "4"):
         films.append(str(tmp_path / f"{seeds}.gif"))
@@ -147,7 +147,7 @@ def test_where_pictures_go_is_checked_before_they_are_drawn(model, tmp_path, cap
     def generate(*_, **__):
         raise AssertionError("drawn")
 
-    monkeypatch.setattr(cli, "generate", generate)
+    monkeypatch.setattr(commands, "generate", generate)
     out = ["--out", str(tmp_path / "out")]
     for wrong in (["--grid", "g.xyz"], ["--animation", "a.avi"], ["--out", model]):
         refused(capsys, "sample", "--checkpoint", model, *out, *wrong)
@@ -344,23 +344,23 @@ def test_an_error_in_a_data_worker_is_one_line(capsys, monkeypatch, tmp_path):
     def fail(*_, **__):
         raise ValueError("Caught ValueError in worker 0.\nTraceback:\n  ...\nValueError: a.png\n")
 
-    monkeypatch.setattr(cli, "load_images", fail)
+    monkeypatch.setattr(commands, "load_images", fail)
     assert refused(capsys, "inspect", str(tmp_path)) == "ValueError: a.png"
 
 
 def test_memory_that_runs_out_is_a_sentence(capsys, monkeypatch, tmp_path):
     on_cpu = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
     for error in (MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to"), on_cpu):
-        monkeypatch.setattr(cli, "load_images", Mock(side_effect=error))
+        monkeypatch.setattr(commands, "load_images", Mock(side_effect=error))
         assert refused(capsys, "inspect", str(tmp_path)) == "There is not enough memory."
     mistake = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
-    monkeypatch.setattr(cli, "load_images", Mock(side_effect=mistake))
+    monkeypatch.setattr(commands, "load_images", Mock(side_effect=mistake))
     with pytest.raises(RuntimeError, match="mat1"):
         cli.main(["inspect", str(tmp_path)])
 
 
 def test_ctrl_c_leaves_without_a_traceback(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "load_images", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(commands, "load_images", Mock(side_effect=KeyboardInterrupt))
     assert main(["inspect", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "Stopped.\n"
 

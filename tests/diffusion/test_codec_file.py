@@ -84,12 +84,12 @@ def test_what_a_stranger_claims_of_a_codec_is_no_traceback(path, config, sentenc
 
 def test_a_file_that_is_cut_short(path):
     path.write_bytes(path.read_bytes()[:-50])
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
         load_codec(path)
 
 
 def test_a_codec_is_no_model(path):
-    with pytest.raises(ValueError, match="no model config"):
+    with pytest.raises(ValueError, match="no config of its model"):
         Denoiser.load(path)
 
 

@@ -63,7 +63,7 @@ def test_a_cut_file_is_refused_and_the_whole_one_is_not(format):
     data = encode(cat(0, 64), format)
     assert decode_image(data).size == (64, 64)
     for share in (0.1, 0.5, 0.9):
-        with pytest.raises(ValueError, match=r"not an image|cut short"):
+        with pytest.raises(ValueError, match=r"not an image|damaged or incomplete"):
             decode_image(data[: int(share * len(data))])
 
 
@@ -95,7 +95,7 @@ def test_what_is_wrong_with_a_telephones_photo_is_said(heic, monkeypatch):
     with pytest.raises(ValueError, match="64x48 is more than"):
         decode_photo(heic)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(ValueError, match="pillow-heif is missing"):
+    with pytest.raises(ValueError, match="needs the package pillow-heif"):
         decode_photo(heic)
 
 

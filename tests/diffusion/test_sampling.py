@@ -284,7 +284,7 @@ def test_an_unknown_sampler_is_refused_by_a_sentence_that_lists_them(denoiser):
 
 @pytest.mark.parametrize("class_labels", [[3, 0], [-1, 0], [0], [0, 1, 2], [[0, 1]]])
 def test_labels_that_do_not_fit_are_refused(labelled, class_labels):
-    with pytest.raises(ValueError, match=r"^2 pictures need as many class labels, from 0 to 2\.$"):
+    with pytest.raises(ValueError, match=r"^2 pictures need 2 class labels, each from 0 to 2\.$"):
         generate(labelled, [0, 1], class_labels=class_labels)
 
 

@@ -84,6 +84,7 @@ def assert_sentence(answer: dict) -> str:
     for machine in ("Traceback", "None", "Error", "/work/", "site-packages", " 0x"):
         assert machine not in sentence
     assert sentence != BROKEN
+    assert "in a short time" not in sentence  # refused unread
     return sentence
 
 

@@ -54,6 +54,15 @@ def test_several_cats_have_seeds_that_follow(client):
     assert torch.equal(pixels(many["pictures"][2]), pixels(alone["pictures"][0]))
 
 
+def test_a_sampling_that_is_left_open_is_the_models(client, page):
+    usual = page.studio.library.get().info.sampling
+    for asked in ({}, {"steps": None, "sampler": None, "guidance": None}):
+        (recipe,) = client.predict(api_name="/generate", seed=3, **asked)["recipes"]
+        assert recipe["steps"] == usual.num_steps
+        assert recipe["sampler"] == usual.sampler
+        assert recipe["guidance"] == usual.guidance
+
+
 @pytest.mark.parametrize("sampler", ["euler", "heun", "ddim", "ddpm", "dpmpp_2m"])
 def test_every_sampler_restores(client, sampler):
     made = client.predict(api_name="/generate", seed=5, sampler=sampler, guidance=2.5, **PLAIN)

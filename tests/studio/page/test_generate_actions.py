@@ -20,7 +20,7 @@ from studio.drawing.recipe import Recipe, to_query, variations
 from studio.drawing.worker import Studio
 from studio.page import files
 from studio.page.examples import FIRST_SEED, Examples
-from studio.page.generate_actions import GenerateActions
+from studio.page.generate_actions import SAMPLER_HINTS, GenerateActions
 from studio.page.shown import Shown
 
 pytestmark = pytest.mark.usefixtures("upload_folder")
@@ -224,6 +224,8 @@ def test_a_models_own_coat_is_chosen_with_it(tmp_path):
     assert actions.choose_model("a", "Mia")["coat"]["value"] == "any"
     assert actions.choose_model("a", "tabby")["coat"]["value"] == "tabby"
     assert actions.choose_model("plain", "tabby")["coat"]["choices"] == ["any"]
+    assert (shown["steps"]["value"], shown["sampler"]) == (12, "dpmpp_2m")
+    assert shown["hint"] == SAMPLER_HINTS["dpmpp_2m"]
 
 
 def test_guidance_says_what_it_does_for_the_model(tmp_path):
@@ -256,7 +258,8 @@ def test_a_full_disk_is_told_and_the_page_opens_all_the_same(actions, monkeypatc
     assert "The disk is full." in last["status"]
 
 
-def test_lost_files_of_a_long_visit_hurt_nobody(actions):
+def test_lost_files_of_a_long_visit_hurt_nobody(actions, monkeypatch):
+    monkeypatch.setattr("studio.page.examples.PATIENCE", 60.0)
     lost = [path.replace("cat-", "lost-") for path in actions.examples.files()[:2]]
     job = actions.studio.draw([Recipe(steps=2)], record="denoised")
     assert len(actions._finished(job, 8, lost)["strip"]) == 1

@@ -205,7 +205,8 @@ def test_cancel_leaves_nothing_in_any_state(rig):
 @pytest.mark.parametrize(
     ("changes", "pictures", "sentence"),
     [({"base": "lion"}, 8, "There is no model 'lion'"), ({"base": "../tiny"}, 8, "is no model"),
-     ({"label": "tabby"}, 8, "knows the label 'tabby' already"), ({}, 7, "needs 8 to 2,000 pictures, not 7"),
+     ({"label": "tabby"}, 8, "knows the label 'tabby' already"),
+     ({}, 7, "needs 8 to 2,000 pictures, not 7"),
      ({}, 2001, "not 2,001")],
 )  # fmt: skip
 def test_a_training_that_cannot_be_is_refused_and_leaves_nothing(rig, changes, pictures, sentence):
