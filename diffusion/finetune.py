@@ -233,7 +233,7 @@ def finetune(
         raise
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if is_out_of_memory(error):
-            progress.write(state=RunState.FAILED, message="Memory ran out.")
+            progress.write(state=RunState.FAILED, message="There is not enough memory.")
         raise
     earlier = trainer.progress.risen_images > 0  # whether it ended early or not
     message = (
@@ -250,7 +250,12 @@ def finetune(
 
 
 def _prepare(
-    base: str | Path, data: str | Path, out: Path, config: FinetuneConfig, *, keep_copies: bool
+    base: str | Path,
+    data: str | Path,
+    out: Path,
+    config: FinetuneConfig,
+    *,
+    keep_copies: bool = False,
 ) -> Trainer:
     """A trainer ready to begin, or to go on where it was stopped."""
     state, known = read_checkpoint(base)

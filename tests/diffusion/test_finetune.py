@@ -159,7 +159,7 @@ def test_a_guide_goes_along(pictures, tmp_path):
 
 
 def test_a_known_label_is_refused(base):
-    with pytest.raises(ValueError, match="knows the label 'tabby' already"):
+    with pytest.raises(ValueError, match="already has the label 'tabby'"):
         finetune.add_label(*read_checkpoint(base), "tabby")
 
 
@@ -208,7 +208,7 @@ def test_eight_pictures_are_enough_and_seven_are_not(base, tmp_path):
 
 def test_too_many_pictures_are_refused(base, pictures, monkeypatch):
     monkeypatch.setattr(finetune, "MAX_PICTURES", 23)
-    with pytest.raises(ValueError, match="At most 23 pictures; here are 24"):
+    with pytest.raises(ValueError, match="At most 23 pictures can be used, and there are 24"):
         finetune.load_pictures(pictures, read_checkpoint(base)[1])
 
 
@@ -391,7 +391,7 @@ def test_estimates_are_measured_here(base, capsys):
         ({"label": "a\nb"}, "The label must be a name"),
         ({"keep": 0.9}, "keep must be 0, or between 0.05 and 0.75"),
         ({"keep": 0.01}, "keep must be 0, or between 0.05 and 0.75"),
-        ({"layers": "some"}, "layers is all, deep, label"),
+        ({"layers": "some"}, "layers must be one of all, deep, label"),
         ({"minutes": 1.0}, "either in images or in minutes"),
         ({"batch_size": 0}, "batch_size must be between 1 and 256"),
         ({"lr": -1.0}, "must not be negative"),
@@ -404,7 +404,7 @@ def test_impossible_settings_are_a_sentence(changes, sentence):
 
 def test_what_is_missing_is_said(base, capsys):
     assert main(["finetune", "--base", str(base), "--label", "Mia"]) == 1
-    assert capsys.readouterr().err == "Error: --data is needed.\n"
+    assert capsys.readouterr().err == "Error: --data is required.\n"
 
 
 def start(base: Path, data: Path, out: Path, images: int) -> subprocess.Popen:
