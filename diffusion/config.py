@@ -20,7 +20,7 @@ LAYERS = {"all": 2e-4, "deep": 3e-4, "label": 1e-2}
 LEAST_KEEP, MOST_KEEP = 0.05, 0.75  # of a batch; less would want the pictures in too many copies
 FINETUNE_CHECKPOINTS = 10  # in the course of it
 MAX_LABEL = 40  # characters
-MAX_BLOCKS = 64  # residual blocks at a level; a config is a stranger's claim
+MAX_BLOCKS = 64  # residual blocks at a level
 MAX_SIZE = 1024  # pixels, width or height of a model's pictures
 MAX_PICTURES = 2_000  # of one cat
 
