@@ -84,7 +84,7 @@ class Denoiser(
         self.info: CheckpointInfo = info  # type: ignore[assignment]
         self.guide = guide
         if codec is None and info is not None and info.codec is None:
-            codec = PixelCodec(info.model.image_size, channels=info.model.image_channels)
+            codec = build_codec(info.model, None)
         self.codec: Codec = codec  # type: ignore[assignment]
 
     @classmethod

@@ -35,7 +35,7 @@ class PerceptualDistance(nn.Module):
         package = find_spec("stlpips_pytorch")
         if package is None or package.origin is None:
             raise ValueError("The perceptual loss needs a package: pip install stlpips-pytorch")
-        path = Path(package.origin).with_name("__init__.py").parent / WEIGHTS
+        path = Path(package.origin).parent / WEIGHTS
         return cls(torch.load(path, map_location="cpu", weights_only=True))
 
     def features(self, pictures: Tensor) -> list[Tensor]:
