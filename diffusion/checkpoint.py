@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -29,6 +30,7 @@ class CheckpointInfo(Config):
 
     model: ModelConfig
     labels: tuple[str, ...] = ()  # name of each class; its index is the class label
+    label_counts: tuple[int, ...] = ()  # training pictures with each label, where that is known
     preset: str = ""
     images_seen: int = 0  # training images shown, over all runs
     data: str = ""  # name of the training set
@@ -47,6 +49,9 @@ class CheckpointInfo(Config):
             raise ValueError(
                 f"{len(self.labels)} label names do not fit {self.model.num_classes} classes."
             )
+        counts = self.label_counts
+        if counts and (len(counts) != len(self.labels) or not all(_is_count(n) for n in counts)):
+            raise ValueError("label_counts must be a whole number for each label.")
         if self.guide and self.guide.num_classes:
             raise ValueError("A guide must not have labels. Train it without --labels.")
         if self.guide and self._shape(self.guide) != self._shape(self.model):
@@ -88,6 +93,15 @@ class CheckpointInfo(Config):
         runs = tuple(run for run in self.history if not run.startswith("guide: "))
         return replace(self, guide=None, history=runs)
 
+    def any_label(self, seed: int) -> str:
+        """A label for a seed, each as often as in the training data; "", which is no label, where
+        the checkpoint does not say how often that is."""
+        total = sum(self.label_counts)
+        if not total:
+            return ""
+        draw = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] % total
+        return self.labels[int(np.searchsorted(np.cumsum(self.label_counts), draw, side="right"))]
+
     def label_index(self, label: str | None) -> int:
         """Class label of a label's name; None or "" is the null class. Raises ValueError."""
         if not label:
@@ -97,6 +111,10 @@ class CheckpointInfo(Config):
             known = ", ".join(self.labels) or "no labels"
             raise ValueError(f"This model does not know the label '{label}'; it knows {known}.")
         return self.labels.index(label)
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, int) and number >= 0
 
 
 def sampling_of_format_1(model: ModelConfig) -> SampleConfig:

@@ -50,8 +50,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_train(commands: Commands) -> None:
     parser = commands.add_parser("train", help="train a model on a folder or zip of pictures")
-    parser.add_argument("--data", required=True, metavar="PATH", help="folder or zip of pictures")
-    parser.add_argument("--labels", metavar="CSV", help="CSV file with the columns file and label")
+    parser.add_argument(
+        "--data", required=True, action="append", metavar="PATH",
+        help="folder or zip of pictures; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--labels", action="append", default=[], metavar="CSV",
+        help="CSV file with the columns file and label; may be given several times",
+    )  # fmt: skip
     parser.add_argument(
         "--preset", choices=list(PRESETS), help="default: the preset of --init, or else cat-64-lite"
     )

@@ -41,6 +41,7 @@ from .latents import LATENTS_NAME, LatentSet, encode_images
 from .pictures import save_grid, save_picture
 from .run_folder import STATE_NAME
 from .sampling import generate
+from .sources import join_labels
 
 GRID_FORMATS = (".png", ".jpg", ".webp")
 SAMPLE_BATCH = 16  # pictures drawn at once
@@ -86,13 +87,12 @@ def run_train(args: argparse.Namespace) -> None:
     config = TrainConfig.from_dict({**preset.train, **given})
     if args.resume and not (out / STATE_NAME).exists():
         raise ValueError(f"There is no run to resume in {out}.")
-    data = Path(args.data).absolute().stem
+    data = " and ".join(Path(path).absolute().stem for path in args.data)
     if start:
-        images = _load(args, start.picture_size, start.labels or None)
-        if not start.labels:  # it is taught those of the CSV file
-            assert init is not None  # read together with ``start``
-            for label in images.labels:
-                init, start = add_label(init, start, label)
+        assert init is not None  # read together with ``start``
+        for label in _new_labels(args, start):
+            init, start = add_label(init, start, label)
+        images = _load(args, start.picture_size, start.labels)
         info = replace(start, data=data)
     else:
         images = _load(args, preset.model.image_size, None)
@@ -104,6 +104,8 @@ def run_train(args: argparse.Namespace) -> None:
             data=data,
             sampling=preset.sampling,
         )
+    if info.labels:
+        info = replace(info, label_counts=images.label_counts)
     examples = _as_latents(images, args.init, out) if info.codec else images
     trainer = Trainer(config, Denoising(config, info, examples, init=init), out)
     del images, examples, init  # of which it has copies
@@ -113,6 +115,14 @@ def run_train(args: argparse.Namespace) -> None:
     trainer.accelerator.print(
         f"{state}: {trainer.progress.images:,} images, {out}", file=sys.stderr
     )
+
+
+def _new_labels(args: argparse.Namespace, start: CheckpointInfo) -> list[str]:
+    """The labels in the CSV files that a checkpoint does not know yet, told on stderr."""
+    new = sorted(set(join_labels(args.labels).values()) - set(start.labels))
+    if new and start.labels:
+        print(f"New labels: {', '.join(new)}", file=sys.stderr)
+    return new
 
 
 def _as_latents(images: ImageSet, checkpoint: str, out: Path) -> LatentSet:

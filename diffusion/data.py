@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from .codec import to_float
 from .copies import MIN_SIDE, find_copies, look_of, require_enough
 from .images import decode_photo, fit_square
-from .sources import Folder, Skipped, Zip, composed, open_source, read_labels
+from .sources import Skipped, Source, composed, join_labels, open_sources, rows_of
 
 IN_MEMORY_BYTES = 4 * 2**30  # pixels kept in memory; larger sets stream from workers
 GRACE_SECONDS = 5  # between SIGTERM and the end of a data worker
@@ -41,7 +41,7 @@ class ImageSet:
     -1 where there is no label.
     """
 
-    source: Folder | Zip
+    source: Source
     names: tuple[str, ...]
     image_size: int
     stored_size: int
@@ -97,6 +97,12 @@ class ImageSet:
         return torch.stack(pictures), self.classes[indices]
 
     @property
+    def label_counts(self) -> tuple[int, ...]:
+        """Pictures with each label."""
+        counts = torch.bincount(self.classes[self.classes >= 0], minlength=len(self.labels))
+        return tuple(counts.tolist())
+
+    @property
     def in_memory(self) -> bool:
         """Whether ``get`` only has to look."""
         return self.pixels is not None
@@ -122,16 +128,16 @@ def split_names(
 
 
 def load_images(
-    path: str | Path,
+    paths: str | Path | Sequence[str | Path],
     *,
     image_size: int,
-    labels_csv: str | Path | None = None,
+    labels_csv: str | Path | Sequence[str | Path] | None = None,
     labels: Sequence[str] | None = None,
     photos: bool | None = None,
     keep_copies: bool = False,
     in_memory_bytes: int = IN_MEMORY_BYTES,
 ) -> ImageSet:
-    """Read every usable picture below a folder or in a zip.
+    """Read every usable picture below a folder or in a zip, or in several of them.
 
     Of pictures that repeat each other the first is kept, or with ``keep_copies`` all are.
 
@@ -140,8 +146,9 @@ def load_images(
     fixes the classes and their order, by default those of the CSV, sorted. Raises ValueError if
     fewer than 8 pictures are left.
     """
-    source = open_source(path)
-    by_name = read_labels(labels_csv) if labels_csv else {}
+    paths, tables = _several(paths), _several(labels_csv)
+    source, by_name = open_sources(paths), join_labels(tables)
+    title = " and ".join(Path(path).name for path in paths)
     names, skipped = source.names()
     smallest = min(image_size // 2, MIN_SIDE)
     with ThreadPoolExecutor() as pool:
@@ -151,15 +158,16 @@ def load_images(
     copies = {} if keep_copies else find_copies([scan.look for _, scan in found])
     skipped += [Skipped(found[i][0], f"near-duplicate of {found[j][0]}") for i, j in copies.items()]
     kept = [item for i, item in enumerate(found) if i not in copies]
-    require_enough(len(kept), f"{Path(path).name} has", _summary(skipped))
+    require_enough(len(kept), f"{title} has", _summary(skipped))
     if photos is None:
         photos = not all(scan.square for _, scan in kept)
     stored = int(image_size * CROP_MARGIN) if photos else image_size
     in_memory = len(kept) * 3 * stored**2 <= in_memory_bytes
-    rows = [_row_of(name, by_name) for name, _ in kept]
+    rows = rows_of([name for name, _ in kept], by_name)
     classes = [None if row is None else by_name[row] for row in rows]
-    if labels_csv and by_name and not any(classes):
-        raise ValueError(f"{Path(labels_csv).name} does not name any of the pictures in {path}.")
+    if by_name and not any(classes):
+        named = " and ".join(Path(table).name for table in tables)
+        raise ValueError(f"{named} does not name any of the pictures in {title}.")
     label_names = tuple(sorted(set(by_name.values())))
     if labels is not None:
         label_names = tuple(composed(label) for label in labels)
@@ -184,14 +192,12 @@ def load_images(
         labels=label_names,
         pixels=pixels,
         skipped=tuple(skipped),
-        unmatched_rows=len(by_name) - len(set(rows) - {None}) if labels_csv else None,
+        unmatched_rows=len(by_name) - len(set(rows) - {None}) if tables else None,
     )
 
 
-def _row_of(name: str, by_name: Mapping[str, str]) -> str | None:
-    """The name under which a picture stands in a CSV of labels: its path, or only its last part."""
-    path = composed(name)
-    return next((row for row in (path, PurePosixPath(path).name) if row in by_name), None)
+def _several(paths: str | Path | Sequence[str | Path] | None) -> Sequence[str | Path]:
+    return [paths] if isinstance(paths, (str, Path)) else paths or []
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,7 @@ class _Scan:
     look: np.ndarray
 
 
-def _scan(source: Folder | Zip, name: str, smallest: int) -> _Scan | str:
+def _scan(source: Source, name: str, smallest: int) -> _Scan | str:
     """What the set needs to know of a picture, or the reason to leave it out."""
     try:
         image = decode_photo(source.read(name))
@@ -211,7 +217,7 @@ def _scan(source: Folder | Zip, name: str, smallest: int) -> _Scan | str:
     return _Scan(image.width == image.height, look_of(image))
 
 
-def _to_tensor(source: Folder | Zip, name: str, size: int) -> Tensor:
+def _to_tensor(source: Source, name: str, size: int) -> Tensor:
     try:
         picture = fit_square(decode_photo(source.read(name)), size)
     except ValueError as error:  # it was whole when it was scanned

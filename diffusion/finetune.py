@@ -101,7 +101,13 @@ def add_label(
     # The null label stays the last row.
     state = {**state, name: torch.cat([old[:-1], old[like][None], old[-1:]])}
     values = {**model.to_dict(), "num_classes": model.num_classes + 1}
-    grown = replace(info, model=ModelConfig.from_dict(values), labels=(*info.labels, label))
+    counts = (*info.label_counts, 0) if info.label_counts else ()
+    grown = replace(
+        info,
+        model=ModelConfig.from_dict(values),
+        labels=(*info.labels, label),
+        label_counts=counts,
+    )
     return state, grown
 
 

@@ -161,7 +161,10 @@ class Denoising(Objective):
         return self.info.to_dict()
 
     def is_same(self, identity: dict[str, Any]) -> bool:
-        return CheckpointInfo.from_dict(identity) == self.info
+        theirs = CheckpointInfo.from_dict(identity)
+        if not theirs.label_counts:  # of a version that did not count
+            theirs = replace(theirs, label_counts=self.info.label_counts)
+        return theirs == self.info
 
     @property
     def images_before(self) -> int:

@@ -7,9 +7,10 @@ import os
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 MAX_FILE_BYTES = 64_000_000  # of one encoded picture
 
@@ -24,6 +25,16 @@ class Skipped:
 
     name: str
     reason: str
+
+
+class Source(Protocol):
+    """Files with names, and what was left out."""
+
+    def names(self) -> tuple[list[str], list[Skipped]]: ...
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file. Raises ValueError or OSError."""
+        ...
 
 
 class Folder:
@@ -132,6 +143,36 @@ class Zip:
         return data
 
 
+class Joined:
+    """Several sources as one. Each name begins with that of its source: ``heads/1.webp``."""
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self.sources = dict(sources)
+
+    def names(self) -> tuple[list[str], list[Skipped]]:
+        names: list[str] = []
+        skipped: list[Skipped] = []
+        for prefix, source in self.sources.items():
+            found, left_out = source.names()
+            names += [f"{prefix}/{name}" for name in found]
+            skipped += [Skipped(f"{prefix}/{item.name}", item.reason) for item in left_out]
+        return names, skipped
+
+    def read(self, name: str) -> bytes:
+        prefix, rest = name.split("/", 1)
+        return self.sources[prefix].read(rest)
+
+
+def open_sources(paths: Sequence[str | Path]) -> Source:
+    """The folders and zip archives at ``paths`` as one. Raises ValueError."""
+    if len(paths) == 1:
+        return open_source(paths[0])
+    sources = {Path(path).stem: open_source(path) for path in paths}
+    if len(sources) < len(paths):
+        raise ValueError("Several sets of pictures must have different names.")
+    return Joined(sources)
+
+
 def open_source(path: str | Path) -> Folder | Zip:
     """The folder or zip archive at ``path``. Raises ValueError for anything else."""
     path = Path(path)
@@ -142,6 +183,19 @@ def open_source(path: str | Path) -> Folder | Zip:
     if path.exists():
         raise ValueError(f"{path.name} is neither a folder nor a zip archive.")
     raise ValueError(f"There is no folder or zip archive at {path}.")
+
+
+def join_labels(paths: Sequence[str | Path]) -> dict[str, str]:
+    """The labels of several CSV files. Raises ValueError where two of them differ."""
+    joined: dict[str, str] = {}
+    for path in paths:
+        for file, label in read_labels(path).items():
+            if joined.setdefault(file, label) != label:
+                raise ValueError(
+                    f"{file} is labelled '{joined[file]}' and, in {Path(path).name}, '{label}'. "
+                    "Where two sets have files of one name, write SET/FILE in the CSV files."
+                )
+    return joined
 
 
 def read_labels(path: str | Path) -> dict[str, str]:
@@ -162,6 +216,18 @@ def read_labels(path: str | Path) -> dict[str, str]:
         raise ValueError(f"{path.name} needs the columns 'file' and 'label'.")
     labels = {composed(row["file"]): composed(row["label"].strip()) for row in rows}
     return {file: label for file, label in labels.items() if label}
+
+
+def rows_of(names: Sequence[str], rows: Mapping[str, str]) -> list[str | None]:
+    """For each picture the name under which it stands in a table of labels: its path, or the end
+    of it from some folder on."""
+    return [next((row for row in _ends(composed(name)) if row in rows), None) for name in names]
+
+
+def _ends(path: str) -> Iterator[str]:
+    """``a/b/c``, ``b/c``, ``c``."""
+    parts = PurePosixPath(path).parts
+    return ("/".join(parts[first:]) for first in range(len(parts)))
 
 
 def composed(name: str) -> str:
