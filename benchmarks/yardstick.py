@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion.checkpoint import CheckpointInfo
 from diffusion.device import choose_device, keep_freed_memory
-from diffusion.evaluate import batches_of, load_real, proportional_classes
+from diffusion.evaluate import batches_of, load_real, sample_classes
 from diffusion.features import BATCH_SIZE, FEATURES, extract_features
 from diffusion.files import atomic_path
 from diffusion.metrics import KernelDistance, frechet_distance, kernel_distance
@@ -34,7 +34,7 @@ class Yardstick:
         self.images = load_real(data, info, labels_csv=labels_csv)
         self.network = FEATURES["effnet-lite0"]().to(choose_device())
         self.real = self._extract(batches_of(self.images, torch.arange(len(self.images))))
-        self.classes = proportional_classes(self.images.classes, samples)  # of the samples
+        self.classes = sample_classes(info, self.images.classes, samples)  # of the samples
 
     def against(self, real: Tensor) -> Yardstick:
         """One with the features [N, D] of other real pictures."""

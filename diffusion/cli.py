@@ -151,7 +151,7 @@ def _add_sample(commands: Commands) -> None:
     parser = commands.add_parser("sample", help="draw pictures from a checkpoint")
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
     parser.add_argument("--seeds", default="0", metavar="0-63", help="such as 7 or 0-63 or 1,5,8-9")
-    parser.add_argument("--label", help="one of the model's labels")
+    parser.add_argument("--label", help="one of the model's labels (default: the seed chooses)")
     _add_sampling(parser)
     parser.add_argument("--out", metavar="DIR", help="write one PNG for each seed")
     parser.add_argument("--grid", metavar="FILE.png", help="write all pictures as one grid")

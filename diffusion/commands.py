@@ -104,7 +104,7 @@ def run_train(args: argparse.Namespace) -> None:
             data=data,
             sampling=preset.sampling,
         )
-    if info.labels:
+    if any(images.label_counts):
         info = replace(info, label_counts=images.label_counts)
     examples = _as_latents(images, args.init, out) if info.codec else images
     trainer = Trainer(config, Denoising(config, info, examples, init=init), out)
@@ -212,14 +212,15 @@ def run_sample(args: argparse.Namespace) -> None:
     if args.animation and len(seeds) > MAX_FILM_PICTURES:
         raise ValueError(f"An animation shows at most {MAX_FILM_PICTURES} pictures.")
     denoiser = Denoiser.load_for_sampling(find_checkpoint(args.checkpoint))
-    config = _sampling(args, denoiser.info)
-    label = denoiser.info.label_index(args.label)
+    info = denoiser.info
+    info.label_index(args.label)  # raises for one that it does not know
+    config = _sampling(args, info)
     drawn, steps = [], []
     with tqdm(total=len(seeds), unit="picture") as bar:
         for start in range(0, len(seeds), SAMPLE_BATCH):
             batch = seeds[start : start + SAMPLE_BATCH]
             recorder = Recorder(denoiser.codec) if args.animation else None
-            labels = [label] * len(batch)
+            labels = [info.label_index(args.label or info.any_label(seed)) for seed in batch]
             pictures = generate(denoiser, batch, config, class_labels=labels, callback=recorder)
             if args.out:
                 for seed, picture in zip(batch, pictures, strict=True):

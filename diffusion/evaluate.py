@@ -53,7 +53,7 @@ def evaluate(
 ) -> Evaluation:
     """Draw ``samples`` pictures and compare them with the real ``images``, of the model's labels.
 
-    Samples are labelled in the proportions of the pictures, seeds counted up from 0. Distances are
+    Samples are labelled as ``sample_classes`` says, seeds counted up from 0. Distances are
     to all pictures. The probe of the labels and the nearest neighbours know the training part alone
     and are checked on the pictures that the trainer holds out by default. Shows progress bars.
     Raises ValueError for fewer than MIN_SAMPLES samples.
@@ -63,7 +63,7 @@ def evaluate(
     config = config or denoiser.info.sampling
     device = next(denoiser.parameters()).device
     clock = _Clock()
-    classes = proportional_classes(images.classes, samples)
+    classes = sample_classes(denoiser.info, images.classes, samples)
     drawn = shrink(draw_samples(denoiser, config, classes), images.image_size)
     clock.lap("drawing")
 
@@ -154,6 +154,14 @@ def load_real(
         labels_csv=labels_csv,
         labels=info.labels,
     )
+
+
+def sample_classes(info: CheckpointInfo, classes: Tensor, num: int) -> Tensor:
+    """Class indices of the samples of seeds 0 to ``num`` - 1: those that the seeds choose, as on
+    the page; in the proportions of ``classes`` [N] if the checkpoint has no counts of its own."""
+    if not info.label_counts:
+        return proportional_classes(classes, num)
+    return torch.tensor([info.label_index(info.any_label(seed)) for seed in range(num)])
 
 
 def proportional_classes(classes: Tensor, num: int) -> Tensor:

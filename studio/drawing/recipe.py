@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion import SAMPLERS, Denoiser, SampleConfig, __version__
+from diffusion.checkpoint import CheckpointInfo
 from diffusion.images import fit_square
 from diffusion.pictures import from_image
 from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
@@ -47,7 +48,8 @@ class Recipe:
     """How one picture is made. Raises ValueError with a sentence if that is not possible."""
 
     seed: int = 0
-    coat: str = ""  # a label of the model; empty is any
+    coat: str = ""  # a label of the model; empty is none
+    any_coat: bool = False  # the seed chooses the coat, as often as each is in the training data
     steps: int = SampleConfig.num_steps
     sampler: str = SampleConfig.sampler
     guidance: float = SampleConfig.guidance
@@ -68,8 +70,7 @@ class Recipe:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             kind = type(field.default)
-            whole = kind is float and isinstance(value, int)
-            if isinstance(value, bool) or not (isinstance(value, kind) or whole):
+            if type(value) is not kind and not (kind is float and type(value) is int):
                 raise ValueError(f"'{field.name}' of the recipe must be a {kind.__name__}.")
         named = (self.coat, self.towards_coat, self.model, self.model_hash, self.version)
         if max(map(len, named)) > MAX_NAME:
@@ -113,6 +114,13 @@ class Recipe:
             raise ValueError("The recipe contains settings that this version does not know.")
         return cls(**values)
 
+    def with_coat(self, info: CheckpointInfo) -> Recipe:
+        """With the coat that the seed chooses, if it is to choose one and has not. A picture to
+        start from shows a coat of its own."""
+        if not self.any_coat or self.coat or self.picture:
+            return self
+        return dataclasses.replace(self, coat=info.any_label(self.seed))
+
     def config(self, sampling: SampleConfig) -> SampleConfig:
         """The sampler's settings; what the recipe does not say is the model's own ``sampling``."""
         return dataclasses.replace(
@@ -144,7 +152,9 @@ class Recipe:
 
     def describe(self) -> str:
         """One line for people: what made this picture, without what is as usual."""
-        parts = [f"seed {self.seed}", self.coat or "any coat"]
+        anyhow = self.any_coat or not self.coat
+        coat = ": ".join(["any coat"] * anyhow + [self.coat] * bool(self.coat))
+        parts = [f"seed {self.seed}", coat]
         for seed, coat, share in self.turns:
             other = f" {coat}" if coat != self.coat else ""
             parts.append(f"{share:.0%} towards seed {seed}{other}")
@@ -222,8 +232,10 @@ def to_query(recipes: Sequence[Recipe]) -> str:
     first = recipes[0]
     if first.picture:
         return ""
-    series = list(recipes) == consecutive(first, len(recipes))
-    values = {**first.to_dict(), "count": len(recipes) if series else 1}
+    unchosen = [dataclasses.replace(r, coat="") if r.any_coat else r for r in recipes]
+    series = len(recipes) > 1 and unchosen == consecutive(unchosen[0], len(recipes))
+    shown = unchosen[0] if series else first
+    values = {**shown.to_dict(), "count": len(recipes) if series else 1}
     del values["version"]
     return urlencode(values)
 

@@ -138,7 +138,7 @@ class Studio:
             "model_hash": model.hash,
             "version": __version__,
         }
-        recipes = [dataclasses.replace(recipe, **now) for recipe in recipes]
+        recipes = [dataclasses.replace(r, **now).with_coat(model.info) for r in recipes]
         if len({recipe.batch_key for recipe in recipes}) > 1:
             raise ValueError("All pictures of one request need the same settings.")
         build_start(model.denoiser, recipes[:1])  # raises where the visitor can still be told

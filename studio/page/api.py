@@ -118,7 +118,10 @@ class Endpoints:
         if coats is not None and not isinstance(coats, list):
             raise ValueError("The coats must be a list.")
         settings = self._settings(steps, sampler, guidance, model)
-        job = self.studio.submit(read_morph_form(seeds, coats or [""], frames, *settings, model))
+        recipes = read_morph_form(
+            seeds, coats or [""], frames, *settings, model, self.studio.library
+        )
+        job = self.studio.submit(recipes)
         yield from self._watch(job)
         yield _film(morph_of(job))
 

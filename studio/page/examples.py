@@ -44,6 +44,7 @@ class Examples:
                     model.info.sampling,
                     seed=FIRST_SEED + i,
                     coat=coats[i % len(coats)],
+                    any_coat=i % len(coats) == 0,
                     model=model.name,
                 )
                 for i in range(EXAMPLES)

@@ -14,6 +14,7 @@ from diffusion.decoding import in_decoder
 from diffusion.images import decode_image
 from diffusion.sources import composed
 
+from ..drawing.library import ModelLibrary
 from ..drawing.png_metadata import MAX_UPLOAD_BYTES
 from ..drawing.recipe import (
     MAX_NAME,
@@ -73,9 +74,11 @@ def read_recipe_form(
 ) -> Recipe:
     """The recipe that the main controls describe."""
     coat = text(coat, "The coat")
+    any_coat = coat in ("", ANY_COAT)
     return Recipe(
         seed=whole_number(seed, "The seed"),
-        coat="" if coat == ANY_COAT else coat,
+        coat="" if any_coat else coat,
+        any_coat=any_coat,
         steps=whole_number(steps, "The number of steps"),
         sampler=text(sampler, "The sampler"),
         guidance=number(guidance, "Guidance"),
@@ -90,6 +93,7 @@ def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
     first = Recipe(
         seed=int(query["seed"]),
         coat="" if coat == ANY_COAT else coat,
+        any_coat=query.get("any_coat") == "True",
         steps=int(query.get("steps", Recipe.steps)),
         sampler=query.get("sampler", Recipe.sampler),
         guidance=float(query.get("guidance", Recipe.guidance)),
@@ -124,13 +128,16 @@ def read_seeds(value: Any) -> list[int]:
 
 
 def read_morph_form(
-    seeds: Any, coats: list[Any], frames: Any, steps: Any, sampler: Any, guidance: Any, model: Any
-) -> list[Recipe]:
+    seeds: Any, coats: list[Any], frames: Any, steps: Any, sampler: Any, guidance: Any, model: Any,
+    library: ModelLibrary,
+) -> list[Recipe]:  # fmt: skip
     """The recipes of a morph from seed to seed; the coats take turns."""
+    info = library.get(text(model, "The model")).info
     stops = [
         read_recipe_form(seed, coats[i % len(coats)], steps, sampler, guidance, model)
         for i, seed in enumerate(read_seeds(seeds)[: MAX_STOPS + 1])  # one too many is refused
     ]
+    stops = [stop.with_coat(info) for stop in stops]
     return morph(stops, frames=whole_number(frames, "The number of frames"))
 
 

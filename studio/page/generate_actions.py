@@ -179,8 +179,9 @@ class GenerateActions:
         """A loop from cat to cat, as GIF and MP4."""
         try:
             recipes = read_morph_form(
-                seeds, coats or [coat], frames, steps, sampler, guidance, model
-            )
+                seeds, coats or [coat], frames, steps, sampler, guidance, model,
+                self.studio.library,
+            )  # fmt: skip
             job = self.studio.submit(recipes)
             yield from self._film_progress(job, request)
             yield _finished_film(morph_of(job))
@@ -294,7 +295,9 @@ class GenerateActions:
         coats = self._coats(model.name)
         return {
             "seed": recipe.seed,
-            "coat": gr.update(choices=coats, value=recipe.coat or ANY_COAT),
+            "coat": gr.update(
+                choices=coats, value=ANY_COAT if recipe.any_coat else recipe.coat or ANY_COAT
+            ),
             "steps": gr.update(maximum=max_steps(recipe.sampler), value=recipe.steps),
             "sampler": recipe.sampler,
             "guidance": gr.update(value=recipe.guidance, label=guidance_label(model.info)),

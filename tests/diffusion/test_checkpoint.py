@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,20 @@ def rewrite(path: Path, **changes: object) -> Path:
     values = {k: v for k, v in {**values, **changes}.items() if v is not None}
     write_tensors(path, tensors, values)
     return path
+
+
+def test_a_seed_chooses_a_label_as_often_as_the_data_has_it():
+    counted = replace(INFO, label_counts=(300, 100))
+    chosen = [counted.any_label(seed) for seed in range(1000)]
+    assert 710 < chosen.count("tabby") < 790
+    others = [seed for seed, label in enumerate(chosen[:20]) if label != "tabby"]
+    assert others == [4, 6, 14]  # the same for ever
+    assert replace(INFO, label_counts=(0, 7)).any_label(2**53 - 1) == "Чёрный кот"
+    assert INFO.any_label(1) == replace(INFO, label_counts=(0, 0)).any_label(1) == ""
+    assert CheckpointInfo.from_dict(counted.to_dict()) == counted
+    for wrong in ((1,), (1, 2, 3), (1, -1), (1, 0.5)):
+        with pytest.raises(ValueError, match="label_counts must be a whole number"):
+            replace(INFO, label_counts=wrong)
 
 
 # -- the file ---------------------------------------------------------------------------------

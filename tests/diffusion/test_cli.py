@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -267,8 +268,16 @@ def test_init_brings_its_labels_and_its_presets_settings(pictures, tmp_path, cap
     assert "preset        tiny" in told
     assert json.loads((second / "run.json").read_text())["train"]["lr"] == TINY.train["lr"]
     other = write_labels(tmp_path / "other.csv", {"cat-1.png": "pink"})
-    arguments = [*base, "--init", checkpoint, "--labels", str(other), "--out", str(second)]
-    assert refused(capsys, *arguments) == "The labels pink are not known to this model."
+    third = tmp_path / "third"
+    arguments = [*base, "--init", checkpoint, "--labels", str(labels), "--labels", str(other)]
+    assert "labelled 'tabby' and, in other.csv, 'pink'" in refused(
+        capsys, *arguments, "--out", str(third)
+    )
+    write_labels(other, {"cat-3.png": "pink"})
+    assert main([*arguments, "--out", str(third)]) == 0
+    assert "New labels: pink" in capsys.readouterr().err
+    info = Denoiser.load(third / "model.safetensors").info
+    assert (info.labels, info.label_counts) == (("tabby", "white", "pink"), (1, 1, 1))
 
 
 def test_an_unlabelled_model_is_taught_the_labels_of_a_csv(pictures, tmp_path):
@@ -283,6 +292,21 @@ def test_an_unlabelled_model_is_taught_the_labels_of_a_csv(pictures, tmp_path):
     rows = taught.model.class_embedding.weight
     assert (rows[:2] - rows[2]).abs().amax(1).min() > 0.01  # 250 times the usual rate
     assert main([*arguments, "64"]) == 0  # goes on
+
+
+def test_without_a_label_the_seed_chooses_one(tmp_path):
+    path = save_tiny(tmp_path / "counted.safetensors", counts=(1, 1))
+    out = tmp_path / "out"
+    arguments = ["sample", "--checkpoint", str(path), "--seeds", "0-5", "--steps", "2"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    denoiser = Denoiser.load_for_sampling(path)
+    chosen = [denoiser.info.any_label(seed) for seed in range(6)]
+    assert len(set(chosen)) == 2
+    classes = [denoiser.info.label_index(label) for label in chosen]
+    config = replace(denoiser.info.sampling, num_steps=2)
+    for seed, picture in enumerate(generate(denoiser, range(6), config, class_labels=classes)):
+        drawn = np.asarray(Image.open(out / f"{seed:06d}.png")).astype(int)
+        assert abs(drawn - picture.permute(1, 2, 0).numpy()).max() <= 3
 
 
 def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):

@@ -290,6 +290,27 @@ def test_rows_and_pictures_that_do_not_match_are_counted(folder, tmp_path):
     assert told == "12 pictures, 0 left out"
 
 
+def test_several_sets_and_tables_are_one(folder, tmp_path):
+    more = write_zip(tmp_path / "more.zip", cats(20))  # its first 12 are those of the folder
+    tables = [
+        write_labels(tmp_path / "a.csv", {"cat-001.png": "tabby", "cats/cat-002.png": "white"}),
+        write_labels(tmp_path / "b.csv", {"cat-015.png": "bengal"}),
+    ]
+    images = load_images([folder, more], image_size=SIZE, labels_csv=tables)
+    assert images.labels == ("bengal", "tabby", "white")
+    assert images.names[:2] == ("cats/cat-000.png", "cats/cat-001.png")
+    assert images.names[12:] == tuple(f"more/cat-{i:03d}.png" for i in range(12, 20))
+    assert images.label_counts == (1, 1, 1)
+    assert images.classes[[1, 2, 15]].tolist() == [1, 2, 0]
+    alone = load_images(more, image_size=SIZE)
+    assert torch.equal(images.pixels[12:], alone.pixels[12:])
+    with pytest.raises(ValueError, match=r"^Several sets of pictures must have different names\.$"):
+        load_images([folder, folder], image_size=SIZE)
+    tables.append(write_labels(tmp_path / "c.csv", {"cat-015.png": "birman"}))
+    with pytest.raises(ValueError, match=r"labelled 'bengal' and, in c\.csv, 'birman'"):
+        load_images([folder, more], image_size=SIZE, labels_csv=tables)
+
+
 def test_copies_are_kept_if_that_is_wanted(folder):
     (folder / "again.jpg").write_bytes(encode(cat(4), "JPEG", quality=95))
     assert len(load_images(folder, image_size=SIZE)) == 12

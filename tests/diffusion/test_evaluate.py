@@ -13,6 +13,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from diffusion import ModelConfig, SampleConfig, evaluate, generate
+from diffusion.checkpoint import CheckpointInfo
 from diffusion.data import ImageSet, load_images
 from diffusion.evaluate import (
     PAIRS,
@@ -22,6 +23,7 @@ from diffusion.evaluate import (
     fit_probe,
     load_real,
     proportional_classes,
+    sample_classes,
     shrink,
     thumbnails,
 )
@@ -231,6 +233,16 @@ def test_samples_are_labelled_in_the_proportions_of_the_pictures():
         counts = torch.bincount(proportional_classes(classes, num) + 1, minlength=4)
         assert counts.tolist() == [num // 5, 3 * num // 10, 0, num // 2]
     assert len(proportional_classes(classes, 7)) == 7
+
+
+def test_samples_are_labelled_as_their_seeds_choose():
+    model = ModelConfig(image_size=16, channels=8, num_classes=2)
+    info = CheckpointInfo(model, labels=("black", "tabby"))
+    classes = torch.tensor([0] * 5 + [-1] * 5)
+    assert sample_classes(info, classes, 4).tolist() == [-1, -1, 0, 0]
+    info = replace(info, label_counts=(1, 9))
+    chosen = [info.labels[i] for i in sample_classes(info, classes, 50)]
+    assert chosen == [info.any_label(seed) for seed in range(50)]
 
 
 def test_samples_are_those_of_the_seeds_and_labels(denoiser):

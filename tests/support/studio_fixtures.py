@@ -33,12 +33,18 @@ LABELS = ("black", "tabby")
 
 
 def save_tiny(
-    path: Path, *, seed: int = 0, config: ModelConfig = TINY, labels: tuple[str, ...] = LABELS
+    path: Path,
+    *,
+    seed: int = 0,
+    config: ModelConfig = TINY,
+    labels: tuple[str, ...] = LABELS,
+    counts: tuple[int, ...] = (),
 ) -> Path:
     """Write a tiny model whose pictures differ by seed and by coat."""
     torch.manual_seed(seed)
     config = dataclasses.replace(config, num_classes=len(labels))
-    denoiser = Denoiser.from_config(config, info=CheckpointInfo(config, labels=labels))
+    info = CheckpointInfo(config, labels=labels, label_counts=counts)
+    denoiser = Denoiser.from_config(config, info=info)
     generator = torch.Generator().manual_seed(seed)
     for parameter in denoiser.parameters():
         if not parameter.any():  # zero-initialised: without this every network is the same

@@ -14,6 +14,7 @@ from PIL import Image
 from studio_fixtures import TINY, crafted_png, save_tiny
 
 from diffusion import Denoiser
+from diffusion.checkpoint import CheckpointInfo
 from diffusion.sampling import MAX_SEED, seed_noise, slerp
 from studio.drawing.png_metadata import encode_png, read_recipe
 from studio.drawing.recipe import (
@@ -155,6 +156,33 @@ def test_the_description_names_what_matters():
     assert "any coat" in text
     assert "from a picture, strength 0.5" in Recipe(picture="x", strength=0.5).describe()
     assert "partly repainted" in Recipe(picture="x", mask="y").describe()
+
+
+def test_the_seed_chooses_the_coat_as_often_as_the_data_has_it():
+    labels = ("black", "tabby")
+    info = CheckpointInfo(TINY, labels=labels, label_counts=(1, 3))
+    recipes = [Recipe(seed=seed, any_coat=True).with_coat(info) for seed in range(400)]
+    assert 270 < sum(recipe.coat == "tabby" for recipe in recipes) < 330
+    first = recipes[0]
+    assert f"any coat: {first.coat}" in first.describe()
+    assert first.with_coat(dataclasses.replace(info, label_counts=(0, 1))) == first  # chosen once
+    for unchanged in (Recipe(seed=1), Recipe(coat="black"), Recipe(any_coat=True, picture="x")):
+        assert unchanged.with_coat(info) == unchanged
+    uncounted = CheckpointInfo(TINY, labels=labels)
+    assert Recipe(any_coat=True).with_coat(uncounted) == Recipe(any_coat=True)
+
+
+def test_a_link_to_any_coats_says_so():
+    info = CheckpointInfo(TINY, labels=("black", "tabby"), label_counts=(1, 1))
+    unchosen = consecutive(Recipe(seed=3, any_coat=True, model="m"), 8)
+    drawn = [recipe.with_coat(info) for recipe in unchosen]
+    assert len({recipe.coat for recipe in drawn}) == 2
+    for recipes, expected in ((drawn, unchosen), (drawn[:1], drawn[:1])):
+        query = dict(parse_qsl(to_query(recipes), keep_blank_values=True))
+        assert read_link(query, ["m"]) == expected
+    before = read_link({"seed": "3", "model": "m"}, ["m"])  # such links drew without a label
+    assert before == [Recipe(seed=3, model="m")]
+    assert before[0].with_coat(info).coat == ""
 
 
 def test_noise_turns_towards_another_seed_and_keeps_its_length(denoiser):

@@ -11,9 +11,11 @@ import weakref
 import pytest
 import torch
 from PIL import Image
-from studio_fixtures import crafted_png
+from studio_fixtures import crafted_png, save_tiny
 
 from diffusion.sampling import MAX_SEED
+from studio.drawing.library import ModelLibrary
+from studio.drawing.recipe import Recipe
 from studio.page import forms
 from studio.page.forms import (
     number,
@@ -65,6 +67,9 @@ def test_the_form():
     recipe = read_recipe_form(42.0, "any", 12, "euler", 1, None)
     assert (recipe.seed, recipe.coat, recipe.sampler, recipe.model) == (42, "", "euler", "")
     assert type(recipe.seed) is int
+    assert recipe.any_coat
+    assert read_recipe_form(1, "", 12, "euler", 1, "").any_coat
+    assert not read_recipe_form(1, "tabby", 12, "euler", 1, "").any_coat
     for values in (
         ("abc", "", 12, "euler", 1, ""), (1, 7, 12, "euler", 1, ""), (1, "", None, "euler", 1, ""),
         (1, "", 12, "nope", 1, ""), (1, "", 12, "euler", "2", ""), (1, "", 12, "euler", NAN, ""),
@@ -189,9 +194,21 @@ def test_uploads_are_decoded_one_by_one(upload_folder, monkeypatch):
     assert most == 1
 
 
-def test_a_morph_of_a_million_seeds_is_refused_unread(monkeypatch):
+def test_a_morph_of_a_million_seeds_is_refused_unread(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(forms, "Recipe", lambda **values: made.append(values))
+    plain, library = Recipe(), ModelLibrary([save_tiny(tmp_path / "tiny.safetensors").parent])
+    monkeypatch.setattr(forms, "Recipe", lambda **values: made.append(values) or plain)
     with pytest.raises(ValueError, match="2 to 8 seeds"):
-        read_morph_form([1] * 1_000_000, [""], 12, 12, "dpmpp_2m", 1.5, "")
+        read_morph_form([1] * 1_000_000, [""], 12, 12, "dpmpp_2m", 1.5, "", library)
     assert len(made) < 20
+
+
+def test_the_seeds_of_a_morph_choose_their_coats(tmp_path):
+    path = save_tiny(tmp_path / "tiny.safetensors", counts=(1, 1))
+    library = ModelLibrary([path.parent])
+    chosen = [library.get("tiny").info.any_label(seed) for seed in range(6)]
+    assert set(chosen) == {"black", "tabby"}
+    recipes = read_morph_form(list(range(6)), ["any"], 2, 12, "euler", 1, "tiny", library)
+    assert [(r.coat, r.towards_coat) for r in recipes[::2]] == [
+        (coat, chosen[(seed + 1) % 6]) for seed, coat in enumerate(chosen)
+    ]
