@@ -62,7 +62,7 @@ def test_a_seed_chooses_a_label_as_often_as_the_data_has_it():
     chosen = [counted.any_label(seed) for seed in range(1000)]
     assert 710 < chosen.count("tabby") < 790
     others = [seed for seed, label in enumerate(chosen[:20]) if label != "tabby"]
-    assert others == [4, 6, 14]  # the same for ever
+    assert others == [4, 6, 13, 15]  # the same for ever
     assert replace(INFO, label_counts=(0, 7)).any_label(2**53 - 1) == "Чёрный кот"
     assert INFO.any_label(1) == replace(INFO, label_counts=(0, 0)).any_label(1) == ""
     assert CheckpointInfo.from_dict(counted.to_dict()) == counted
