@@ -27,7 +27,6 @@ from .checkpoint import (
     split_parts,
     write_checkpoint,
 )
-from .codec import LatentCodec
 from .codec_file import load_codec
 from .config import LENGTHS, MAX_SIZE, PRESETS, SampleConfig, TrainConfig, get_preset
 from .data import ImageSet, load_images
@@ -37,7 +36,7 @@ from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
 from .files import atomic_path
 from .grow import grow, grow_into_latents
-from .latents import LATENTS_NAME, LatentSet, encode_images
+from .latents import as_latents
 from .pictures import save_grid, save_picture
 from .run_folder import STATE_NAME
 from .sampling import generate
@@ -106,7 +105,7 @@ def run_train(args: argparse.Namespace) -> None:
         )
     if any(images.label_counts):
         info = replace(info, label_counts=images.label_counts)
-    examples = _as_latents(images, args.init, out) if info.codec else images
+    examples = as_latents(images, find_checkpoint(args.init), out) if info.codec else images
     trainer = Trainer(config, Denoising(config, info, examples, init=init), out)
     del images, examples, init  # of which it has copies
     with stop_on_signal() as stop:
@@ -123,13 +122,6 @@ def _new_labels(args: argparse.Namespace, start: CheckpointInfo) -> list[str]:
     if new and start.labels:
         print(f"New labels: {', '.join(new)}", file=sys.stderr)
     return new
-
-
-def _as_latents(images: ImageSet, checkpoint: str, out: Path) -> LatentSet:
-    """The pictures in the latents of a checkpoint's codec, encoded once for each run."""
-    codec = Denoiser.load(find_checkpoint(checkpoint)).codec
-    assert isinstance(codec, LatentCodec)
-    return encode_images(images, codec, out / LATENTS_NAME)
 
 
 def run_finetune(args: argparse.Namespace) -> None:

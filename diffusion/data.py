@@ -79,6 +79,17 @@ class ImageSet:
             pixels=None if self.pixels is None else self.pixels[index],
         )
 
+    def joined(self, other: ImageSet) -> ImageSet:
+        """These pictures, then the other's. Both are in memory."""
+        assert self.pixels is not None
+        assert other.pixels is not None
+        return replace(
+            self,
+            names=self.names + other.names,
+            classes=torch.cat([self.classes, other.classes]),
+            pixels=torch.cat([self.pixels, other.pixels]),
+        )
+
     def split(self, holdout: int, *, at_most: float = 0.1) -> tuple[ImageSet, ImageSet]:
         """Training and held-out part, of which at most a tenth, or the share ``at_most``, is held
         out. It is chosen by a hash of the names, so that the choice survives when pictures are

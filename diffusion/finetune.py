@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,11 +33,12 @@ from .config import (
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import autocast, choose_device, is_out_of_memory
+from .latents import LatentSet, as_latents
 from .objectives import SAMPLE_COLUMNS, SAMPLE_SEEDS, Denoising
 from .parameterizations import training_sigma
 from .pictures import save_grid
 from .run_folder import BASE_GRID, SAMPLES_NAME, STATE_NAME, RunProgress, RunState
-from .sampling import generate
+from .sampling import draw_x0, from_seeds, generate
 from .sources import composed
 from .trainer import Trainer
 
@@ -52,9 +53,11 @@ HELDOUT_REPEATS = 16  # noise levels at which each held-out picture is looked at
 HELDOUT_LOOKS = 256  # that comes to more looks than this: every checkpoint takes them
 REPORT_SECONDS = 1.0
 
+ExampleSet = TypeVar("ExampleSet", ImageSet, LatentSet)
+
 
 @torch.inference_mode()
-def likeliest_label(denoiser: Denoiser, pictures: ImageSet, config: TrainConfig) -> int:
+def likeliest_label(denoiser: Denoiser, pictures: ExampleSet, config: TrainConfig) -> int:
     """The class label, the null label among them, under which the pictures are denoised best, at
     the noise levels that ``config`` trains at.
 
@@ -73,7 +76,7 @@ def likeliest_label(denoiser: Denoiser, pictures: ImageSet, config: TrainConfig)
     total = torch.zeros(classes + 1)
     for rows in torch.arange(LABEL_LOOKS).split(DRAW_BATCH):
         looked_at, _ = pictures.get(rows * len(pictures) // LABEL_LOOKS)
-        x0 = denoiser.codec.encode(looked_at.to(device))
+        x0 = pictures.x0(looked_at.to(device), generator, mirror=False)
         noise = torch.randn(x0.shape, generator=generator).to(device)
         for label in range(classes + 1):
             labels = torch.full((len(rows),), label, device=device)
@@ -130,7 +133,7 @@ def load_pictures(path: str | Path, info: CheckpointInfo, *, keep_copies: bool =
     return replace(images, classes=torch.full((len(images),), len(info.labels) - 1))
 
 
-def hold_out(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+def hold_out(images: ExampleSet) -> tuple[ExampleSet, ExampleSet]:
     """Training and held-out part; an eighth of the pictures, few of them to be looked at often."""
     training, heldout = images.split(max(1, len(images) // 8), at_most=0.125)
     repeats = max(1, min(HELDOUT_REPEATS, HELDOUT_LOOKS // len(heldout)))
@@ -142,8 +145,9 @@ def replays_per_label(model: ModelConfig) -> int:
     return max(LEAST_REPLAYS, REPLAYS // (model.num_classes + 1))
 
 
-def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
-    """Pictures that the base model draws, with their labels (-1 where it was given none).
+def draw_replays(base: Denoiser, like: ExampleSet) -> ExampleSet:
+    """Pictures that the base model draws, with their labels (-1 where it was given none), as a set
+    of the kind of ``like``.
 
     Drawn with guidance, as on the page. It comes on top once more when the tuned model draws, and
     the other coats bear it: ``benchmarks/finetuning.py`` reads as many of them off as before.
@@ -154,30 +158,23 @@ def draw_replays(base: Denoiser, like: ImageSet) -> ImageSet:
     for start in range(0, len(labels), DRAW_BATCH):
         part = labels[start : start + DRAW_BATCH]
         seeds = range(REPLAY_SEED + start, REPLAY_SEED + start + len(part))
-        drawn.append(generate(base, seeds, class_labels=part))
-    return replace(
-        like,
-        names=tuple(f"replay-{i}" for i in range(len(labels))),
-        pixels=torch.cat(drawn),
-        classes=torch.tensor([label if label < known else -1 for label in labels]),
-    )
+        drawn.append(draw_x0(base, from_seeds(base, seeds, part), base.info.sampling))
+    x0 = torch.cat(drawn)
+    names = tuple(f"replay-{i}" for i in range(len(labels)))
+    classes = torch.tensor([label if label < known else -1 for label in labels])
+    if isinstance(like, LatentSet):  # what was drawn is known as it is, not mirrored or moved
+        latents = x0.half().cpu().expand(len(like.latents), *x0.shape)
+        return replace(like, names=names, classes=classes, latents=latents)
+    return replace(like, names=names, classes=classes, pixels=base.codec.decode(x0).cpu())
 
 
-def mix(pictures: ImageSet, replays: ImageSet, keep: float) -> ImageSet:
+def mix(pictures: ExampleSet, replays: ExampleSet, keep: float) -> ExampleSet:
     """One set, the share ``keep`` > 0 of it replays, each picture in it equally often."""
     ratio = (1 - keep) / keep * len(replays) / len(pictures)  # showings of a picture per replay's
     times = math.ceil(max(1, ratio))  # for all of them alike; of replays, whose labels take turns,
     wanted = round(times * len(pictures) * keep / (1 - keep))  # some may come once more
     own = pictures.subset(list(range(len(pictures))) * times)
-    again = replays.subset([i % len(replays) for i in range(wanted)])
-    assert own.pixels is not None  # few enough to be in memory
-    assert again.pixels is not None
-    return replace(
-        own,
-        names=own.names + again.names,
-        pixels=torch.cat([own.pixels, again.pixels]),
-        classes=torch.cat([own.classes, again.classes]),
-    )
+    return own.joined(replays.subset([i % len(replays) for i in range(wanted)]))
 
 
 def trainable(layers: str, model: ModelConfig) -> Callable[[str], bool]:
@@ -268,7 +265,8 @@ def _prepare(
     _, info = add_label(state, known, config.label)
     pictures = load_pictures(data, info, keep_copies=keep_copies)
     print(pictures.summary(), file=sys.stderr)
-    training, heldout = hold_out(pictures)
+    examples: Any = as_latents(pictures, Path(base), out) if info.codec else pictures
+    training, heldout = hold_out(examples)
     denoiser = Denoiser.load_for_sampling(base)
     begun = (out / STATE_NAME).exists()  # then its own state takes the place of the start
     like = -1 if begun else likeliest_label(denoiser, training, config.training())

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from .checkpoint import read_tensors, write_tensors
 from .codec import LatentCodec
 from .data import ImageSet, split_names
+from .denoiser import Denoiser
 
 LATENTS_NAME = "latents.safetensors"
 ENCODE_BATCH = 8
@@ -50,6 +51,15 @@ class LatentSet:
         latents = self.latents[:, index]
         return replace(self, names=names, classes=self.classes[index], latents=latents)
 
+    def joined(self, other: LatentSet) -> LatentSet:
+        """These pictures, then the other's. Both have as many versions."""
+        return replace(
+            self,
+            names=self.names + other.names,
+            classes=torch.cat([self.classes, other.classes]),
+            latents=torch.cat([self.latents, other.latents], dim=1),
+        )
+
     def split(self, holdout: int, *, at_most: float = 0.1) -> tuple[LatentSet, LatentSet]:
         """Training and held-out part, chosen by the names as ``ImageSet.split`` does."""
         kept, held = split_names(self.names, holdout, at_most=at_most)
@@ -72,6 +82,13 @@ class LatentSet:
         chosen = torch.randint(count, (len(versions),), generator=generator) * step
         rows = torch.arange(len(versions), device=versions.device)
         return versions[rows, chosen.to(versions.device)].float()
+
+
+def as_latents(images: ImageSet, checkpoint: Path, out: Path) -> LatentSet:
+    """The pictures in the latents of a checkpoint's codec, encoded once for the run in ``out``."""
+    codec = Denoiser.load(checkpoint).codec
+    assert isinstance(codec, LatentCodec)
+    return encode_images(images, codec, out / LATENTS_NAME)
 
 
 def weights_hash(codec: LatentCodec) -> str:

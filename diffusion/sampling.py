@@ -123,10 +123,20 @@ def draw(
     denoiser: Denoiser, start: Start, config: SampleConfig, *, callback: Callback | None = None
 ) -> Tensor:
     """Sample from ``start``, with settings such as ``denoiser.info.sampling``: pictures uint8
-    [N, 3, S, S] on the CPU.
+    [N, 3, S, S] on the CPU. Raises ValueError for an unknown sampler."""
+    x0 = draw_x0(denoiser, start, config, callback=callback)
+    pictures = denoiser.codec.decode(x0).cpu()
+    if start.picture is None or start.keep is None or denoiser.codec.exact:
+        return pictures
+    return paste_kept(pictures, start.picture, start.keep)
 
-    If the callback stops it, the pictures are the estimates of that moment. Raises ValueError for
-    an unknown sampler.
+
+def draw_x0(
+    denoiser: Denoiser, start: Start, config: SampleConfig, *, callback: Callback | None = None
+) -> Tensor:
+    """As ``draw``, but x0 before it becomes pictures: [N, C, H, W] on the denoiser's device.
+
+    If the callback stops it, x0 is the estimate of that moment.
     """
     if config.sampler not in SAMPLERS:
         raise ValueError(
@@ -156,11 +166,7 @@ def draw(
             guided = Repaint(guided, picture, denoiser.codec.keep_mask(start.keep.to(device)))
     labels = start.labels.to(device) if null else None
     sampler = SAMPLERS[config.sampler]
-    x0 = sampler(guided, x, sigmas, class_labels=labels, noise=noise, callback=callback)
-    pictures = denoiser.codec.decode(x0).cpu()
-    if start.picture is None or start.keep is None or denoiser.codec.exact:
-        return pictures
-    return paste_kept(pictures, start.picture, start.keep)
+    return sampler(guided, x, sigmas, class_labels=labels, noise=noise, callback=callback)
 
 
 def paste_kept(drawn: Tensor, picture: Tensor, keep: Tensor) -> Tensor:
