@@ -1,5 +1,5 @@
-"""The command line: ``python -m diffusion COMMAND``, that is train, finetune, guide, grow, average,
-sample, evaluate or inspect.
+"""The command line: ``python -m diffusion COMMAND``, that is train, finetune, distill, guide, grow,
+average, sample, evaluate or inspect.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -15,6 +15,7 @@ from typing import NoReturn
 from .commands import (
     TRAIN_OPTIONS,
     run_average,
+    run_distill,
     run_evaluate,
     run_finetune,
     run_grow,
@@ -42,8 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The commands and their options; the training options are the fields of ``TrainConfig``."""
     parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_finetune, _add_guide, _add_grow, _add_average, _add_sample,
-                _add_evaluate, _add_inspect):  # fmt: skip
+    for add in (_add_train, _add_finetune, _add_distill, _add_guide, _add_grow, _add_average,
+                _add_sample, _add_evaluate, _add_inspect):  # fmt: skip
         add(commands)
     return parser
 
@@ -62,9 +63,7 @@ def _add_train(commands: Commands) -> None:
         "--preset", choices=list(PRESETS), help="default: the preset of --init, or else cat-64-lite"
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
-    budget = parser.add_mutually_exclusive_group()
-    budget.add_argument("--images", type=int, metavar="N", help="train on this many images")
-    budget.add_argument("--minutes", type=float, metavar="M", help="train for this many minutes")
+    _add_budget(parser)
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from this name or file")
     parser.add_argument("--resume", action="store_true", help="only go on with an existing run")
     parser.add_argument(
@@ -74,11 +73,37 @@ def _add_train(commands: Commands) -> None:
         help="crop at random, or only resize (default: only resize if all pictures are square)",
     )
     _add_keep_both(parser)
-    advanced = parser.add_argument_group("settings (the defaults come from the preset)")
+    _add_settings(parser)
+    parser.set_defaults(run=run_train)
+
+
+def _add_distill(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "distill", help="teach a student to draw in few steps what a model draws in many"
+    )
+    parser.add_argument("--teacher", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--steps", type=int, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--seeds", type=int, default=30_000, metavar="N",
+        help="pictures of the teacher to learn from (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
+    _add_budget(parser)
+    _add_settings(parser)
+    parser.set_defaults(run=run_distill)
+
+
+def _add_budget(parser: argparse.ArgumentParser) -> None:
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--images", type=int, metavar="N", help="train on this many images")
+    budget.add_argument("--minutes", type=float, metavar="M", help="train for this many minutes")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    advanced = parser.add_argument_group("settings of the training")
     for field in fields(TrainConfig):
         if field.name in TRAIN_OPTIONS:
             _add_field(advanced, field.name, str(field.type))
-    parser.set_defaults(run=run_train)
 
 
 def _add_finetune(commands: Commands) -> None:

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -41,6 +41,9 @@ from .pictures import save_grid, save_picture
 from .run_folder import STATE_NAME
 from .sampling import generate
 from .sources import join_labels
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
 
 GRID_FORMATS = (".png", ".jpg", ".webp")
 SAMPLE_BATCH = 16  # pictures drawn at once
@@ -81,9 +84,7 @@ def run_train(args: argparse.Namespace) -> None:
     own = start.preset if start and start.preset in PRESETS else "cat-64-lite"
     preset_name = args.preset or own
     preset = get_preset(preset_name)
-    names = [*TRAIN_OPTIONS, "images", "minutes"]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    config = TrainConfig.from_dict({**preset.train, **given})
+    config = TrainConfig.from_dict({**preset.train, **_given(args)})
     if args.resume and not (out / STATE_NAME).exists():
         raise ValueError(f"There is no run to resume in {out}.")
     data = " and ".join(Path(path).absolute().stem for path in args.data)
@@ -109,10 +110,19 @@ def run_train(args: argparse.Namespace) -> None:
     trainer = Trainer(config, Denoising(config, info, examples, init=init), out)
     del images, examples, init  # of which it has copies
     with stop_on_signal() as stop:
-        finished = trainer.train(stop=stop)
+        _tell(trainer, finished=trainer.train(stop=stop))
+
+
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """The settings of a training that were given on the command line."""
+    names = [*TRAIN_OPTIONS, "images", "minutes"]
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _tell(trainer: Trainer, *, finished: bool) -> None:
     state = "Finished" if finished else "Stopped. Run the same command to go on"
     trainer.accelerator.print(
-        f"{state}: {trainer.progress.images:,} images, {out}", file=sys.stderr
+        f"{state}: {trainer.progress.images:,} images, {trainer.out}", file=sys.stderr
     )
 
 
@@ -122,6 +132,28 @@ def _new_labels(args: argparse.Namespace, start: CheckpointInfo) -> list[str]:
     if new and start.labels:
         print(f"New labels: {', '.join(new)}", file=sys.stderr)
     return new
+
+
+def run_distill(args: argparse.Namespace) -> None:
+    """Draw a teacher's trajectories and train a student on them, or go on with either."""
+    from .distill import SETTINGS, Distilling
+    from .trainer import Trainer, stop_on_signal
+    from .trajectories import FOLDER_NAME, draw_trajectories
+
+    out, path = _folder(args.out), find_checkpoint(args.teacher)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
+    trajectories = draw_trajectories(
+        Denoiser.load_for_sampling(path),
+        out / FOLDER_NAME,
+        steps=args.steps,
+        count=args.seeds,
+        teacher_hash=digest,
+    )
+    objective = Distilling(Denoiser.load(path), trajectories, teacher_hash=digest)
+    trainer = Trainer(config, objective, out)
+    with stop_on_signal() as stop:
+        _tell(trainer, finished=trainer.train(stop=stop))
 
 
 def run_finetune(args: argparse.Namespace) -> None:

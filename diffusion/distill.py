@@ -1,0 +1,148 @@
+"""A student that draws in one or a few steps what its teacher draws in many, from the same seeds.
+
+Regression along the guided teacher's own trajectories (Zhou et al. 2024, "Simple and fast
+distillation of diffusion models"): each Euler step of the student starts from the student's own
+output of the step before, and learns to end where the teacher is at that noise level. Guidance is
+absorbed. The map from seed to picture stays, which adversarial losses and losses with fresh noise
+give up.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import CheckpointInfo
+from .config import TrainConfig
+from .data import batch_indices
+from .denoiser import Denoiser
+from .objectives import SAMPLE_SEEDS, Objective
+from .sampling import generate, sampling_sigmas
+from .trajectories import Trajectories, student_sampling
+
+SETTINGS = {
+    "optimizer": "muon",
+    "batch_size": 64,
+    "lr": 2e-4,
+    "muon_lr": 1e-3,
+    "decay_fraction": 0.5,
+}
+HELDOUT = 300  # trajectories that nothing is learned from, at most a tenth
+
+
+class Distilling(Objective):
+    """The student, the teacher's network without its guide, learns from the teacher's trajectories.
+
+    The loss is the mean absolute error of x0: of the student's estimate, and of the one that leads
+    exactly to the teacher's state. The held-out measure is the same error of what the student draws
+    from held-out seeds.
+    """
+
+    def __init__(self, teacher: Denoiser, trajectories: Trajectories, *, teacher_hash: str) -> None:
+        steps = len(trajectories.states)
+        info = teacher.info.without_guide()
+        sampling = student_sampling(info.sampling, steps)
+        line = f"a student of {steps} steps"
+        self.info = replace(info, sampling=sampling, history=(*info.history, line))
+        network = copy.deepcopy(teacher.model)
+        self.denoiser = Denoiser(
+            network, teacher.parameterization, info=self.info, codec=teacher.codec
+        )
+        self.teacher_hash = teacher_hash
+        held = min(HELDOUT, len(trajectories) // 10)
+        order = list(range(len(trajectories)))
+        self.trajectories = trajectories.subset(order[held:])
+        self.heldout_trajectories = trajectories.subset(order[:held])
+        self.sigmas = sampling_sigmas(sampling)
+        self.device = torch.device("cpu")
+
+    @property
+    def network(self) -> nn.Module:
+        return self.denoiser.model
+
+    @network.setter
+    def network(self, network: nn.Module) -> None:
+        self.denoiser.model = network
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"student": self.info.to_dict(), "teacher": self.teacher_hash}
+
+    def is_same(self, identity: dict[str, Any]) -> bool:
+        student = identity.get("student")
+        mine = isinstance(student, dict) and CheckpointInfo.from_dict(student) == self.info
+        return mine and identity.get("teacher") == self.teacher_hash
+
+    @property
+    def images_before(self) -> int:
+        return self.info.images_seen
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+        self.denoiser.to(device)
+
+    def batches(self, config: TrainConfig, *, first_step: int, share: slice) -> Iterator[Tensor]:
+        step, count = first_step, len(self.trajectories)
+        while True:
+            yield batch_indices(count, config.batch_size, step, seed=config.seed)[share]
+            step += 1
+
+    def prepare(
+        self, batch: Tensor, config: TrainConfig, generator: torch.Generator, noise: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """One of the student's steps, the same for the whole batch: x before it, its noise level,
+        the x0 that leads to the teacher's state after it, and the class labels."""
+        step = int(torch.randint(len(self.trajectories.states), (), generator=generator))
+        labels = self.trajectories.class_labels[batch].to(self.device)
+        x = self.trajectories.noise(self.denoiser, batch).to(self.device) * self.sigmas[0].item()
+        with torch.no_grad():
+            for before in range(step):
+                x = self._euler(self.denoiser, x, before, labels)
+        target = self.trajectories.states[step, batch].to(self.device).float()
+        share = float(self.sigmas[step + 1] / self.sigmas[step])
+        wanted = (target - share * x) / (1 - share)
+        sigma = torch.full((len(x),), self.sigmas[step].item(), device=self.device)
+        return x, sigma, wanted, labels
+
+    def loss(self, *rows: Tensor) -> Tensor:
+        x, sigma, wanted, labels = rows
+        return (self.denoiser(x, sigma, labels) - wanted).abs().mean(dim=(1, 2, 3))
+
+    def _euler(self, denoiser: Denoiser, x: Tensor, step: int, labels: Tensor) -> Tensor:
+        denoised = denoiser(x, self.sigmas[step].item(), labels)
+        return torch.lerp(denoised, x, float(self.sigmas[step + 1] / self.sigmas[step]))
+
+    def averaged(self, averaged: nn.Module, *, images: int) -> Denoiser:
+        """The student of the averaged weights, as it would be shipped now."""
+        info = replace(self.info, images_seen=self.info.images_seen + images)
+        own = self.denoiser
+        return Denoiser(averaged, own.parameterization, info=info, codec=own.codec)
+
+    @torch.no_grad()
+    def heldout(self, averaged: nn.Module) -> float | None:
+        trajectories = self.heldout_trajectories
+        if not len(trajectories):
+            return None
+        student, total = self.averaged(averaged, images=0), 0.0
+        for batch in torch.arange(len(trajectories)).split(16):
+            labels = trajectories.class_labels[batch].to(self.device)
+            x = trajectories.noise(self.denoiser, batch).to(self.device) * self.sigmas[0].item()
+            for step in range(len(trajectories.states)):
+                x = self._euler(student, x, step, labels)
+            x0 = trajectories.states[-1, batch].to(self.device).float()
+            total += float((x - x0).abs().mean(dim=(1, 2, 3)).sum())
+        return total / len(trajectories)
+
+    def samples(self, averaged: nn.Module) -> Tensor:
+        classes = self.info.model.num_classes + 1
+        labels = [seed % classes for seed in SAMPLE_SEEDS]
+        return generate(self.averaged(averaged, images=0), SAMPLE_SEEDS, class_labels=labels)
+
+    def save(self, averaged: nn.Module, path: Path, *, images: int) -> None:
+        self.averaged(averaged, images=images).save(path)

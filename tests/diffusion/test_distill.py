@@ -1,0 +1,171 @@
+"""A student: its steps lie on its teacher's grid, and what it learns is what the teacher draws."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from helpers import LATENT, SMALL, latent_denoiser, small_denoiser
+from torch.testing import assert_close
+
+from diffusion import Denoiser, SampleConfig, TrainConfig, trajectories
+from diffusion.cli import main
+from diffusion.distill import Distilling
+from diffusion.sampling import draw_x0, from_seeds, generate, sampling_sigmas
+from diffusion.trainer import Trainer
+from diffusion.trajectories import (
+    FIRST_SEED,
+    draw_trajectories,
+    student_sampling,
+    student_steps,
+)
+
+TINY = replace(SMALL, image_size=8, num_classes=2)
+
+
+@pytest.fixture(autouse=True)
+def _small_files(monkeypatch):
+    monkeypatch.setattr(trajectories, "PER_FILE", 8)
+
+
+def teacher(**sampling) -> Denoiser:
+    denoiser = small_denoiser(TINY, guide=replace(TINY, channels=4, num_classes=0))
+    denoiser.info = replace(denoiser.info, sampling=replace(denoiser.info.sampling, **sampling))
+    return denoiser
+
+
+def draw(teacher: Denoiser, folder, *, steps=2, count=20):
+    return draw_trajectories(teacher, folder, steps=steps, count=count, teacher_hash="t")
+
+
+def config(**changes) -> TrainConfig:
+    values = {"images": 640, "batch_size": 8, "precision": "fp32", "warmup_images": 0}
+    return TrainConfig(**{**values, "ema_halflife_images": 60, **changes})
+
+
+# -- the teacher's trajectories ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 6, 12])
+def test_the_students_grid_lies_on_the_teachers(steps):
+    sampling = SampleConfig()
+    theirs, ends = sampling_sigmas(sampling), student_steps(sampling, steps)
+    own = sampling_sigmas(student_sampling(sampling, steps))
+    assert_close(own, theirs[[0, *ends]])
+    assert ends[-1] == 12
+
+
+@pytest.mark.parametrize("steps", [0, -1, 13])
+def test_a_student_takes_no_more_steps_than_its_teacher(steps):
+    with pytest.raises(ValueError, match=f"takes 1 to 12 steps, not {steps}"):
+        student_steps(SampleConfig(), steps)
+
+
+def test_states_are_those_that_the_teacher_passes(tmp_path):
+    own = teacher()
+    made = draw(own, tmp_path)
+    assert made.states.shape == (2, 20, 3, 8, 8)
+    passed = []
+    labels = made.class_labels[11:12].tolist()
+    start = from_seeds(own, [FIRST_SEED + 11], labels)
+    x0 = draw_x0(own, start, own.info.sampling, callback=lambda step: passed.append(step.x))
+    assert_close(made.states[0, 11], passed[5][0].half(), atol=0.02, rtol=0.01)
+    assert_close(made.states[1, 11], x0[0].half(), atol=0.01, rtol=0.01)
+    assert set(made.class_labels.tolist()) == {0, 1, 2}
+
+
+def test_drawing_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    own, drawn = teacher(), []
+    whole = draw(own, tmp_path / "whole")
+    draw(own, tmp_path / "part", count=12)  # one file of 8, one of 4
+    inner = trajectories._draw
+    monkeypatch.setattr(
+        trajectories, "_draw", lambda *args: drawn.append(len(args[1])) or inner(*args)
+    )
+    again = draw(own, tmp_path / "part")
+    assert drawn == [8, 4]  # the file that was not full, and the rest
+    assert torch.equal(again.states, whole.states)
+    assert torch.equal(draw(own, tmp_path / "part", count=5).states, whole.states[:, :5])
+
+
+def test_those_of_another_teacher_are_not_taken(tmp_path):
+    draw(teacher(), tmp_path)
+    with pytest.raises(ValueError, match="from another teacher, or for another number of steps"):
+        draw(teacher(), tmp_path, steps=3)
+    with pytest.raises(ValueError, match="from another teacher"):
+        draw_trajectories(teacher(), tmp_path, steps=2, count=20, teacher_hash="other")
+
+
+# -- the student ------------------------------------------------------------------------------
+
+
+def test_a_student_of_a_teacher_that_does_just_the_same_has_nothing_to_learn(tmp_path):
+    own = teacher(sampler="euler", num_steps=3, guidance=1.0)
+    objective = Distilling(own, draw(own, tmp_path, steps=3), teacher_hash="t")
+    objective.to(torch.device("cpu"))
+    assert objective.heldout(objective.network) < 2e-3  # half precision
+    for seed in range(6):
+        generator = torch.Generator().manual_seed(seed)
+        rows = objective.prepare(torch.arange(8), config(), generator, generator)
+        with torch.no_grad():
+            assert objective.loss(*rows).max() < 2e-2
+
+
+def test_it_comes_nearer_to_its_teacher_and_is_drawn_by_what_its_file_says(tmp_path):
+    own = teacher()
+    made = draw(own, tmp_path / "t", count=40)
+    objective = Distilling(own, made, teacher_hash="t")
+    assert (len(objective.trajectories), len(objective.heldout_trajectories)) == (36, 4)
+    objective.heldout_trajectories = objective.trajectories  # so few are soon known by heart
+    trainer = Trainer(config(lr=4e-3, images=1200), objective, tmp_path / "run")
+    before = objective.heldout(objective.network)
+    assert trainer.train()
+    after = objective.heldout(trainer.ema.module)
+    assert after < 0.7 * before
+    student = Denoiser.load(tmp_path / "run" / "model.safetensors")
+    assert (student.guide, student.info.sampling.num_steps) == (None, 2)
+    assert student.info.labels == own.info.labels
+    x0 = draw_x0(
+        student,
+        from_seeds(student, [FIRST_SEED], made.class_labels[:1].tolist()),
+        student.info.sampling,
+    )
+    assert (x0 - made.states[-1, :1].float()).abs().mean() < 2 * after
+
+
+def test_a_stopped_distillation_goes_on_to_the_same_weights(tmp_path):
+    own = teacher()
+    made = draw(own, tmp_path / "t")
+    runs = []
+    for name, stop_at in (("whole", -1), ("broken", 3)):
+        steps = iter(range(10**6))
+        while True:
+            objective = Distilling(own, made, teacher_hash="t")
+            trainer = Trainer(config(images=64), objective, tmp_path / name)
+            if trainer.train(stop=lambda steps=steps, at=stop_at: next(steps) == at):
+                break
+        runs.append(trainer.ema.module.state_dict())
+    assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
+
+
+def test_a_student_of_latents_carries_the_codec(tmp_path):
+    own = latent_denoiser(replace(LATENT, num_classes=2))
+    objective = Distilling(own, draw(own, tmp_path / "t"), teacher_hash="t")
+    assert Trainer(config(images=16), objective, tmp_path / "run").train()
+    student = Denoiser.load(tmp_path / "run" / "model.safetensors")
+    assert generate(student, [1]).shape == (1, 3, 16, 16)
+
+
+def test_the_command(tmp_path, capsys):
+    path = tmp_path / "teacher.safetensors"
+    teacher().save(path)
+    out = tmp_path / "run"
+    arguments = ["distill", "--teacher", str(path), "--seeds", "16", "--out", str(out)]
+    assert main([*arguments, "--images", "64"]) == 0
+    assert "Finished: 64 images" in capsys.readouterr().err
+    assert Denoiser.load(out / "model.safetensors").info.sampling.num_steps == 2
+    assert main([*arguments, "--images", "128"]) == 0  # goes on
+    assert main([*arguments, "--images", "64", "--steps", "0"]) == 1
+    assert "takes 1 to 12 steps, not 0" in capsys.readouterr().err
+    assert main([*arguments, "--images", "64", "--steps", "3"]) == 1
+    assert "for another number of steps" in capsys.readouterr().err
+    assert main(["distill", "--teacher", str(path), "--seeds", "0", "--out", str(out)]) == 1
