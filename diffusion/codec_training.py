@@ -150,13 +150,15 @@ class CodecTraining(Objective):
     def heldout(self, averaged: nn.Module) -> float | None:
         """Root mean squared error of pictures in [-1, 1] that were encoded and decoded, as its
         geometric mean over them: the one that their mean PSNR stands for (see ``psnr``)."""
+        if not len(self.heldout_images):
+            return None
         errors = []
         for index in torch.arange(len(self.heldout_images)).split(BATCH):
             pictures = self.heldout_images.get(index)[0]
             again = self._reconstruct(averaged, pictures)
             error = (to_float(again) - to_float(pictures)).square().mean(dim=(1, 2, 3)).sqrt()
             errors.append(error.clamp(min=1e-6))
-        return float(torch.cat(errors).log().mean().exp()) if errors else None
+        return float(torch.cat(errors).log().mean().exp())
 
     def samples(self, averaged: nn.Module) -> Tensor:
         """Rows of originals, each above the row of their reconstructions."""
