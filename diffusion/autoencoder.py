@@ -90,6 +90,17 @@ class Autoencoder(nn.Module):
         self.register_buffer("preview_bias", torch.zeros(3))
         self.to(memory_format=torch.channels_last)
 
+    def forward(
+        self, latents: Tensor, pictures: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What training takes at once: ``decode`` of latents, and ``encode`` of pictures if there
+        are any."""
+        return self.decode(latents), None if pictures is None else self.encode(pictures)
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """Latents of the space that it was trained on, with any mean and std -> its own."""
+        return (latents - self.mean[:, None, None]) / self.std[:, None, None]
+
     def encode(self, pictures: Tensor) -> Tensor:
         """[N, 3, H, W] in [-1, 1] -> latents [N, C, H / f, W / f]."""
         return self.encoder(self._laid_out(pictures))

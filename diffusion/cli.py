@@ -1,5 +1,5 @@
-"""The command line: ``python -m diffusion COMMAND``, that is train, finetune, distill, guide, grow,
-average, sample, evaluate or inspect.
+"""The command line: ``python -m diffusion COMMAND``, that is train, train-codec, finetune, distill,
+guide, grow, average, sample, evaluate or inspect.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -13,6 +13,7 @@ from dataclasses import fields
 from typing import NoReturn
 
 from .commands import (
+    CODEC_OPTIONS,
     TRAIN_OPTIONS,
     run_average,
     run_distill,
@@ -23,6 +24,7 @@ from .commands import (
     run_inspect,
     run_sample,
     run_train,
+    run_train_codec,
 )
 from .config import LAYERS, LENGTHS, PRESETS, TrainConfig
 from .device import is_out_of_memory
@@ -43,8 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The commands and their options; the training options are the fields of ``TrainConfig``."""
     parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_finetune, _add_distill, _add_guide, _add_grow, _add_average,
-                _add_sample, _add_evaluate, _add_inspect):  # fmt: skip
+    for add in (_add_train, _add_train_codec, _add_finetune, _add_distill, _add_guide, _add_grow,
+                _add_average, _add_sample, _add_evaluate, _add_inspect):  # fmt: skip
         add(commands)
     return parser
 
@@ -77,6 +79,33 @@ def _add_train(commands: Commands) -> None:
     parser.set_defaults(run=run_train)
 
 
+def _add_train_codec(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "train-codec", help="train the codec of models that draw latents, or its decoder alone"
+    )
+    parser.add_argument(
+        "--data", required=True, action="append", metavar="PATH",
+        help="folder or zip of square pictures; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--latents", action="append", default=[], metavar="FILE",
+        help="a teacher's latents of these pictures; may be given several times (default: those "
+        "that the encoder of --init gives; only the decoder learns)",
+    )  # fmt: skip
+    parser.add_argument("--init", metavar="CODEC", help="start from the codec in this file")
+    parser.add_argument(
+        "--size", type=int, default=256, metavar="PIXELS",
+        help="width and height of the pictures (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", required=True, metavar="DIR",
+        help="folder of this run; if it was stopped, it goes on",
+    )  # fmt: skip
+    _add_budget(parser)
+    _add_settings(parser, CODEC_OPTIONS)
+    parser.set_defaults(run=run_train_codec)
+
+
 def _add_distill(commands: Commands) -> None:
     parser = commands.add_parser(
         "distill", help="teach a student to draw in few steps what a model draws in many"
@@ -99,10 +128,10 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--minutes", type=float, metavar="M", help="train for this many minutes")
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
+def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str] = TRAIN_OPTIONS) -> None:
     advanced = parser.add_argument_group("settings of the training")
     for field in fields(TrainConfig):
-        if field.name in TRAIN_OPTIONS:
+        if field.name in names:
             _add_field(advanced, field.name, str(field.type))
 
 

@@ -28,7 +28,15 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .codec_file import load_codec
-from .config import LENGTHS, MAX_SIZE, PRESETS, SampleConfig, TrainConfig, get_preset
+from .config import (
+    LENGTHS,
+    MAX_SIZE,
+    PRESETS,
+    AutoencoderConfig,
+    SampleConfig,
+    TrainConfig,
+    get_preset,
+)
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import choose_device
@@ -51,6 +59,8 @@ MAX_SEEDS = 100_000
 TRAIN_OPTIONS = [
     field.name for field in fields(TrainConfig) if field.name not in ("images", "minutes")
 ]
+OF_DENOISING = ("label_lr", "P_mean", "P_std", "label_dropout", "augment")
+CODEC_OPTIONS = [name for name in TRAIN_OPTIONS if name not in OF_DENOISING]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -115,8 +125,8 @@ def run_train(args: argparse.Namespace) -> None:
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """The settings of a training that were given on the command line."""
-    names = [*TRAIN_OPTIONS, "images", "minutes"]
-    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    found = {field.name: getattr(args, field.name, None) for field in fields(TrainConfig)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _tell(trainer: Trainer, *, finished: bool) -> None:
@@ -132,6 +142,38 @@ def _new_labels(args: argparse.Namespace, start: CheckpointInfo) -> list[str]:
     if new and start.labels:
         print(f"New labels: {', '.join(new)}", file=sys.stderr)
     return new
+
+
+def run_train_codec(args: argparse.Namespace) -> None:
+    """Train a codec, or go on where the run in ``--out`` stopped."""
+    from .codec_training import SETTINGS, CodecTraining, latent_shape, psnr
+    from .perceptual import PerceptualDistance
+    from .teacher import teacher_latents
+    from .trainer import Trainer, stop_on_signal
+
+    if not (args.latents or args.init):
+        raise ValueError("Give --latents to learn from, a codec to go on with (--init), or both.")
+    out = _folder(args.out)
+    config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
+    init = load_codec(args.init) if args.init else AutoencoderConfig()
+    shape = latent_shape(init if isinstance(init, AutoencoderConfig) else init.config, args.size)
+    perceptual = PerceptualDistance.load()
+    images = load_images(args.data, image_size=args.size, photos=False)
+    print(images.summary(), file=sys.stderr)
+    latents = None
+    if args.latents:
+        latents = teacher_latents(args.latents, images.names, shape=shape)
+    data = " and ".join(Path(path).absolute().stem for path in args.data)
+    objective = CodecTraining(
+        config, init, images, latents=latents, perceptual=perceptual, data=data
+    )
+    del images, latents  # of which it has copies
+    trainer = Trainer(config, objective, out, trainable=objective.learns)
+    with stop_on_signal() as stop:
+        _tell(trainer, finished=trainer.train(stop=stop))
+    if trainer.progress.last_loss:
+        told = f"Held-out pictures, encoded and decoded: {psnr(trainer.progress.last_loss):.2f} dB"
+        trainer.accelerator.print(told, file=sys.stderr)
 
 
 def run_distill(args: argparse.Namespace) -> None:

@@ -1,0 +1,226 @@
+"""Training a codec: its decoder learns latents -> pictures, and its encoder pictures -> latents.
+
+The latents are those of a teacher, a larger autoencoder whose latent space is taken over. Without
+them the encoder stays as it is, and the decoder learns from what that encoder gives.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from .autoencoder import Autoencoder
+from .codec import LatentCodec, to_float
+from .codec_file import save_codec
+from .config import MAX_SIZE, AutoencoderConfig, TrainConfig
+from .data import ImageSet, split_names, training_batches
+from .device import autocast
+from .latents import weights_hash
+from .objectives import SAMPLE_COLUMNS, Objective, oom_as_sentence
+from .teacher import TaughtSet
+
+SETTINGS: dict[str, Any] = {  # TrainConfig fields without the budget
+    "optimizer": "muon",
+    "batch_size": 4,
+    "lr": 1e-3,
+    "muon_lr": 3e-3,
+    "warmup_images": 400,
+    "ema_halflife_images": 1_000,
+    "holdout": 100,
+}
+CROP = 24  # latents, width = height, of the crops that the decoder learns from
+LATENT_NOISE = 0.1  # standard deviations at most: what a denoiser draws is not exact either
+LOOK = 96  # pixels, width = height, of the part of a crop that the perceptual distance looks at
+PERCEPTUAL_WEIGHT = 0.5
+NORMALIZED_BY = 512  # pictures whose latents tell mean and standard deviation
+PREVIEW_BY = 64  # pictures that the preview is fitted to
+SAMPLES = 8
+BATCH = 8  # pictures encoded and decoded at once where nothing is learned
+
+
+class CodecTraining(Objective):
+    """Both halves of an autoencoder, or its decoder alone.
+
+    ``init`` is the autoencoder to go on with, or the shape of a new one. ``latents`` are a
+    teacher's for each of ``images`` (see ``teacher_latents``). Without them only the decoder
+    learns. ``perceptual`` gives the distance of pictures [N, 3, H, W]: [N]; None is without. A part
+    of the pictures is held out. ``data`` is their name.
+    """
+
+    @oom_as_sentence()
+    def __init__(
+        self,
+        config: TrainConfig,
+        init: Autoencoder | AutoencoderConfig,
+        images: ImageSet,
+        *,
+        latents: Tensor | None = None,
+        perceptual: nn.Module | None = None,
+        data: str = "",
+    ) -> None:
+        if isinstance(init, AutoencoderConfig):
+            assert latents is not None, "a new encoder has to be taught"
+            self.autoencoder, self._begun = new_autoencoder(init, latents, config.seed), str(init)
+        else:
+            self.autoencoder = init
+            self._begun = weights_hash(_codec(init, images.image_size))
+        self.network: nn.Module = self.autoencoder
+        self.taught, self.perceptual, self.data = latents is not None, perceptual, data
+        kept, held = split_names(images.names, config.holdout, at_most=0.1)
+        self.images, self.heldout_images = images.subset(kept), images.subset(held)
+        self.examples: ImageSet | TaughtSet = self.images
+        if latents is not None:
+            self.examples = TaughtSet(self.images, latents[:, kept])
+
+    def learns(self, name: str) -> bool:
+        """Whether a parameter of this name may change: for ``Trainer``."""
+        return self.taught or name.startswith("decoder.")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {
+            "init": self._begun,
+            "taught": self.taught,
+            "data": self.data,
+            "picture_size": self.images.image_size,
+        }
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+        self.autoencoder.to(device)
+        self.examples = self.examples.to(device)
+        if self.perceptual is not None:
+            self.perceptual.to(device)
+
+    def batches(self, config: TrainConfig, *, first_step: int, share: slice) -> Iterator[Any]:
+        return training_batches(
+            self.examples, config.batch_size, first_step=first_step, seed=config.seed, share=share
+        )
+
+    def prepare(
+        self, batch: Any, config: TrainConfig, generator: torch.Generator, noise: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """Crops, the latents of them with noise, and where the perceptual distance looks; with a
+        teacher, whole pictures and their latents as well."""
+        pictures, versions = batch
+        count, device = len(pictures), self.device
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        mirrored &= config.mirror and (not self.taught or versions.shape[1] > 1)
+        pictures = to_float(pictures.to(device))
+        turn = mirrored.to(device)[:, None, None, None]
+        pictures = torch.where(turn, pictures.flip(3), pictures)
+        factor = self.autoencoder.config.downsampling
+        whole = pictures.shape[-1] // factor
+        size = min(CROP, whole)
+        corners = torch.randint(whole - size + 1, (count, 2), generator=generator)
+        crops = cut(pictures, factor * corners, factor * size)
+        taught: tuple[Tensor, ...] = ()
+        if self.taught:
+            version = versions[torch.arange(count), mirrored.long().to(versions.device)]
+            wanted = self.autoencoder.normalize(version.to(device))
+            latents, taught = cut(wanted, corners, size), (pictures, wanted)
+        else:
+            with torch.no_grad(), autocast(device):
+                latents = self.autoencoder.encode(crops).float()
+        level = LATENT_NOISE * torch.rand(count, 1, 1, 1, generator=generator)
+        drawn = torch.randn(latents.shape, generator=noise, device=device)
+        spare = max(factor * size - LOOK, 0)
+        looks = torch.randint(spare + 1, (count, 2), generator=generator)
+        return crops, latents + level.to(device) * drawn, looks.to(device), *taught
+
+    def loss(self, *rows: Tensor) -> Tensor:
+        crops, latents, looks, *taught = rows
+        decoded, encoded = self.network(latents, *taught[:1])
+        loss = (decoded - crops).abs().mean(dim=(1, 2, 3))
+        if self.perceptual is not None:
+            side = min(LOOK, crops.shape[-1])
+            seen, real = cut(decoded, looks, side), cut(crops, looks, side)
+            loss = loss + PERCEPTUAL_WEIGHT * self.perceptual(seen, real)
+        if taught:
+            loss = loss + (encoded - taught[1]).square().mean(dim=(1, 2, 3))
+        return loss
+
+    @torch.no_grad()
+    def heldout(self, averaged: nn.Module) -> float | None:
+        """Root mean squared error of pictures in [-1, 1] that were encoded and decoded, as its
+        geometric mean over them: the one that their mean PSNR stands for (see ``psnr``)."""
+        if not len(self.heldout_images):
+            return None
+        errors = []
+        for index in torch.arange(len(self.heldout_images)).split(BATCH):
+            pictures = self.heldout_images.get(index)[0]
+            again = self._reconstruct(averaged, pictures)
+            error = (to_float(again) - to_float(pictures)).square().mean(dim=(1, 2, 3)).sqrt()
+            errors.append(error.clamp(min=1e-6))
+        return float(torch.cat(errors).log().mean().exp())
+
+    def samples(self, averaged: nn.Module) -> Tensor:
+        """Rows of originals, each above the row of their reconstructions."""
+        enough = len(self.heldout_images) >= SAMPLES
+        shown = self.heldout_images if enough else self.images
+        pictures = shown.get(torch.arange(SAMPLES))[0].cpu()
+        again = self._reconstruct(averaged, pictures)
+        rows = [part.unflatten(0, (-1, SAMPLE_COLUMNS)) for part in (pictures, again)]
+        return torch.stack(rows, dim=1).flatten(0, 2)
+
+    @torch.no_grad()
+    def save(self, averaged: nn.Module, path: Path, *, images: int) -> None:
+        autoencoder = copy.deepcopy(cast(Autoencoder, averaged))
+        some = torch.arange(min(PREVIEW_BY, len(self.images)))
+        pictures = self.images.get(some)[0]
+        codec = _codec(autoencoder, self.images.image_size)
+        with autocast(self.device):
+            latents = [codec.encode(part.to(self.device)) for part in pictures.split(BATCH)]
+        autoencoder.fit_preview_(torch.cat(latents), to_float(pictures.to(self.device)))
+        save_codec(autoencoder, path, images_seen=images)
+
+    def _reconstruct(self, averaged: nn.Module, pictures: Tensor) -> Tensor:
+        """uint8 [N, 3, S, S] encoded and decoded."""
+        codec = _codec(cast(Autoencoder, averaged), pictures.shape[-1])
+        with autocast(self.device):
+            return codec.decode(codec.encode(pictures.to(self.device))).cpu()
+
+
+def latent_shape(config: AutoencoderConfig, size: int) -> tuple[int, int, int]:
+    """Channels, height and width of the latents of ``size``-pixel pictures. Raises ValueError
+    where there is no such size."""
+    factor = config.downsampling
+    if not factor <= size <= MAX_SIZE or size % factor:
+        raise ValueError(
+            f"The size must be a multiple of {factor} pixels, at most {MAX_SIZE}, not {size}."
+        )
+    return config.latent_channels, size // factor, size // factor
+
+
+def _codec(autoencoder: Autoencoder, size: int) -> LatentCodec:
+    return LatentCodec(autoencoder, latent_shape(autoencoder.config, size)[1], sigma_data=1.0)
+
+
+def new_autoencoder(shape: AutoencoderConfig, latents: Tensor, seed: int) -> Autoencoder:
+    """An untrained one, with mean and standard deviation of a teacher's latents
+    [V, N, C, h, w]."""
+    torch.manual_seed(seed)
+    autoencoder = Autoencoder(shape)
+    some = latents[0, :NORMALIZED_BY].float()
+    autoencoder.mean.copy_(some.mean(dim=(0, 2, 3)))
+    autoencoder.std.copy_(some.std(dim=(0, 2, 3)).clamp(min=1e-4))
+    return autoencoder
+
+
+def cut(maps: Tensor, corners: Tensor, size: int) -> Tensor:
+    """From each map [N, C, H, W] the square of width ``size`` at its corner [N, 2]: top, left."""
+    return torch.stack([
+        one[:, top : top + size, left : left + size]
+        for one, (top, left) in zip(maps, corners.tolist(), strict=True)
+    ])  # fmt: skip
+
+
+def psnr(error: float) -> float:
+    """Peak signal-to-noise ratio in dB of a root mean squared error of values in [-1, 1]."""
+    return 20 * math.log10(2 / error)
