@@ -25,10 +25,11 @@ from diffusion.checkpoint import (
     write_tensors,
 )
 from diffusion.cli import main
-from diffusion.config import PRESETS, ModelConfig
+from diffusion.config import ModelConfig
 from diffusion.data import load_images
 from diffusion.objectives import Denoising, TrainingError, heldout_loss
 from diffusion.optim import build_optimizers
+from diffusion.presets import PRESETS
 from diffusion.progress import Progress, lr_factor
 from diffusion.run_folder import METRICS_NAME, RUN_NAME, STATE_NAME
 from diffusion.trainer import Trainer, choose_precision, step_generators, stop_on_signal
