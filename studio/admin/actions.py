@@ -94,6 +94,7 @@ class AdminActions:
             "selected": "",
             "choice": gr.update(choices=[], value=None),
             "training": "",
+            "log": "",
             "samples": "",
             "models": "",
             "compared": "",

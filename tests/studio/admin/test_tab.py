@@ -165,7 +165,8 @@ def test_a_stranger_sees_the_door_and_nothing_of_the_owners(served, stranger, ad
     assert 'type="password"' in view["admin-door"]
     assert view["admin-room"]["visible"] is False
     assert view["Timer"]["active"] is False
-    for part in ("admin-training", "admin-samples", "admin-models", "admin-compared"):
+    parts = ("admin-training", "admin-log", "admin-samples", "admin-models", "admin-compared")
+    for part in parts:
         assert view[part] == ""
     text = json.dumps(view)
     assert "Mia" not in text
