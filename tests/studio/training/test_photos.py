@@ -523,7 +523,7 @@ def test_a_disk_that_fills_up_while_pictures_are_looked_at(pictures, monkeypatch
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(uploads, "_save_png", full)
+    monkeypatch.setattr(uploads, "atomic_path", full)
     pictures.add("cats.zip", [zip_bytes(tmp_path, cats(3, 64))])
     assert reasons(pictures) == {"cats.zip": "The disk is full; make room and try again"}
     assert pictures.scan().waiting == 0
