@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(autouse=True)
 def _few_replays(monkeypatch):
     monkeypatch.setattr(finetune, "REPLAYS", 6)  # 2 of each label, and of none
+    monkeypatch.setattr(finetune, "SAMPLES", 2)
 
 
 @pytest.fixture(scope="module")
