@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from benchmarks import peers
 from diffusion.checkpoint import CheckpointInfo
 from diffusion.codec import to_float
-from diffusion.config import PRESETS, TrainConfig
+from diffusion.config import TrainConfig
 from diffusion.data import ImageSet
 from diffusion.device import keep_freed_memory
+from diffusion.presets import PRESETS
 from diffusion.sources import Folder
 
 BASELINE = "diffusers"

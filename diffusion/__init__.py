@@ -6,9 +6,10 @@ denoiser = Denoiser.load_for_sampling("checkpoints/cat-heads-128.safetensors")
 pictures = generate(denoiser, seeds=[42])  # uint8 [1, 3, 128, 128]
 """
 
-from .config import PRESETS, ModelConfig, SampleConfig, TrainConfig
+from .config import ModelConfig, SampleConfig, TrainConfig
 from .denoiser import Denoiser
 from .guidance import Guided
+from .presets import PRESETS
 from .samplers import SAMPLERS, SeededNoise, Step
 from .sampling import generate
 from .schedules import karras_sigmas

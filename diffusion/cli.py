@@ -26,9 +26,10 @@ from .commands import (
     run_train,
     run_train_codec,
 )
-from .config import LAYERS, LENGTHS, PRESETS, TrainConfig
+from .config import LAYERS, LENGTHS, TrainConfig
 from .device import is_out_of_memory
 from .features import FEATURES
+from .presets import PRESETS
 from .samplers import SAMPLERS
 
 Commands = argparse._SubParsersAction  # of which argparse makes no public name

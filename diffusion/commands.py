@@ -28,15 +28,7 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .codec_file import load_codec
-from .config import (
-    LENGTHS,
-    MAX_SIZE,
-    PRESETS,
-    AutoencoderConfig,
-    SampleConfig,
-    TrainConfig,
-    get_preset,
-)
+from .config import LENGTHS, MAX_SIZE, AutoencoderConfig, SampleConfig, TrainConfig
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import choose_device
@@ -46,6 +38,7 @@ from .files import atomic_path
 from .grow import grow, grow_into_latents
 from .latents import as_latents
 from .pictures import save_grid, save_picture
+from .presets import PRESETS, get_preset
 from .run_folder import STATE_NAME
 from .sampling import generate
 from .sources import join_labels

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from .autoencoder import Autoencoder
 from .codec import LatentCodec
-from .config import LATENT_SAMPLING, PRESETS
 from .denoiser import Denoiser, build_unet
 from .parameterizations import EDM
+from .presets import LATENT_SAMPLING, PRESETS
 from .unet import UNet
 
 

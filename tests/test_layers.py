@@ -20,6 +20,7 @@ ALLOWED = {
     "device": set(),
     "optim": set(),
     "config": {"sources"},
+    "presets": {"config"},
     "containers": set(),
     "decoding": set(),
     "images": {"containers"},

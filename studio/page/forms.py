@@ -86,6 +86,13 @@ def read_recipe_form(
     )
 
 
+def current_recipe(recipe: dict | None) -> Recipe:
+    """The recipe of the cat on the stage. Raises ValueError if there is none."""
+    if not recipe:
+        raise ValueError("There is no cat yet. Generate one first.")
+    return Recipe.from_dict(recipe)
+
+
 def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
     """The recipes of a link such as ``/?seed=42&steps=12&coat=tabby``; see ``recipe.to_query``."""
     coat, model = query.get("coat", ANY_COAT), query.get("model", "")

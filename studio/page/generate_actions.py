@@ -1,4 +1,4 @@
-"""What the Generate tab does: from the values of its form to what changes on the page.
+"""What the Generate tab does, films aside: from the values of its form to what changes on the page.
 
 Each action returns or yields what changes, by the names in ``Shown``; it knows no component.
 """
@@ -21,20 +21,19 @@ from ..drawing.recipe import Recipe, consecutive, max_steps, plain_recipe, varia
 from ..drawing.worker import Busy, Job, Studio, Update
 from .examples import FIRST_SEED, Examples
 from .files import enlarge, save_half_a_cat, save_png, save_zip, still_there
-from .films import Film, Pace, film_of, morph_of, require_steps
 from .forms import (
     ANY_COAT,
+    current_recipe,
     number,
     random_seed,
     read_count,
     read_link,
     read_mask_layer,
-    read_morph_form,
     read_picture,
     read_recipe_form,
     text,
 )
-from .shown import Controls, Shown, ShownFilm
+from .shown import Controls, Shown
 from .stage import progress_text, result_text, stage_html, status_html
 from .visits import Visits
 
@@ -86,7 +85,7 @@ class GenerateActions:
         """Nine cats around the one on the stage."""
         try:
             recipes = variations(
-                _current(recipe),
+                current_recipe(recipe),
                 count=9,
                 strength=number(strength, "How different"),
                 first_seed=random_seed(),
@@ -139,7 +138,7 @@ class GenerateActions:
                 raise ValueError(
                     "This cat is no longer stored here. Its PNG or its link brings it back."
                 )
-            recipe = read_recipe(path) if path else _current(None)
+            recipe = read_recipe(path) if path else current_recipe(None)
             controls = self._controls(recipe)
         except ValueError as error:
             yield _failed(error)
@@ -154,44 +153,6 @@ class GenerateActions:
         index = event.index if isinstance(event.index, int) else -1
         path = strip[index] if 0 <= index < len(strip) else None
         yield from self.restore(path, scale, strip, request)
-
-    # -- films --------------------------------------------------------------------------------
-
-    def animate(
-        self, recipe: dict | None, kind: str, seconds: Any, speed: Any, hold: Any,
-        request: gr.Request,
-    ) -> Iterator[ShownFilm]:  # fmt: skip
-        """How the cat on the stage formed, as GIF and MP4: drawn again, so nothing need be kept."""
-        try:
-            pace = Pace(seconds, speed, hold)
-            require_steps()
-            record = "noisy" if kind == "the noisy picture" else "denoised"
-            job = self.studio.submit([_current(recipe)], record=record)
-            yield from self._film_progress(job, request)
-            yield _finished_film(film_of(job, pace))
-        except (ValueError, Busy) as error:
-            yield {"note": status_html(str(error), error=True)}
-
-    def morph(
-        self, seeds: Any, coats: list[str], frames: Any, coat: Any, steps: Any, sampler: Any,
-        guidance: Any, model: Any, request: gr.Request,
-    ) -> Iterator[ShownFilm]:  # fmt: skip
-        """A loop from cat to cat, as GIF and MP4."""
-        try:
-            recipes = read_morph_form(
-                seeds, coats or [coat], frames, steps, sampler, guidance, model,
-                self.studio.library,
-            )  # fmt: skip
-            job = self.studio.submit(recipes)
-            yield from self._film_progress(job, request)
-            yield _finished_film(morph_of(job))
-        except (ValueError, Busy) as error:
-            yield {"note": status_html(str(error), error=True)}
-
-    def _film_progress(self, job: Job, request: gr.Request) -> Iterator[ShownFilm]:
-        for update in self.visits.watch(job, request):
-            text = "Writing the film" if update.done else progress_text(update)
-            yield {"note": status_html(text)}
 
     # -- a visit's first moments --------------------------------------------------------------
 
@@ -381,13 +342,6 @@ def _failed(error: Exception) -> Shown:
     return {"status": status_html(str(error), error=True)}
 
 
-def _finished_film(film: Film) -> ShownFilm:
-    shown, gif, mp4 = (
-        gr.update(value=path, visible=True) for path in (film.gif, film.gif, film.mp4)
-    )
-    return {"film": shown, "gif": gif, "mp4": mp4, "note": status_html("")}
-
-
 def _without(strip: Sequence[str], recipes: Sequence[Recipe]) -> list[str]:
     """Those files of a strip that are still there and show other cats."""
     others = []
@@ -396,9 +350,3 @@ def _without(strip: Sequence[str], recipes: Sequence[Recipe]) -> list[str]:
             if read_recipe(path) not in recipes:
                 others.append(path)
     return others
-
-
-def _current(recipe: dict | None) -> Recipe:
-    if not recipe:
-        raise ValueError("There is no cat yet. Generate one first.")
-    return Recipe.from_dict(recipe)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
 from typing import Any
 
 import gradio as gr
@@ -17,10 +14,12 @@ from ..drawing.worker import Studio
 from .choice import Choice
 from .editor import PictureEditor
 from .examples import FIRST_SEED, Examples
+from .film_actions import FilmActions
 from .forms import ANY_COAT, MAX_CATS, random_seed
 from .generate_actions import SAMPLER_HINTS, GenerateActions
 from .shown import Controls, Drawn
 from .stage import PICK, stage_html, status_html
+from .wiring import start
 
 # How events reach the server: none is an endpoint for scripts.
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -30,10 +29,11 @@ ON_STAGE = {**DRAWING, "trigger_mode": "multiple"}  # a newer run ends the older
 
 
 class GenerateTab:
-    """Builds the tab; all work is done by its ``GenerateActions``."""
+    """Builds the tab; all work is done by its ``GenerateActions`` and ``FilmActions``."""
 
     def __init__(self, studio: Studio, examples: Examples) -> None:
         self.actions = GenerateActions(studio, examples)
+        self.film_actions = FilmActions(studio, self.actions.visits)
 
     def build(self, page: gr.Blocks) -> None:
         """Lay out the tab inside ``page`` and wire its events."""
@@ -202,10 +202,10 @@ class GenerateTab:
             chosen(None, None, self.fresh, js="() => false", **PRIVATE)
         self.reuse.click(_reuse_seed, self.recipe, [self.seed, self.fresh], **AT_ONCE)
         hinted = self._named("steps", "hint")
-        _start(self.sampler.input, do.choose_sampler, [self.sampler, self.model], hinted, **AT_ONCE)
+        start(self.sampler.input, do.choose_sampler, [self.sampler, self.model], hinted, **AT_ONCE)
         self.model.focus(do.list_models, None, self.model, **AT_ONCE)
         known = self._named("coat", "morph_coats", "steps", "sampler", "hint", "guidance")
-        _start(self.model.input, do.choose_model, [self.model, self.coat], known, **AT_ONCE)
+        start(self.model.input, do.choose_model, [self.model, self.coat], known, **AT_ONCE)
         self.pixels.change(None, self.pixels, None, js="(on) => { catPixels(on) }", **PRIVATE)
         self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **PRIVATE)
         self.copy.click(None, None, None, js="() => { catLink() }", **PRIVATE)
@@ -224,58 +224,31 @@ class GenerateTab:
             (self.repaint_button, do.repaint, [self.canvas]),
         ):
             seeded = button.click(_new_seed, self.fresh, self.seed, **AT_ONCE)
-            _start(seeded.then, action, [*inputs, *settings, *keep], drawn, **ON_STAGE)
+            start(seeded.then, action, [*inputs, *settings, *keep], drawn, **ON_STAGE)
         exact = [self.count, *settings, *keep]
-        _start(self.seed.submit, do.generate, exact, drawn, **ON_STAGE)  # Enter: this very seed
+        start(self.seed.submit, do.generate, exact, drawn, **ON_STAGE)  # Enter: this very seed
         varied = [self.recipe, self.vary_strength, *keep]
-        _start(self.vary_button.click, do.vary, varied, drawn, **ON_STAGE)
-        _start(self.file.upload, do.restore, [self.file, *keep], restored, **ON_STAGE)
+        start(self.vary_button.click, do.vary, varied, drawn, **ON_STAGE)
+        start(self.file.upload, do.restore, [self.file, *keep], restored, **ON_STAGE)
         for cats in (self.strip, self.stage):
-            _start(cats.select, do.restore_from_strip, keep, restored, **ON_STAGE)
+            start(cats.select, do.restore_from_strip, keep, restored, **ON_STAGE)
         for play in (self.vary_button.click, self.picture_button.click, self.repaint_button.click,
                      self.file.upload, self.strip.select):  # fmt: skip
             play(None, None, None, js="() => { catShow() }", **PRIVATE)
         self.stop_button.click(do.visits.stop, **AT_ONCE)
-        loaded = _start(page.load, do.open_page, None, opened, **AT_ONCE)
-        _start(loaded.then, do.first_cat, [self.linked, *keep], drawn, **DRAWING)
+        loaded = start(page.load, do.open_page, None, opened, **AT_ONCE)
+        start(loaded.then, do.first_cat, [self.linked, *keep], drawn, **DRAWING)
 
     def _wire_films(self) -> None:
-        do = self.actions
+        do = self.film_actions
         pace = [self.film_kind, self.film_seconds, self.film_speed, self.film_hold]
-        _start(self.animate_button.click, do.animate, [self.recipe, *pace], self.film, **DRAWING)
+        start(self.animate_button.click, do.animate, [self.recipe, *pace], self.film, **DRAWING)
         asked = functools.partial(gr.on, [self.morph_button.click, self.morph_seeds.submit])
         path = [self.morph_seeds, self.morph_coats, self.morph_frames, *self.settings[1:]]
-        _start(asked, do.morph, path, self.morph_film, **DRAWING)
+        start(asked, do.morph, path, self.morph_film, **DRAWING)
 
     def _named(self, *names: str) -> dict[str, Component]:
         return {name: getattr(self, name) for name in names}
-
-
-def _start(
-    event: Callable[..., Any], action: Callable[..., Any], inputs: Sequence[Component] | None,
-    outputs: Mapping[str, Component], **how: Any,
-) -> Any:  # fmt: skip
-    """Have an event start an action, which answers by the names of ``outputs``."""
-    return event(_by_name(action, outputs), inputs, list(outputs.values()), **how)
-
-
-def _by_name(action: Callable[..., Any], components: Mapping[str, Component]) -> Callable:
-    """An action that answers by component, as Gradio wants it, made of one that does by name."""
-
-    def named(shown: Mapping[str, Any]) -> dict[Component, Any]:
-        return {components[name]: value for name, value in shown.items()}
-
-    @functools.wraps(action)
-    def once(*values: Any) -> dict[Component, Any]:
-        return named(action(*values))
-
-    @functools.wraps(action)
-    def stream(*values: Any) -> Iterator[dict[Component, Any]]:
-        with closing(action(*values)) as answers:
-            for shown in answers:
-                yield named(shown)
-
-    return stream if inspect.isgeneratorfunction(action) else once
 
 
 def _new_seed(fresh: bool) -> Any:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import secrets
 import shutil
 import threading
@@ -31,6 +30,7 @@ from PIL import Image
 from diffusion.config import MAX_PICTURES
 from diffusion.copies import MIN_SIDE, find_copies, look_of, require_enough
 from diffusion.decoding import in_decoder
+from diffusion.files import atomic_path
 from diffusion.images import decode_photo, fit_square
 from diffusion.sources import Skipped
 
@@ -169,7 +169,8 @@ class PictureSet:
         with self._lock:
             number = max(self._contents.pictures, default=0) + 1
             require_room(self.folder, MIN_FREE_BYTES)
-            _save_png(image, self.path(number))
+            with atomic_path(self.path(number)) as temporary:
+                image.save(temporary, "PNG", compress_level=1)
             self._contents.pictures[number] = replace(picture, number=number)
 
     def _require_new(self, digest: str) -> None:
@@ -266,9 +267,9 @@ class PictureSet:
         paths = []
         for picture in view.chosen:
             square = self._square(picture)
-            path = folder / f"{picture.number:04d}.png"
-            _save_png(fit_square(square, min(square.width, SQUARE_SIDE)), path)
-            paths.append(path)
+            square = fit_square(square, min(square.width, SQUARE_SIDE))
+            paths.append(folder / f"{picture.number:04d}.png")
+            square.save(paths[-1], "PNG", compress_level=1)
         return paths
 
     # -- what these share -----------------------------------------------------------------------
@@ -289,7 +290,8 @@ class PictureSet:
     def _save(self) -> None:
         with self._lock:
             text = json.dumps(asdict(self._contents), ensure_ascii=True)
-            _write(self.folder / "set.json", text.encode())
+            with atomic_path(self.folder / "set.json") as temporary:
+                temporary.write_text(text)
 
 
 class PictureSets:
@@ -376,18 +378,3 @@ def small_enough(image: Image.Image) -> Image.Image:
             else f"{image.width}x{image.height} is too long and narrow"
         )
     return image if shrink == 1 else image.resize(size, Image.Resampling.BOX)
-
-
-def _save_png(image: Image.Image, path: Path) -> None:
-    temporary = path.with_suffix(".tmp")
-    image.save(temporary, "PNG", compress_level=1)
-    temporary.replace(path)
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
-    temporary.replace(path)

@@ -136,7 +136,7 @@ class Records:
         folder = self.path(id)
         with self.locked():
             if not folder.is_dir():
-                raise ValueError("This training is not there any more.")
+                raise ValueError("This training no longer exists.")
             record = self.settled(folder)
             if record is None:
                 raise ValueError(DAMAGED)

@@ -1,4 +1,4 @@
-"""The trainings of one data folder: queued, steered and looked at; each a folder and a process."""
+"""The trainings of one data folder. Each is a folder, and a process while it runs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from .training_folder import (
 from .tuned import TunedModels
 from .views import TrainingView, view_of
 
-TRAININGS = "jobs"  # folder in the data folder; its name is older than the word
+TRAININGS = "jobs"  # the name of their folder, from when they were called jobs
 COMMAND = (sys.executable, "-m", "diffusion", "finetune")
 WAITING = (TrainingState.QUEUED, TrainingState.RUNNING)
 
 
 class Trainings:
-    """What the owner does with them. What cannot be had raises ValueError with a sentence."""
+    """What the owner can do with them. What is impossible raises ValueError with a sentence."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Trainings:
         max_kept: int = 20,
         min_free_bytes: int = 2_000_000_000,
         command: Sequence[str] = COMMAND,
-        grace: float = 30.0,  # seconds for a process to save and leave, before it is killed
+        grace: float = 30.0,  # seconds for a process to save and exit, before it is killed
         interval: float = 0.5,  # seconds between two looks of the scheduler
     ) -> None:
         self.library, self.models = library, TunedModels(data_dir, library)
@@ -63,29 +63,32 @@ class Trainings:
         )
 
     def start(self) -> None:
-        """Begin to train what waits, in the background."""
+        """Start to run the trainings that wait, in the background."""
         self.scheduler.start()
 
     def close(self) -> None:
-        """End that. A running training is asked to save and leave, and can be resumed."""
+        """Stop running trainings. The one that runs saves and exits, and can be resumed."""
         self.scheduler.close()
 
     # -- what the owner does ------------------------------------------------------------------
 
     def require_possible(self, spec: TrainingSpec) -> Path:
-        """The file of a training's base model. Raises ValueError if the training cannot be queued
-        just now, which can be told before its pictures are prepared."""
+        """The file of a training's base model.
+
+        Raises ValueError if the training cannot be queued now. Needs no pictures, so it can be
+        asked before they are prepared.
+        """
         _require_background()
         base = self.library.paths().get(spec.base or self.library.default)
         if base is None:
             raise ValueError(f"There is no model '{spec.base[:60]}' here.")
         label = spec.config.label
         if label in read_checkpoint(base)[1].labels:
-            raise ValueError(f"{base.stem} knows the label '{label}' already; choose another.")
+            raise ValueError(f"{base.stem} already has a label '{label}'. Choose another.")
         self.records.require_room()
         self._require_place()
         if len(self.records.folders()) - len(self.records.finished()) >= self.max_kept:
-            raise ValueError(f"{self.max_kept} trainings are kept here; delete one of them first.")
+            raise ValueError(f"There are {self.max_kept} trainings already. Delete one first.")
         return base
 
     def create(self, spec: TrainingSpec, pictures: Sequence[Path]) -> str:
@@ -114,20 +117,20 @@ class Trainings:
                 write_record(folder, paused)
             elif record.state == TrainingState.RUNNING:
                 if record.wanted not in (Wanted.NOTHING, Wanted.PAUSE):
-                    raise ValueError("The training is ending already.")
+                    raise ValueError("The training is already ending.")
                 _ask(folder, record, Wanted.PAUSE)
             elif record.state != TrainingState.PAUSED:
                 raise ValueError(f"A training that is {record.state} cannot be paused.")
 
     def resume(self, id: str) -> None:
-        """Queue a training again that was paused, failed, or stopped; it goes on from what it
+        """Put a paused, failed or stopped training back in the queue. It continues from what it
         saved."""
         _require_background()
         with self._changing(id) as (folder, record):
             if record.state == TrainingState.DONE:
-                raise ValueError("The training is done; there is nothing left to go on with.")
+                raise ValueError("The training is finished. There is nothing left to resume.")
             if record.state == TrainingState.RUNNING and record.wanted:
-                raise ValueError("The training has not ended yet; resume it in a moment.")
+                raise ValueError("The training is still ending. Resume it in a moment.")
             if record.state in WAITING:
                 return
             self.records.require_room()
@@ -142,13 +145,15 @@ class Trainings:
                 _ask(folder, record, Wanted.STOP)
             elif record.state not in ENDINGS:
                 if not weights_path(folder).is_file():
-                    raise ValueError("There is no model to keep yet; resume it, or cancel it.")
+                    raise ValueError(
+                        "There is no model to keep yet. Resume the training, or cancel it."
+                    )
                 message = "Stopped; the model so far is kept."
                 stopped = replace(record, state=TrainingState.STOPPED, message=message)
                 write_record(folder, self.records.published(folder, stopped))
 
     def cancel(self, id: str) -> None:
-        """End a training at once and delete all of it; a model that it published stays."""
+        """End a training at once and delete its folder. A model that it published stays."""
         folder = self.records.path(id)
         if not folder.is_dir():
             return
@@ -164,13 +169,13 @@ class Trainings:
                 with suppress(OSError):  # a full disk must not keep it from being deleted
                     write_record(folder, asked)
                 if not process.kill(folder, record.pid):
-                    return  # hangs in the system; the scheduler goes on trying
+                    return  # it hangs in the system; the scheduler keeps trying
             self.records.remove(folder)
         self.scheduler.wake.set()
 
     def roll_back(self, id: str, images: int) -> str:
-        """Publish the weights that had seen so many images, in place of its model; returns the
-        model's name."""
+        """Replace a training's model by its weights after so many images; returns the model's
+        name."""
         with self._changing(id) as (folder, record):
             if record.state in WAITING:
                 raise ValueError("Stop or pause the training first.")
@@ -194,7 +199,7 @@ class Trainings:
             > self.max_waiting
         ):
             raise ValueError(
-                f"{self.max_waiting} trainings wait already; let one begin, or cancel one of them."
+                f"{self.max_waiting} trainings are already waiting. Let one start, or cancel one."
             )
 
     # -- what the owner sees ------------------------------------------------------------------
@@ -213,10 +218,10 @@ class Trainings:
         return sorted(views, key=lambda v: (rank.get(v.state, 0), v.place, -v.created))
 
     def view(self, id: str) -> TrainingView:
-        """One training. Raises ValueError if it is not there (any more)."""
+        """One training. Raises ValueError if it does not exist (any more)."""
         folder, looks = self.records.path(id), self.records.looks()
         if folder not in looks:
-            raise ValueError("This training is not there any more.")
+            raise ValueError("This training no longer exists.")
         models = self.models.by_hash()
         return view_of(self.records, folder, looks[folder], in_order(looks), models)
 
@@ -232,7 +237,7 @@ class Trainings:
 
 
 def _ask(folder: Path, record: Record, wanted: Wanted) -> None:
-    """Write down what is wanted of a running process, and tell it, once, to end."""
+    """Record what a running process should do, and tell it to end, once only."""
     process.require_reach(folder, record.pid)
     asked = record.asked if record.wanted else time.time()
     write_record(folder, replace(record, wanted=wanted, asked=asked))

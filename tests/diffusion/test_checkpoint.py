@@ -31,7 +31,7 @@ from diffusion.checkpoint import (
     write_tensors,
 )
 from diffusion.config import ModelConfig, SampleConfig
-from diffusion.files import atomic_path, clear_temporary
+from diffusion.files import atomic_path
 
 INFO = CheckpointInfo(
     ModelConfig(**{**SMALL.to_dict(), "num_classes": 2}),
@@ -275,30 +275,6 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(checkpoint, monkeypatch
     assert os.listdir(checkpoint.parent) == [checkpoint.name]
 
 
-def test_atomic_path_keeps_the_ending_and_writes_beside(tmp_path):
-    path = tmp_path / "new" / "picture.png"
-    with atomic_path(path) as temporary:
-        assert temporary.suffix == ".png"
-        assert temporary.parent == path.parent
-        temporary.write_text("whole")
-        assert not path.exists()
-    assert path.read_text() == "whole"
-    with pytest.raises(KeyboardInterrupt), atomic_path(path) as temporary:  # noqa: PT012
-        temporary.write_text("half")
-        raise KeyboardInterrupt
-    assert path.read_text() == "whole"
-    assert os.listdir(path.parent) == ["picture.png"]
-
-
-def test_files_get_the_permissions_of_the_user(tmp_path):
-    old = os.umask(0o022)
-    try:
-        write_checkpoint(tmp_path / "a.safetensors", {"x": torch.zeros(1)}, INFO)
-    finally:
-        os.umask(old)
-    assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o644
-
-
 # -- the hub ----------------------------------------------------------------------------------
 
 
@@ -336,22 +312,6 @@ def test_nothing_in_the_project_unpickles():
                 call = f"{node.value.id}.{node.attr}"
                 assert call not in ("np.load", "numpy.load", "torch.jit.load"), file
                 assert call != "torch.load" or node in safe, file
-
-
-def test_what_a_killed_process_was_writing_is_cleared_and_nothing_else(tmp_path):
-    (tmp_path / "steps").mkdir()
-    gone = [".state-0123456789abcdef.safetensors", ".progress-0123456789abcdef.json", ".tmpAb3xY9"]
-    kept = ["state.safetensors", ".gitignore", ".tmp", ".state-0123.safetensors", ".tmp-of-mine"]
-    for name in (*gone, *kept):
-        (tmp_path / "steps" / name).touch()
-        (tmp_path / name).touch()
-    clear_temporary(tmp_path)  # another process may be about to rename it
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2 * len(gone + kept)
-    for path in tmp_path.rglob("*"):
-        os.utime(path, (0, time.time() - 61))
-    clear_temporary(tmp_path)
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == set(kept)
-    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 2 * len(kept)
 
 
 # -- parts, and files of the first format ---------------------------------------------------------

@@ -21,8 +21,8 @@ from tiny_cli import TINY
 from diffusion import Denoiser, SampleConfig, cli, commands, device, generate
 from diffusion.cli import main
 from diffusion.commands import parse_seeds
-from diffusion.config import PRESETS
 from diffusion.features import FEATURES
+from diffusion.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,9 +19,10 @@ from torch.testing import assert_close
 from diffusion import Denoiser
 from diffusion.autoencoder import Autoencoder
 from diffusion.checkpoint import CheckpointInfo
-from diffusion.config import LATENT_SAMPLING, PRESETS, AutoencoderConfig
+from diffusion.config import AutoencoderConfig
 from diffusion.denoiser import build_unet
 from diffusion.grow import grow, grow_into_latents
+from diffusion.presets import LATENT_SAMPLING, PRESETS
 
 LABELLED = replace(SMALL, num_classes=3, augment_channels=6)
 

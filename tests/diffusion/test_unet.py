@@ -8,8 +8,8 @@ from helpers import SMALL, network, randomize_
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from diffusion.config import PRESETS
 from diffusion.denoiser import build_unet
+from diffusion.presets import PRESETS
 from diffusion.unet import ResidualBlock, SelfAttention
 
 

@@ -17,7 +17,8 @@ from studio.drawing.library import ModelLibrary
 from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Studio
 from studio.page.api import Endpoints
-from studio.page.generate_actions import GenerateActions
+from studio.page.film_actions import FilmActions
+from studio.page.visits import Visits
 from studio.safety.guard import Guard
 from studio.settings import Settings, parse_settings
 
@@ -123,7 +124,7 @@ def test_on_zero_gpu_nothing_is_drawn_for_a_film_that_cannot_be(zero_gpu, tiny_f
     studio = Studio(ModelLibrary([tiny_folder]))
     with pytest.raises(ValueError, match="cannot be animated"):
         list(Endpoints(studio).animate(steps=3))
-    actions = GenerateActions(studio, serve.Examples(studio))
+    actions = FilmActions(studio, Visits(studio))
     visit = types.SimpleNamespace(session_hash="visit")
     (shown,) = actions.animate(dataclasses.asdict(PLAIN), "the estimate", 2, 15, 1, visit)
     assert "cannot be animated" in shown["note"]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from helpers import SMALL
 
 from diffusion.cli import main
-from diffusion.config import PRESETS, Preset
+from diffusion.presets import PRESETS, Preset
 
 TINY = Preset(
     replace(SMALL, image_size=16, channels=8, augment_channels=6, dropout=0.1),

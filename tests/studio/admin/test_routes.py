@@ -377,7 +377,7 @@ def test_a_full_or_read_only_disk_is_a_sentence(admin, owner, monkeypatch, numbe
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(uploads.Incoming, "write", refuse)
-    monkeypatch.setattr(uploads, "_write", refuse)
+    monkeypatch.setattr(uploads, "atomic_path", refuse)
     monkeypatch.setattr(uploads.Path, "mkdir", refuse)
     admin.sets.get(identity)._contents.pictures[1] = uploads.Picture(1, "a", 64, 64, "", "", "")
     for answer in (

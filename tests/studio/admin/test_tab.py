@@ -20,6 +20,7 @@ from studio import space
 from studio.admin.tab import AdminTab
 from studio.drawing.library import ModelLibrary
 from studio.drawing.worker import Studio
+from studio.page.choice import Choice
 from studio.page.examples import FIRST_SEED
 from studio.safety.owner import COOKIE, SESSION_SECONDS, SIGN_IN
 from studio.training.training_folder import TrainingSpec
@@ -164,7 +165,8 @@ def test_a_stranger_sees_the_door_and_nothing_of_the_owners(served, stranger, ad
     assert 'type="password"' in view["admin-door"]
     assert view["admin-room"]["visible"] is False
     assert view["Timer"]["active"] is False
-    for part in ("admin-training", "admin-samples", "admin-models", "admin-compared"):
+    parts = ("admin-training", "admin-log", "admin-samples", "admin-models", "admin-compared")
+    for part in parts:
         assert view[part] == ""
     text = json.dumps(view)
     assert "Mia" not in text
@@ -208,8 +210,8 @@ def test_where_there_is_no_password_the_tab_says_how_to_switch_it_on(studio, tmp
     admin = fake_admin(studio, tmp_path, password="")
     tab = AdminTab(admin)
     with gr.Blocks() as blocks, gr.Tab("Admin"):
-        tab.build(blocks)
-    door = tab.look("", "", {}, SimpleNamespace(cookies={}))[tab.door]
+        tab.build(blocks, Choice([], label="Model"))
+    door = tab.actions.look("", "", {}, SimpleNamespace(cookies={}))["door"]
     assert "ADMIN_PASSWORD" in door
     assert "<form" not in door
 
@@ -375,7 +377,7 @@ def test_on_zero_gpu_the_tab_says_that_nothing_can_be_trained(studio, tmp_path, 
     admin = fake_admin(studio, tmp_path)
     tab = AdminTab(admin)
     with gr.Blocks() as blocks, gr.Tab("Admin"):
-        tab.build(blocks)
+        tab.build(blocks, Choice([], label="Model"))
     assert "ZeroGPU" in json.dumps(blocks.get_config_file(), default=str)
     assert tab.start_button.interactive is False
 

@@ -8,52 +8,12 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from guarded import ask
 from helpers import Clock
 
 from studio.safety import log
 from studio.safety.budget import CallBudget
 from studio.safety.guard import MAX_CALL_BYTES, NO_JSON, Guard
-from studio.safety.origin import ELSEWHERE
-
-
-def ask(
-    path: str = "/gradio_api/queue/join", *, method: str = "POST", body: bytes | list[bytes] = b"",
-    app=None, peer: str | None = None, **headers: str,
-) -> tuple[int, str, bytes | None]:  # fmt: skip
-    """Status, sentence and the body that reached the app (None: nothing reached it)."""
-    seen: list[bytes] = []
-
-    async def plain(scope, receive, send):
-        data, more = b"", True
-        while more:
-            message = await receive()
-            data += message.get("body", b"")
-            more = message.get("more_body", False)
-        seen.append(data)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"{}"})
-
-    chunks = [body] if isinstance(body, bytes) else list(body)
-    messages = [
-        {"type": "http.request", "body": chunk, "more_body": i < len(chunks)}
-        for i, chunk in enumerate(chunks, start=1)
-    ]
-    sent: list[dict] = []
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http", "method": method, "path": path, "client": peer and (peer, 1234),
-        "headers": [(b"host", b"cats.example:7860")]
-        + [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()],
-    }  # fmt: skip
-    asyncio.run(Guard(app or plain)(scope, receive, send))
-    answer = json.loads(sent[1]["body"])
-    return sent[0]["status"], answer.get("error", ""), seen[0] if seen else None
 
 
 @pytest.mark.parametrize(
@@ -167,52 +127,6 @@ def test_uploads_have_a_limit_of_their_own():
     headers = {"content_type": "multipart/form-data", "content_length": str(len(body))}
     assert ask("/gradio_api/upload", body=body, **headers)[2] == body
     assert ask("/admin/upload", body=body, **headers)[2] == body
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({}, 200),  # a script
-        ({"origin": "http://cats.example:7860"}, 200),
-        ({"origin": "HTTPS://CATS.example:7860"}, 200),
-        ({"origin": "https://evil.example"}, 403),
-        ({"origin": "http://cats.example:7861"}, 403),
-        ({"origin": "http://cats.example.evil.org:7860"}, 403),
-        ({"origin": "null"}, 403),  # a sandboxed frame, a file
-        ({"origin": "file://"}, 403),
-        ({"origin": "https://public.example"}, 403),
-        ({"origin": "https://evil.example", "x_forwarded_host": "evil.example"}, 403),
-        ({"origin": "http://cats.example:7860", "sec_fetch_site": "cross-site"}, 403),
-        ({"origin": "http://cats.example:7860", "sec_fetch_site": "same-origin"}, 200),
-    ],
-)  # fmt: skip
-def test_pages_of_other_sites_change_nothing(headers, status):
-    for method in ("POST", "DELETE", "PUT", "OPTIONS"):  # the last asks whether the others may
-        got, sentence, _ = ask(method=method, **headers)
-        assert got == status
-        assert ("another site" in sentence) == (status == 403)
-    assert ask(method="GET", **headers)[0] == 200  # a link from elsewhere is welcome
-
-
-@pytest.mark.parametrize("peer", ["127.0.0.1", "10.1.2.3", "172.17.0.2", "192.168.1.9", "::1"])
-def test_a_proxy_names_the_host(peer):
-    """It sets the header, whatever a page had put into it."""
-    headers = {"origin": "https://public.example", "x_forwarded_host": "public.example"}
-    assert ask(peer=peer, **headers)[0] == 200
-    assert ask(peer=peer, **{**headers, "origin": "https://evil.example"})[0] == 403
-    assert ask(peer=peer, sec_fetch_site="cross-site", **headers)[0] == 403
-    assert ask(peer="8.8.8.8", **headers)[0] == 403
-
-
-def test_behind_any_proxy_a_current_browser_says_where_its_page_is_from():
-    """nginx and Apache, as they come, put their own name into Host and add no header."""
-    other = {"origin": "https://public.example"}
-    assert ask(sec_fetch_site="same-origin", **other)[0] == 200
-    for site in ("cross-site", "same-site"):
-        assert ask(sec_fetch_site=site, origin="http://cats.example:7860")[0] == 403
-    status, sentence, _ = ask(**other)
-    assert (status, sentence) == (403, ELSEWHERE)
-    assert "proxy" in sentence
 
 
 def upload(guard: Guard, size: str | None, client: str = "1.2.3.4", **headers: str) -> int:

@@ -136,7 +136,7 @@ def test_the_queue_is_bounded_in_order_and_a_resumed_training_goes_to_its_end(ri
     first = start_long(rig, trainings)
     second, third = (trainings.create(LONG, rig.pictures) for _ in range(2))
     assert [(v.id, v.place) for v in trainings.views()] == [(first, 0), (second, 0), (third, 1)]
-    with pytest.raises(ValueError, match="2 trainings wait already"):
+    with pytest.raises(ValueError, match="2 trainings are already waiting"):
         trainings.create(LONG, rig.pictures)
     trainings.pause(second)
     trainings.resume(second)
@@ -147,7 +147,7 @@ def test_the_queue_is_bounded_in_order_and_a_resumed_training_goes_to_its_end(ri
     trainings.pause(second)
     trainings.create(LONG, rig.pictures)
     trainings.create(LONG, rig.pictures)
-    with pytest.raises(ValueError, match="2 trainings wait already"):
+    with pytest.raises(ValueError, match="2 trainings are already waiting"):
         trainings.resume(second)
     assert trainings.view(second).state == "paused"
 
@@ -164,7 +164,7 @@ def test_the_oldest_finished_trainings_make_room_and_their_models_stay(rig, monk
     assert trainings.models.names() == ["m0", "m1", "m2"]
     for _ in range(2):
         trainings.create(LONG, rig.pictures)
-    with pytest.raises(ValueError, match="3 trainings are kept here"):
+    with pytest.raises(ValueError, match="There are 3 trainings already"):
         trainings.create(LONG, rig.pictures)
     assert len(trainings.views()) == 3
 

@@ -1,0 +1,68 @@
+"""How the Generate tab makes films: from the values of its form to what changes on the page.
+
+Each action yields what changes, by the names in ``ShownFilm``; it knows no component.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from ..drawing.worker import Busy, Job, Studio
+from .films import Film, Pace, film_of, morph_of, require_steps
+from .forms import current_recipe, read_morph_form
+from .shown import ShownFilm
+from .stage import progress_text, status_html
+from .visits import Visits
+
+
+class FilmActions:
+    """The films that visitors ask for; Stop ends them as it ends every job of ``visits``."""
+
+    def __init__(self, studio: Studio, visits: Visits) -> None:
+        self.studio, self.visits = studio, visits
+
+    def animate(
+        self, recipe: dict | None, kind: str, seconds: Any, speed: Any, hold: Any,
+        request: gr.Request,
+    ) -> Iterator[ShownFilm]:  # fmt: skip
+        """How the cat on the stage formed, as GIF and MP4: drawn again, so nothing need be kept."""
+        try:
+            pace = Pace(seconds, speed, hold)
+            require_steps()
+            record = "noisy" if kind == "the noisy picture" else "denoised"
+            job = self.studio.submit([current_recipe(recipe)], record=record)
+            yield from self._progress(job, request)
+            yield _finished(film_of(job, pace))
+        except (ValueError, Busy) as error:
+            yield {"note": status_html(str(error), error=True)}
+
+    def morph(
+        self, seeds: Any, coats: list[str], frames: Any, coat: Any, steps: Any, sampler: Any,
+        guidance: Any, model: Any, request: gr.Request,
+    ) -> Iterator[ShownFilm]:  # fmt: skip
+        """A loop from cat to cat, as GIF and MP4."""
+        try:
+            recipes = read_morph_form(
+                seeds, coats or [coat], frames, steps, sampler, guidance, model,
+                self.studio.library,
+            )  # fmt: skip
+            job = self.studio.submit(recipes)
+            yield from self._progress(job, request)
+            yield _finished(morph_of(job))
+        except (ValueError, Busy) as error:
+            yield {"note": status_html(str(error), error=True)}
+
+    def _progress(self, job: Job, request: gr.Request) -> Iterator[ShownFilm]:
+        for update in self.visits.watch(job, request):
+            text = "Writing the film" if update.done else progress_text(update)
+            yield {"note": status_html(text)}
+
+
+def _finished(film: Film) -> ShownFilm:
+    shown, gif, mp4 = (
+        gr.update(value=path, visible=True) for path in (film.gif, film.gif, film.mp4)
+    )
+    return {"film": shown, "gif": gif, "mp4": mp4, "note": status_html("")}
