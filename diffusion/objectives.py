@@ -183,8 +183,9 @@ class Denoising(Objective):
 
     def is_same(self, identity: dict[str, Any]) -> bool:
         theirs = CheckpointInfo.from_dict(identity)
-        own = self.info  # whose pictures may have changed, and with them what is told of them
-        return replace(theirs, data=own.data, label_counts=own.label_counts) == own
+        # The pictures may have changed, and with them what is told of them.
+        one, other = (replace(info, data="", label_counts=()) for info in (theirs, self.info))
+        return one == other
 
     @property
     def record(self) -> dict[str, str]:

@@ -193,7 +193,7 @@ def test_a_mistyped_data_leaves_a_finished_fine_tuning_as_it_was(folder, tmp_pat
     before = contents(out)
     assert json.loads(before[PROGRESS_NAME])["state"] == "finished"
     for data in (tmp_path / "cast", others(tmp_path / "others")):
-        with pytest.raises(ValueError, match="cast|none of these"):
+        with pytest.raises(ValueError, match=r"cast|none of these"):
             finetune.finetune(base, data, out, config)
     assert contents(out) == before
     longer = replace(config, images=16)
@@ -244,7 +244,7 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(
 
     with monkeypatch.context() as patch:
         patch.setattr(Denoising, "save", save)
-        with pytest.raises(TrainingError, match="The disk is full. The last checkpoint is kept"):
+        with pytest.raises(TrainingError, match=r"The disk is full\. The last checkpoint is kept"):
             trainer(folder, out, images=32).train()
     after = contents(out)
     assert {name: after[name] for name in before} == before
