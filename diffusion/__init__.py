@@ -13,7 +13,7 @@ from .samplers import SAMPLERS, SeededNoise, Step
 from .sampling import generate
 from .schedules import karras_sigmas
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
 
 __all__ = [
     "PRESETS",
