@@ -2,13 +2,15 @@
 
 import sys
 
-from studio.settings import parse_settings
+from diffusion.interrupt import INTERRUPTED, ctrl_c_ends_at_once
 
 if __name__ == "__main__":
-    settings = parse_settings()  # before the slow imports, so that --help answers at once
-    try:
-        from studio.serve import serve
+    with ctrl_c_ends_at_once():
+        from studio.settings import parse_settings
 
+        settings = parse_settings()  # before the slow imports, so that --help answers at once
+        from studio.serve import serve
+    try:
         serve(settings)
-    except KeyboardInterrupt:  # in the first seconds
-        sys.exit(130)
+    except KeyboardInterrupt:  # before it serves
+        sys.exit(INTERRUPTED)

@@ -13,24 +13,26 @@ from dataclasses import fields
 from typing import NoReturn
 
 from .commands import (
-    CODEC_OPTIONS,
-    TRAIN_OPTIONS,
     run_average,
-    run_distill,
     run_evaluate,
-    run_finetune,
     run_grow,
     run_guide,
     run_inspect,
     run_sample,
-    run_train,
-    run_train_codec,
 )
 from .config import LAYERS, LENGTHS, TrainConfig
 from .device import is_out_of_memory
 from .features import FEATURES
 from .presets import PRESETS
 from .samplers import SAMPLERS
+from .training_commands import (
+    CODEC_OPTIONS,
+    TRAIN_OPTIONS,
+    run_distill,
+    run_finetune,
+    run_train,
+    run_train_codec,
+)
 
 Commands = argparse._SubParsersAction  # of which argparse makes no public name
 

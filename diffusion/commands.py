@@ -1,4 +1,4 @@
-"""What the commands of ``python -m diffusion`` do, given their options."""
+"""What the commands of ``python -m diffusion`` that do not train do, given their options."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -28,32 +28,20 @@ from .checkpoint import (
     write_checkpoint,
 )
 from .codec_file import load_codec
-from .config import LENGTHS, MAX_SIZE, AutoencoderConfig, SampleConfig, TrainConfig
-from .data import ImageSet, load_images
+from .config import MAX_SIZE, SampleConfig
+from .data import load_images
 from .denoiser import Denoiser
 from .device import choose_device
 from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
-from .files import atomic_path
+from .files import atomic_path, out_folder
 from .grow import grow, grow_into_latents
-from .latents import as_latents
 from .pictures import save_grid, save_picture
-from .presets import PRESETS, get_preset
-from .run_folder import STATE_NAME
 from .sampling import generate
-from .sources import join_labels
-
-if TYPE_CHECKING:
-    from .trainer import Trainer
 
 GRID_FORMATS = (".png", ".jpg", ".webp")
 SAMPLE_BATCH = 16  # pictures drawn at once
 MAX_SEEDS = 100_000
-TRAIN_OPTIONS = [
-    field.name for field in fields(TrainConfig) if field.name not in ("images", "minutes")
-]
-OF_DENOISING = ("label_lr", "P_mean", "P_std", "label_dropout", "augment")
-CODEC_OPTIONS = [name for name in TRAIN_OPTIONS if name not in OF_DENOISING]
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -74,161 +62,6 @@ def parse_seeds(text: str) -> list[int]:
             raise ValueError(f"At most {MAX_SEEDS:,} seeds at once.")
         seeds.extend(range(first, last + 1))
     return seeds
-
-
-def run_train(args: argparse.Namespace) -> None:
-    """Train, or go on where the run in ``--out`` stopped."""
-    from .finetune import add_label
-    from .objectives import Denoising
-    from .trainer import Trainer, stop_on_signal
-
-    out = _folder(args.out)
-    init, start = read_checkpoint(find_checkpoint(args.init)) if args.init else (None, None)
-    own = start.preset if start and start.preset in PRESETS else "cat-64-lite"
-    preset_name = args.preset or own
-    preset = get_preset(preset_name)
-    config = TrainConfig.from_dict({**preset.train, **_given(args)})
-    if args.resume and not (out / STATE_NAME).exists():
-        raise ValueError(f"There is no run to resume in {out}.")
-    data = " and ".join(Path(path).absolute().stem for path in args.data)
-    if start:
-        assert init is not None  # read together with ``start``
-        for label in _new_labels(args, start):
-            init, start = add_label(init, start, label)
-        images = _load(args, start.picture_size, start.labels)
-        info = replace(start, data=data)
-    else:
-        images = _load(args, preset.model.image_size, None)
-        model = replace(preset.model, num_classes=len(images.labels))
-        info = CheckpointInfo(
-            model=model,
-            labels=images.labels,
-            preset=preset_name,
-            data=data,
-            sampling=preset.sampling,
-        )
-    if any(images.label_counts):
-        info = replace(info, label_counts=images.label_counts)
-    examples = as_latents(images, find_checkpoint(args.init), out) if info.codec else images
-    trainer = Trainer(config, Denoising(config, info, examples, init=init), out)
-    del images, examples, init  # of which it has copies
-    with stop_on_signal() as stop:
-        _tell(trainer, finished=trainer.train(stop=stop))
-
-
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings of a training that were given on the command line."""
-    found = {field.name: getattr(args, field.name, None) for field in fields(TrainConfig)}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _tell(trainer: Trainer, *, finished: bool) -> None:
-    state = "Finished" if finished else "Stopped. Run the same command to go on"
-    trainer.accelerator.print(
-        f"{state}: {trainer.progress.images:,} images, {trainer.out}", file=sys.stderr
-    )
-
-
-def _new_labels(args: argparse.Namespace, start: CheckpointInfo) -> list[str]:
-    """The labels in the CSV files that a checkpoint does not know yet, told on stderr."""
-    new = sorted(set(join_labels(args.labels).values()) - set(start.labels))
-    if new and start.labels:
-        print(f"New labels: {', '.join(new)}", file=sys.stderr)
-    return new
-
-
-def run_train_codec(args: argparse.Namespace) -> None:
-    """Train a codec, or go on where the run in ``--out`` stopped."""
-    from .codec_training import SETTINGS, CodecTraining, latent_shape, psnr
-    from .perceptual import PerceptualDistance
-    from .teacher import teacher_latents
-    from .trainer import Trainer, stop_on_signal
-
-    if not (args.latents or args.init):
-        raise ValueError("Give --latents to learn from, a codec to go on with (--init), or both.")
-    out = _folder(args.out)
-    config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
-    init = load_codec(args.init) if args.init else AutoencoderConfig()
-    shape = latent_shape(init if isinstance(init, AutoencoderConfig) else init.config, args.size)
-    perceptual = PerceptualDistance.load()
-    images = load_images(args.data, image_size=args.size, photos=False)
-    print(images.summary(), file=sys.stderr)
-    latents = None
-    if args.latents:
-        latents = teacher_latents(args.latents, images.names, shape=shape)
-    data = " and ".join(Path(path).absolute().stem for path in args.data)
-    objective = CodecTraining(
-        config, init, images, latents=latents, perceptual=perceptual, data=data
-    )
-    del images, latents  # of which it has copies
-    trainer = Trainer(config, objective, out, trainable=objective.learns)
-    with stop_on_signal() as stop:
-        _tell(trainer, finished=trainer.train(stop=stop))
-    if trainer.progress.last_loss:
-        told = f"Held-out pictures, encoded and decoded: {psnr(trainer.progress.last_loss):.2f} dB"
-        trainer.accelerator.print(told, file=sys.stderr)
-
-
-def run_distill(args: argparse.Namespace) -> None:
-    """Draw a teacher's trajectories and train a student on them, or go on with either."""
-    from .distill import SETTINGS, Distilling
-    from .trainer import Trainer, stop_on_signal
-    from .trajectories import FOLDER_NAME, draw_trajectories
-
-    out, path = _folder(args.out), find_checkpoint(args.teacher)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
-    trajectories = draw_trajectories(
-        Denoiser.load_for_sampling(path),
-        out / FOLDER_NAME,
-        steps=args.steps,
-        count=args.seeds,
-        teacher_hash=digest,
-    )
-    objective = Distilling(Denoiser.load(path), trajectories, teacher_hash=digest)
-    trainer = Trainer(config, objective, out)
-    with stop_on_signal() as stop:
-        _tell(trainer, finished=trainer.train(stop=stop))
-
-
-def run_finetune(args: argparse.Namespace) -> None:
-    """Fine-tune, or go on where the run in ``--out`` stopped."""
-    from .finetune import FinetuneConfig, estimate, finetune
-    from .trainer import stop_on_signal
-
-    base = find_checkpoint(args.base)
-    if args.estimate:
-        print(json.dumps(estimate(base)))
-        return
-    for option in ("data", "label", "out"):
-        if not getattr(args, option):
-            raise ValueError(f"--{option} is required.")
-    names = [field.name for field in fields(FinetuneConfig)]
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    if args.minutes is None and args.images is None:
-        given["images"] = LENGTHS[args.length]
-    out = _folder(args.out)
-    with stop_on_signal() as stop:
-        config = FinetuneConfig(**given)
-        finished = finetune(base, args.data, out, config, keep_copies=args.keep_both, stop=stop)
-    print("Finished." if finished else "Stopped. Run the same command to go on.", file=sys.stderr)
-
-
-def _folder(path: str) -> Path:
-    """The folder to write to; raises ValueError, before any work is done, if it is a file."""
-    folder = Path(path)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file, but --out must be a folder.")
-    return folder
-
-
-def _load(args: argparse.Namespace, size: int, labels: Sequence[str] | None) -> ImageSet:
-    images = load_images(
-        args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=args.photos,
-        keep_copies=args.keep_both,
-    )  # fmt: skip
-    print(images.summary(), file=sys.stderr)
-    return images
 
 
 def run_guide(args: argparse.Namespace) -> None:
@@ -264,7 +97,7 @@ def run_sample(args: argparse.Namespace) -> None:
             "Say where to write the pictures: --out DIR, --grid FILE.png or --animation FILE.gif."
         )
     if args.out:
-        _folder(args.out)
+        out_folder(args.out)
     _check_ending(args.grid, GRID_FORMATS)
     _check_ending(args.animation, ANIMATION_FORMATS)
     seeds = parse_seeds(args.seeds)

@@ -270,7 +270,7 @@ class SampleConfig(Config):
     guided_below: float = 8.0  # noise std above which there is no guidance
     texture_below: float = 0.3  # noise std below which only texture is left to draw ...
     texture_share: float = 0.4  # ... and the share of (guidance - 1) that it gets
-    strength: float = 1.0  # share of the steps that are taken, from less noise when below 1
+    strength: float = 1.0  # how far up the grid sampling starts; 1 is at sigma_max
     sigma_min: float = 0.02  # noise std of the last step before 0; below, 8 bits show nothing
     sigma_max: float = 80.0  # noise std of the first step
     rho: float = 7.0  # warp of the sigma grid (EDM Eq. 5)
@@ -300,4 +300,4 @@ class SampleConfig(Config):
     @property
     def steps_to_take(self) -> int:
         """Steps that the sampler takes: the last part of the grid when ``strength`` is below 1."""
-        return max(1, round(self.num_steps * self.strength))
+        return self.num_steps - int((1 - self.strength) * (self.num_steps - 1) + 0.5)

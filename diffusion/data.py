@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from .changes import digest, record_of
 from .codec import to_float
 from .copies import MIN_SIDE, find_copies, look_of, require_enough
 from .images import decode_photo, fit_square
@@ -50,6 +51,7 @@ class ImageSet:
     pixels: Tensor | None
     skipped: tuple[Skipped, ...] = field(default=())
     unmatched_rows: int | None = None  # of a CSV of labels, that name no picture; None without one
+    digests: tuple[str, ...] = ()  # of each picture's file; "" for what is nobody's picture
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,6 +79,7 @@ class ImageSet:
             names=tuple(self.names[i] for i in index.tolist()),
             classes=self.classes[index],
             pixels=None if self.pixels is None else self.pixels[index],
+            digests=tuple(self.digests[i] for i in index.tolist()) if self.digests else (),
         )
 
     def joined(self, other: ImageSet) -> ImageSet:
@@ -88,7 +91,13 @@ class ImageSet:
             names=self.names + other.names,
             classes=torch.cat([self.classes, other.classes]),
             pixels=torch.cat([self.pixels, other.pixels]),
+            digests=self.digests + other.digests,
         )
+
+    @property
+    def record(self) -> dict[str, str]:
+        """Name and digest of each picture (see ``changes``)."""
+        return record_of(self.names, self.digests)
 
     def split(self, holdout: int, *, at_most: float = 0.1) -> tuple[ImageSet, ImageSet]:
         """Training and held-out part, of which at most a tenth, or the share ``at_most``, is held
@@ -204,6 +213,7 @@ def load_images(
         pixels=pixels,
         skipped=tuple(skipped),
         unmatched_rows=len(by_name) - len(set(rows) - {None}) if tables else None,
+        digests=tuple(scan.digest for _, scan in kept),
     )
 
 
@@ -215,17 +225,19 @@ def _several(paths: str | Path | Sequence[str | Path] | None) -> Sequence[str | 
 class _Scan:
     square: bool
     look: np.ndarray
+    digest: str
 
 
 def _scan(source: Source, name: str, smallest: int) -> _Scan | str:
     """What the set needs to know of a picture, or the reason to leave it out."""
     try:
-        image = decode_photo(source.read(name))
+        data = source.read(name)
+        image = decode_photo(data)
     except (ValueError, OSError) as error:
         return str(error)
     if min(image.size) < smallest:
         return f"{image.width}x{image.height} is too small (at least {smallest} pixels)"
-    return _Scan(image.width == image.height, look_of(image))
+    return _Scan(image.width == image.height, look_of(image), digest(data))
 
 
 def _to_tensor(source: Source, name: str, size: int) -> Tensor:

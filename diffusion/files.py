@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -37,6 +38,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def is_disk_full(error: Exception) -> bool:
+    """Whether an error says that nothing more fits, as Python says it or as safetensors does."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(
+        f"(os error {number})" in str(error) for number in full
+    )
+
+
 def clear_temporary(folder: str | Path) -> None:
     """Remove what was being written below a folder when its process was killed; what is newer may
     be another process's, which is about to give it its name."""
@@ -44,3 +53,11 @@ def clear_temporary(folder: str | Path) -> None:
         with suppress(FileNotFoundError):
             if TEMPORARY.search(path.name) and time.time() - path.stat().st_mtime > LEFT_BEHIND:
                 path.unlink()
+
+
+def out_folder(path: str) -> Path:
+    """The folder to write to; raises ValueError, before any work is done, if it is a file."""
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, but --out must be a folder.")
+    return folder

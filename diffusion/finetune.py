@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,10 +35,17 @@ from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import autocast, choose_device, is_out_of_memory
 from .latents import LatentSet, as_latents
-from .objectives import SAMPLE_COLUMNS, SAMPLE_SEEDS, Denoising
+from .objectives import SAMPLE_COLUMNS, SAMPLE_SEEDS, Denoising, full_disk_as_sentence
 from .parameterizations import training_sigma
 from .pictures import save_grid
-from .run_folder import BASE_GRID, SAMPLES_NAME, STATE_NAME, RunProgress, RunState
+from .run_folder import (
+    BASE_GRID,
+    SAMPLES_NAME,
+    STATE_NAME,
+    RunProgress,
+    RunState,
+    is_finished,
+)
 from .sampling import draw_x0, from_seeds, generate
 from .sources import composed
 from .trainer import Trainer
@@ -162,10 +170,12 @@ def draw_replays(base: Denoiser, like: ExampleSet) -> ExampleSet:
     x0 = torch.cat(drawn)
     names = tuple(f"replay-{i}" for i in range(len(labels)))
     classes = torch.tensor([label if label < known else -1 for label in labels])
+    unknown = ("",) * len(labels)  # they are nobody's pictures
     if isinstance(like, LatentSet):  # what was drawn is known as it is, not mirrored or moved
         latents = x0.half().cpu().expand(len(like.latents), *x0.shape)
-        return replace(like, names=names, classes=classes, latents=latents)
-    return replace(like, names=names, classes=classes, pixels=base.codec.decode(x0).cpu())
+        return replace(like, names=names, classes=classes, latents=latents, digests=unknown)
+    pixels = base.codec.decode(x0).cpu()
+    return replace(like, names=names, classes=classes, pixels=pixels, digests=unknown)
 
 
 def mix(pictures: ExampleSet, replays: ExampleSet, keep: float) -> ExampleSet:
@@ -227,12 +237,19 @@ def finetune(
     stands in ``progress.json`` as well.
     """
     progress = ProgressFile(Path(out))
-    progress.write()
+    done = is_finished(Path(out))  # then it stays so, whatever is wrong with what is asked now
     try:
-        trainer = _prepare(base, data, Path(out), config, keep_copies=keep_copies)
-        finished = trainer.train(stop=stop, report=lambda loss: _report(progress, trainer, loss))
+        with full_disk_as_sentence():
+            if not done:
+                progress.write()
+            trainer = _prepare(base, data, Path(out), config, keep_copies=keep_copies)
+            done = trainer.finished
+            report = lambda loss: _report(progress, trainer, loss)  # noqa: E731
+            finished = trainer.train(stop=stop, report=report)
     except (ValueError, OSError) as error:
-        progress.write(state=RunState.FAILED, message=str(error))
+        if not done:
+            with suppress(OSError):  # the disk may be full
+                progress.write(state=RunState.FAILED, message=str(error))
         raise
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
         if is_out_of_memory(error):

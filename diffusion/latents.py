@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
+from .changes import have_nothing_in_common, record_of
 from .checkpoint import read_tensors, write_tensors
 from .codec import LatentCodec
 from .data import ImageSet, split_names
@@ -38,6 +39,7 @@ class LatentSet:
     classes: Tensor
     labels: tuple[str, ...]
     latents: Tensor
+    digests: tuple[str, ...] = ()  # of each picture's file
 
     in_memory = True
 
@@ -48,8 +50,18 @@ class LatentSet:
         """The pictures at ``indices``, in that order."""
         index = torch.as_tensor(indices, dtype=torch.long)
         names = tuple(self.names[i] for i in index.tolist())
-        latents = self.latents[:, index]
-        return replace(self, names=names, classes=self.classes[index], latents=latents)
+        return replace(
+            self,
+            names=names,
+            classes=self.classes[index],
+            latents=self.latents[:, index],
+            digests=tuple(self.digests[i] for i in index.tolist()) if self.digests else (),
+        )
+
+    @property
+    def record(self) -> dict[str, str]:
+        """Name and digest of each picture (see ``changes``)."""
+        return record_of(self.names, self.digests)
 
     def joined(self, other: LatentSet) -> LatentSet:
         """These pictures, then the other's. Both have as many versions."""
@@ -58,6 +70,7 @@ class LatentSet:
             names=self.names + other.names,
             classes=torch.cat([self.classes, other.classes]),
             latents=torch.cat([self.latents, other.latents], dim=1),
+            digests=self.digests + other.digests,
         )
 
     def split(self, holdout: int, *, at_most: float = 0.1) -> tuple[LatentSet, LatentSet]:
@@ -109,7 +122,6 @@ def shifted(pictures: Tensor, dx: int, dy: int) -> Tensor:
     return padded[..., pad[3] : pad[3] + size, pad[1] : pad[1] + size]
 
 
-@torch.no_grad()
 def encode_images(
     images: ImageSet,
     codec: LatentCodec,
@@ -118,39 +130,65 @@ def encode_images(
     shifts: Sequence[tuple[int, int]] = (),
 ) -> LatentSet:
     """Encode every picture, mirrored too, as it is and moved by each of ``shifts`` (dx, dy, in
-    pixels); kept in the file ``path``, and read from there when pictures, codec and shifts are the
-    same. Shows a progress bar."""
+    pixels); kept in the file ``path``. Pictures that are in there already are read, not encoded.
+    Raises ValueError if the file is of another codec, of other shifts, or of pictures that have
+    nothing in common with these: it took long, and is not overwritten."""
     moves = [(0, 0), *shifts]
     identity: dict[str, object] = {
         "codec": weights_hash(codec),
-        "names": list(images.names),
         "shifts": [list(move) for move in moves],
     }
-    latents = _kept(Path(path), identity)
-    if latents is None:
-        device = next(codec.parameters()).device
-        rows: list[Tensor] = []
-        with tqdm(total=len(images), unit="picture", desc="encoding") as bar:
-            for index in torch.arange(len(images)).split(ENCODE_BATCH):
-                pictures = images.get(index)[0].to(device)
-                moved = [shifted(pictures, *move) if any(move) else pictures for move in moves]
-                versions = [v for m in moved for v in (m, m.flip(3))]
-                rows.append(torch.stack([codec.encode(v).half().cpu() for v in versions]))
-                bar.update(len(index))
-        latents = torch.cat(rows, dim=1)
-        write_tensors(path, {"latents": latents}, identity)
-    return LatentSet(images.names, images.classes, images.labels, latents)
+    kept, latents = _kept(Path(path), identity, images)
+    if latents is None or kept != images.digests:
+        place = {key: column for column, key in enumerate(kept)}
+        missing = [i for i, key in enumerate(images.digests) if key not in place]
+        place |= {images.digests[i]: len(kept) + column for column, i in enumerate(missing)}
+        parts = [] if latents is None else [latents]
+        parts += _encoded(images.subset(missing), codec, moves)
+        latents = torch.cat(parts, dim=1)[:, [place[key] for key in images.digests]]
+        write_tensors(path, {"latents": latents}, {**identity, "pictures": images.record})
+    return LatentSet(images.names, images.classes, images.labels, latents, images.digests)
 
 
-def _kept(path: Path, identity: dict[str, object]) -> Tensor | None:
-    """The latents in a file, if they are of this ``identity``. Raises ValueError if they are not:
-    they took long, and are not overwritten."""
-    if not path.exists():
-        return None
-    tensors, found = read_tensors(path)
-    if found == identity and "latents" in tensors:
-        return tensors["latents"]
-    other = "codec" if found.get("codec") != identity["codec"] else "set of pictures"
-    raise ValueError(
-        f"{path} holds the latents of another {other}; remove it, or choose another --out."
-    )
+@torch.no_grad()
+def _encoded(
+    images: ImageSet, codec: LatentCodec, moves: Sequence[tuple[int, int]]
+) -> list[Tensor]:
+    """The versions of the pictures, in batches: float16 [V, B, C, h, w]."""
+    device = next(codec.parameters()).device
+    rows: list[Tensor] = []
+    with tqdm(total=len(images), unit="picture", desc="encoding", disable=not len(images)) as bar:
+        for index in torch.arange(len(images)).split(ENCODE_BATCH):
+            if not len(index):
+                continue
+            pictures = images.get(index)[0].to(device)
+            moved = [shifted(pictures, *move) if any(move) else pictures for move in moves]
+            versions = [v for m in moved for v in (m, m.flip(3))]
+            rows.append(torch.stack([codec.encode(v).half().cpu() for v in versions]))
+            bar.update(len(index))
+    return rows
+
+
+def _kept(
+    path: Path, identity: dict[str, object], images: ImageSet
+) -> tuple[tuple[str, ...], Tensor | None]:
+    """Digests and latents of the pictures in a file; none where there is no whole file. Raises
+    ValueError if it is not of this ``identity``, or of other pictures."""
+    try:
+        tensors, found = read_tensors(path)
+        latents = tensors["latents"]
+    except (ValueError, KeyError):  # not there, or damaged
+        return (), None
+    record = found.get("pictures", {})
+    if found.get("names") == list(images.names):  # of a version that knew no digests
+        record = images.record
+    other = ""
+    if found.get("codec") != identity["codec"]:
+        other = "codec"
+    elif found.get("shifts") != identity["shifts"] or have_nothing_in_common(record, images.record):
+        other = "set of pictures"
+    if other:
+        raise ValueError(
+            f"{path} holds the latents of another {other}; remove it, or choose another --out."
+        )
+    return tuple(record.values()), latents

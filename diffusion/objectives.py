@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .augment import AUGMENT_CHANNELS, Augment
@@ -21,6 +22,7 @@ from .config import TrainConfig
 from .data import ImageSet, training_batches
 from .denoiser import Denoiser
 from .device import is_out_of_memory
+from .files import is_disk_full
 from .latents import LatentSet
 from .parameterizations import EDM, training_sigma
 from .sampling import generate
@@ -49,6 +51,20 @@ def oom_as_sentence() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def full_disk_as_sentence() -> Iterator[None]:
+    """Within the block, a disk that is full is a TrainingError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        if is_disk_full(error):
+            raise TrainingError(
+                "The disk is full. The last checkpoint is kept. Make room, and run the same "
+                "command to go on."
+            ) from None
+        raise
+
+
 class Objective(ABC):
     """What the trainer needs to know of a task.
 
@@ -71,6 +87,11 @@ class Objective(ABC):
     def images_before(self) -> int:
         """Images that the network was shown before this run."""
         return 0
+
+    @property
+    def record(self) -> dict[str, str]:
+        """Name and digest of each picture, those held out among them (see ``changes``)."""
+        return {}
 
     @abstractmethod
     def to(self, device: torch.device) -> None:
@@ -162,9 +183,13 @@ class Denoising(Objective):
 
     def is_same(self, identity: dict[str, Any]) -> bool:
         theirs = CheckpointInfo.from_dict(identity)
-        if not theirs.label_counts:  # of a version that did not count
-            theirs = replace(theirs, label_counts=self.info.label_counts)
-        return theirs == self.info
+        # The pictures may have changed, and with them what is told of them.
+        one, other = (replace(info, data="", label_counts=()) for info in (theirs, self.info))
+        return one == other
+
+    @property
+    def record(self) -> dict[str, str]:
+        return self.images.record | self.heldout_images.record
 
     @property
     def images_before(self) -> int:

@@ -36,6 +36,11 @@ class Progress:
         self.risen_seconds = self.seconds - self.best_seconds
         return good
 
+    def begin_record(self) -> None:
+        """Forget the lowest held-out loss, as when other pictures are held out."""
+        self.best_loss, self.best_images, self.best_seconds = None, self.images, self.seconds
+        self.risen_images, self.risen_seconds = 0, 0.0
+
     def fraction(self, config: TrainConfig) -> float:
         """Share of the budget that is spent, 0 to 1."""
         return min(1.0, _share(config, self.images, self.seconds))

@@ -9,11 +9,12 @@ import json
 import math
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
 
-from .checkpoint import WEIGHTS_NAME
+from .checkpoint import WEIGHTS_NAME, read_tensors
 from .files import atomic_path
 
 STATE_NAME = "state.safetensors"  # all it takes to go on, but for a guide
@@ -99,6 +100,24 @@ def grids(folder: Path) -> list[Path]:
     seen = sorted(int(stem) for stem in _stems(folder / SAMPLES_NAME, r"(\d{9})\.png"))
     base = folder / SAMPLES_NAME / BASE_GRID
     return [base] * base.exists() + [grid_path(folder, images) for images in seen]
+
+
+def whole_weights(folder: Path) -> Path | None:
+    """The latest of its weights that can be read, or None."""
+    earlier = [step_path(folder, images) for images in reversed(steps(folder))]
+    for path in (weights_path(folder), *earlier):
+        with suppress(ValueError):
+            read_tensors(path)
+            return path
+    return None
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether its ``progress.json`` says that all of its budget was spent."""
+    try:
+        return json.loads((folder / PROGRESS_NAME).read_bytes())["state"] == RunState.FINISHED
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def _stems(folder: Path, pattern: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -16,6 +17,7 @@ from .guidance import Guided, Repaint
 from .samplers import SAMPLERS, Callback, SeededNoise
 from .schedules import ddpm_sigmas, karras_sigmas
 
+FINE_STEPS = 1000  # of the grid between whose levels a strength is looked up
 SEAM = 3  # pixels over which a repainted part fades into what is kept
 MAX_SEED = 2**53 - 1  # the largest whole number that JSON and a web page hold exactly
 
@@ -32,15 +34,35 @@ def check_seed(seed: int) -> int:
 def sampling_sigmas(config: SampleConfig) -> Tensor:
     """The sigma grid of ``config``: the DDPM timesteps for the DDPM sampler, else Karras's.
 
-    A ``strength`` below 1 keeps the last part of the grid: fewer steps from less noise.
+    A ``strength`` below 1 keeps the last part of the grid, which then begins at exactly the noise
+    level of that strength (see ``noise_level``) rather than at the nearest one of the grid.
     """
+    sigmas = _grid(config, config.num_steps)[config.num_steps - config.steps_to_take :]
+    place = (1 - config.strength) * (config.num_steps - 1)
+    on_grid = config.strength == 1 or (config.num_steps > 1 and abs(place - round(place)) < 1e-9)
+    if not on_grid:
+        sigmas[0] = noise_level(config)
+    return sigmas
+
+
+def noise_level(config: SampleConfig) -> float:
+    """The noise std from which sampling starts: the same at any number of steps.
+
+    A ``strength`` of 0.3 is three tenths up a grid of 1,000 steps, from its smallest sigma.
+    """
+    sigmas = _grid(config, FINE_STEPS)[:-1]
+    place = (1 - config.strength) * (FINE_STEPS - 1)
+    index = min(int(place), FINE_STEPS - 2)
+    low, high = sigmas[index : index + 2].log().tolist()
+    return math.exp(low + (place - index) * (high - low))
+
+
+def _grid(config: SampleConfig, num_steps: int) -> Tensor:
     if config.sampler == "ddpm":
-        sigmas = ddpm_sigmas(config.num_steps)
-    else:
-        sigmas = karras_sigmas(
-            config.num_steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho
-        )
-    return sigmas[config.num_steps - config.steps_to_take :]
+        return ddpm_sigmas(num_steps)
+    return karras_sigmas(
+        num_steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,12 +24,19 @@ from accelerate.utils import broadcast, parse_flag_from_env
 from torch import Tensor
 from tqdm import tqdm
 
-from .checkpoint import WEIGHTS_NAME, below, read_tensors, write_tensors
+from .changes import changes, have_nothing_in_common
+from .checkpoint import WEIGHTS_NAME
 from .config import TrainConfig
 from .device import choose_device, fast_bf16
 from .ema import ExponentialMovingAverage
 from .files import atomic_path, clear_temporary
-from .objectives import SAMPLE_COLUMNS, Objective, TrainingError, oom_as_sentence
+from .objectives import (
+    SAMPLE_COLUMNS,
+    Objective,
+    TrainingError,
+    full_disk_as_sentence,
+    oom_as_sentence,
+)
 from .optim import build_optimizers
 from .pictures import save_grid
 from .progress import Progress, lr_factor
@@ -40,6 +48,7 @@ from .run_folder import (
     step_path,
 )
 from .run_log import RunLog, Window
+from .run_state import read_state, restore_state, write_state
 
 LOG_SECONDS = 5  # between lines of metrics that tell the training loss only
 
@@ -140,6 +149,7 @@ class Trainer:
         return gave_up or progress.fraction(config) >= 1
 
     @oom_as_sentence()
+    @full_disk_as_sentence()
     def train(
         self,
         *,
@@ -149,8 +159,10 @@ class Trainer:
         """Train until ``finished`` (returns True) or ``stop()`` (returns False).
 
         ``report`` is given the loss after every step. Raises TrainingError if the loss stops being
-        a number or memory runs out; the last good checkpoint stays.
+        a number, or memory or the disk runs out; the last good checkpoint stays.
         """
+        if self.finished:
+            return True  # and nothing is written
         config, progress = self.config, self.progress
         self._write_run()
         share = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
@@ -305,22 +317,16 @@ class Trainer:
                 temporary.write_text(json.dumps(run, indent=2))
 
     def _save_state(self) -> None:
-        tensors = {f"model.{k}": v for k, v in self.network.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.module.state_dict().items()}
-        for i, optimizer in enumerate(self.optimizers):
-            for index, values in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{i}.{index}.{k}": v for k, v in values.items()}
         metadata = {
             "progress": vars(self.progress),
             "info": self.objective.identity,
             "train": self.config.to_dict(),
+            "pictures": self.objective.record,
         }
-        write_tensors(self.out / STATE_NAME, tensors, metadata)
+        write_state(self.out, self.network, self.ema.module, self.optimizers, metadata)
 
     def _load_state(self, optimizers: list[torch.optim.Optimizer]) -> None:
-        tensors, metadata = read_tensors(self.out / STATE_NAME)
-        if not {"info", "train", "progress"} <= set(metadata):
-            raise ValueError(f"{STATE_NAME} in {self.out} is not the state of a training run.")
+        tensors, metadata = read_state(self.out)
         if not self.objective.is_same(metadata["info"]):
             raise ValueError(
                 f"{self.out} contains a run with another network or another --init. "
@@ -336,25 +342,29 @@ class Trainer:
             )
         known = {field.name for field in fields(Progress)}
         self.progress = Progress(**{k: v for k, v in metadata["progress"].items() if k in known})
-        self.network.load_state_dict(below(tensors, "model."))
-        self.ema.module.load_state_dict(below(tensors, "ema."))
-        for i, optimizer in enumerate(optimizers):
-            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-            state: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in below(tensors, f"optimizer.{i}.").items():
-                index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = _laid_out_as(weights[int(index)], tensor)
-            groups = optimizer.state_dict()["param_groups"]
-            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        self._compare_pictures(metadata.get("pictures", {}))
+        restore_state(tensors, self.network, self.ema.module, optimizers)
         self.log.trim(self.progress.images)
 
-
-def _laid_out_as(weight: Tensor, tensor: Tensor) -> Tensor:
-    """A copy of an optimizer's tensor, in memory as its weight is (channels-last, mostly): a fused
-    optimizer takes no other, and what was read from a file keeps that file open."""
-    if tensor.shape != weight.shape:  # a count of steps
-        return tensor.clone()
-    return torch.empty_like(weight).copy_(tensor)
+    def _compare_pictures(self, before: dict[str, str]) -> None:
+        """Tell what has changed since the run was saved; its held-out part may be another now."""
+        now = self.objective.record
+        changed = changes(before, now)
+        if not changed:
+            return
+        if have_nothing_in_common(before, now):
+            raise ValueError(
+                f"The run in {self.out} learns from other pictures, and none of these is among "
+                "them. Check --data, or choose another --out."
+            )
+        self.progress.begin_record()
+        told = f"The pictures of this run have changed: {changed}. It goes on with all of them, and"
+        told += " its record of the best held-out loss begins anew."
+        if self.finished:
+            told = f"The pictures of this run have changed: {changed}. Its budget is spent; to "
+            told += "learn from them, give it a larger one."
+        if self.accelerator.is_main_process:
+            print(told, file=sys.stderr)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ ALLOWED = {
     "samplers": set(),
     "ema": set(),
     "augment": set(),
+    "changes": set(),
     "device": set(),
     "optim": set(),
     "config": {"sources"},
@@ -38,7 +39,7 @@ ALLOWED = {
     "checkpoint": {"config", "files", "sources"},
     "codec": {"autoencoder", "config"},
     "pictures": {"files"},
-    "data": {"codec", "copies", "images", "sources"},
+    "data": {"changes", "codec", "copies", "images", "sources"},
 }
 
 # Rooms of the studio, and the rooms below them that each may use.

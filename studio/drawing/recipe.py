@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from diffusion.sampling import Start, check_seed, label_weights, seed_noise, sle
 MAX_NAME = 200  # characters of a coat, a model and so on
 MAX_TURNS = 16  # of a variation of a variation of …
 MAX_STOPS = 8  # of a morph
+PICTURE_STRENGTH = 0.55  # usual where a picture is given
+LEAST_STRENGTH = 1e-12  # of a recipe of before that took the last step alone
 LARGEST_PICTURE = 256  # pixels: pictures up to this width fit into a recipe, whatever they show
 
 
@@ -64,7 +67,7 @@ class Recipe:
     # Start from a picture, or repaint a part of it: base64 PNGs at the model's size.
     picture: str = ""
     mask: str = ""  # white is painted anew, the rest is kept
-    strength: float = 1.0  # share of the noise that is laid over the picture
+    strength: float = 1.0  # how much noise is laid over the picture (``noise_level``)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -160,7 +163,7 @@ class Recipe:
             parts.append(f"{share:.0%} towards seed {seed}{other}")
         if self.picture:
             kind = (
-                "partly repainted" if self.mask else f"from a picture, strength {self.strength:g}"
+                "partly repainted" if self.mask else f"from a picture, strength {self.strength:.3g}"
             )
             parts.append(kind)
         parts.append(f"{self.steps} steps")
@@ -206,6 +209,19 @@ def build_start(denoiser: Denoiser, recipes: Sequence[Recipe]) -> Start:
         masks = [_embedded_pixels(r.mask, size) for r in recipes]
         keep = torch.stack(masks)[:, :1] < 128
     return Start(tuple(recipe.seed for recipe in recipes), noise, labels, picture, keep)
+
+
+def of_this_version(recipe: Recipe) -> Recipe:
+    """The recipe as this version would write it, to draw the same pixels.
+
+    Up to version 0.7, a strength was the share of the steps that were taken, rounded to whole ones.
+    """
+    strength, steps = recipe.strength, recipe.steps
+    numbers = re.match(r"(\d{1,9})\.(\d{1,9})", recipe.version)
+    if strength < 1 and numbers and (int(numbers[1]), int(numbers[2])) <= (0, 7):
+        taken = max(1, round(steps * strength))
+        strength = 1.0 if steps == 1 else max((taken - 1) / (steps - 1), LEAST_STRENGTH)
+    return dataclasses.replace(recipe, strength=strength, version=__version__)
 
 
 def plain_recipe(sampling: SampleConfig, **values: Any) -> Recipe:

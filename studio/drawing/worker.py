@@ -16,7 +16,6 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,7 +30,7 @@ from diffusion.sampling import Start, draw
 from .. import space
 from ..safety.client import HOUSE, current_client
 from .library import LoadedModel, ModelLibrary
-from .recipe import Recipe, build_start
+from .recipe import Recipe, build_start, of_this_version
 
 MAX_BATCH = 16  # pictures drawn at once
 MAX_JOB_PICTURES = 256
@@ -133,12 +132,11 @@ class Studio:
             raise ValueError(f"Between 1 and {MAX_JOB_PICTURES} pictures at once.")
         model = self.library.get(recipes[0].model)
         asked_for, wanted, version = recipes[0].model, recipes[0].model_hash, recipes[0].version
-        now: dict[str, Any] = {
-            "model": model.name,
-            "model_hash": model.hash,
-            "version": __version__,
-        }
-        recipes = [dataclasses.replace(r, **now).with_coat(model.info) for r in recipes]
+        now: dict[str, Any] = {"model": model.name, "model_hash": model.hash}
+        recipes = [
+            dataclasses.replace(of_this_version(recipe), **now).with_coat(model.info)
+            for recipe in recipes
+        ]
         if len({recipe.batch_key for recipe in recipes}) > 1:
             raise ValueError("All pictures of one request need the same settings.")
         build_start(model.denoiser, recipes[:1])  # raises where the visitor can still be told

@@ -13,7 +13,14 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from ..drawing.png_metadata import read_recipe
-from ..drawing.recipe import Recipe, consecutive, embed_mask, embed_picture, variations
+from ..drawing.recipe import (
+    PICTURE_STRENGTH,
+    Recipe,
+    consecutive,
+    embed_mask,
+    embed_picture,
+    variations,
+)
 from ..drawing.worker import Job, Studio
 from .files import save_png
 from .films import Film, Pace, film_of, morph_of, require_steps
@@ -60,11 +67,14 @@ class Endpoints:
         )  # fmt: skip
 
     def from_picture(
-        self, picture: dict, strength: float = 0.6, seed: int = 0, coat: str = "",
+        self, picture: dict, strength: float = PICTURE_STRENGTH, seed: int = 0, coat: str = "",
         steps: int | None = None, sampler: str | None = None, guidance: float | None = None,
         model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
-        """Add noise to an uploaded picture and turn it into a cat (SDEdit)."""
+        """Add noise to an uploaded picture and turn it into a cat (SDEdit).
+
+        The strength, above 0 and at most 1, says how much, at any number of steps.
+        """
         recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
         embedded = read_picture(_path(picture), self._size(recipe))
         strength = number(strength, "Strength")

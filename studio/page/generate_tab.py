@@ -10,6 +10,7 @@ from gradio.components import Component
 
 from diffusion import SAMPLERS, SampleConfig
 
+from ..drawing.recipe import PICTURE_STRENGTH
 from ..drawing.worker import Studio
 from .choice import Choice
 from .editor import PictureEditor
@@ -153,7 +154,7 @@ class GenerateTab:
                     height=420, layers=False, format="png",
                 )  # fmt: skip
                 self.picture_strength = gr.Slider(
-                    0.1, 1, value=0.6, step=0.05, label="How much to change"
+                    0.05, 1, value=PICTURE_STRENGTH, step=0.05, label="How much to change"
                 )
                 self.picture_button = gr.Button("Start from this picture", elem_id="from-picture")
             with gr.Tab("Repaint"):

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from drawing import cats, write_folder
+from drawing import cat, cats, encode, write_folder
 from helpers import small_autoencoder
 
 import diffusion.latents as latents_module
+from diffusion.checkpoint import read_tensors, write_tensors
 from diffusion.codec import LatentCodec
 from diffusion.data import ImageSet, load_images
 from diffusion.latents import LatentSet, encode_images, shifted, weights_hash
@@ -60,12 +61,61 @@ def test_latents_of_another_codec_or_other_pictures_are_told_and_kept(images, tm
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"holds the latents of another codec; remove it.*\.$"):
         encode_images(images, codec(seed=4), path)
-    others = images.subset(range(10))
+    folder = write_folder(tmp_path / "others", {f"other-{n}": d for n, d in cats(30, 16).items()})
+    others = load_images(folder, image_size=16, photos=False).subset(range(12, 30))
     with pytest.raises(ValueError, match=r"holds the latents of another set of pictures; .*\.$"):
         encode_images(others, codec(), path)
     with pytest.raises(ValueError, match="another set of pictures"):
         encode_images(images, codec(), path, shifts=SHIFTS)
     assert path.read_bytes() == before
+
+
+def test_only_pictures_that_changed_are_encoded_anew(tmp_path, monkeypatch):
+    folder, path = write_folder(tmp_path / "cats", cats(12, 16)), tmp_path / "latents.safetensors"
+
+    def load() -> ImageSet:
+        return load_images(folder, image_size=16, photos=False)
+
+    encode_images(load(), codec(), path, shifts=SHIFTS)
+    (folder / "cat-001.png").write_bytes(encode(cat(77, 16)))  # exchanged
+    (folder / "cat-004.png").unlink()
+    (folder / "a-new-one.png").write_bytes(encode(cat(78, 16)))
+    seen = []
+    of_codec = LatentCodec.encode
+    with monkeypatch.context() as patch:
+        patch.setattr(LatentCodec, "encode", lambda c, p: (seen.append(len(p)), of_codec(c, p))[1])
+        again = encode_images(load(), codec(), path, shifts=SHIFTS)
+    assert seen == [2] * 6  # two pictures, in three places, mirrored too
+    anew = encode_images(load(), codec(), tmp_path / "anew.safetensors", shifts=SHIFTS)
+    assert again.names == anew.names == load().names
+    assert (again.latents - anew.latents).abs().max() < 0.01
+    with monkeypatch.context() as patch:
+        patch.setattr(LatentCodec, "encode", None)
+        kept = encode_images(load(), codec(), path, shifts=SHIFTS)
+        assert torch.equal(kept.latents, again.latents)
+        (folder / "cat-005.png").unlink()  # what is only removed costs nothing
+        fewer = encode_images(load(), codec(), path, shifts=SHIFTS)
+    assert torch.equal(fewer.latents, again.latents[:, [0, 1, 2, 3, 4, *range(6, 12)]])
+    assert fewer.record == load().record
+    assert again.subset([3, 1]).digests == (again.digests[3], again.digests[1])
+
+
+def test_damaged_latents_are_made_anew(images, tmp_path):
+    path = tmp_path / "latents.safetensors"
+    first = encode_images(images, codec(), path)
+    path.write_bytes(path.read_bytes()[:-50])
+    again = encode_images(images, codec(), path)
+    assert torch.equal(again.latents, first.latents)
+
+
+def test_latents_of_a_version_that_knew_names_alone_are_read(images, tmp_path, monkeypatch):
+    path = tmp_path / "latents.safetensors"
+    first = encode_images(images, codec(), path)
+    tensors, values = read_tensors(path)
+    del values["pictures"]
+    write_tensors(path, tensors, {**values, "names": list(images.names)})
+    monkeypatch.setattr(LatentCodec, "encode", None)
+    assert torch.equal(encode_images(images, codec(), path).latents, first.latents)
 
 
 def test_a_codec_is_known_by_its_weights():

@@ -17,6 +17,7 @@ from diffusion.sampling import (
     draw,
     from_seeds,
     label_weights,
+    noise_level,
     paste_kept,
     sampling_sigmas,
     seed_noise,
@@ -157,12 +158,55 @@ def test_the_grid_is_that_of_the_sampler():
 
 @pytest.mark.parametrize("sampler", ["heun", "ddpm"])
 @pytest.mark.parametrize(
-    ("strength", "taken"), [(1.0, 10), (0.5, 5), (0.31, 3), (0.1, 1), (0.01, 1)]
+    ("strength", "taken"), [(1.0, 10), (0.5, 5), (0.31, 4), (0.1, 2), (0.01, 1)]
 )
 def test_strength_keeps_the_last_part_of_the_grid(sampler, strength, taken):
-    sigmas = sampling_sigmas(SampleConfig(sampler=sampler, num_steps=10, strength=strength))
-    whole = sampling_sigmas(SampleConfig(sampler=sampler, num_steps=10))
-    assert torch.equal(sigmas, whole[-taken - 1 :])
+    config = SampleConfig(sampler=sampler, num_steps=10, strength=strength)
+    sigmas, whole = (
+        sampling_sigmas(config),
+        sampling_sigmas(dataclasses.replace(config, strength=1.0)),
+    )
+    assert config.steps_to_take == taken
+    assert torch.equal(sigmas[1:], whole[-taken:])  # the first is the strength's own
+    assert_close(sigmas[0].item(), noise_level(config))
+
+
+@pytest.mark.parametrize("sampler", ["heun", "ddpm"])
+@pytest.mark.parametrize("steps", [1, 2, 12, 100])
+def test_every_strength_has_a_noise_level_of_its_own_at_any_number_of_steps(sampler, steps):
+    levels = []
+    for strength in (i / 200 for i in range(1, 201)):
+        config = SampleConfig(sampler=sampler, num_steps=steps, strength=strength)
+        sigmas = sampling_sigmas(config)
+        assert (sigmas[1:] < sigmas[:-1]).all()
+        other = noise_level(dataclasses.replace(config, num_steps=7))
+        assert_close(sigmas[0].item(), other)
+        levels.append(sigmas[0].item())
+    assert levels == sorted(set(levels))
+    assert max(b / a for a, b in pairwise(levels[20:])) < 1.15  # no jumps
+    assert levels[-1] == sampling_sigmas(SampleConfig(sampler=sampler, num_steps=steps))[0]
+
+
+def test_the_noise_level_of_a_strength_is_on_the_curve_of_karras():
+    config = SampleConfig(strength=0.3, sigma_min=0.1, sigma_max=9.0, rho=3.0)
+    low, high = 0.1 ** (1 / 3), 9 ** (1 / 3)
+    assert noise_level(config) == pytest.approx((high + 0.7 * (low - high)) ** 3, rel=1e-5)
+    assert noise_level(dataclasses.replace(config, strength=1.0)) == pytest.approx(9.0)
+
+
+def test_the_strengths_of_the_slider_give_pictures_of_their_own(denoiser):
+    start = picture_start(denoiser, [1])
+    drawn = set()
+    for i in range(1, 21):
+        config = SampleConfig(sampler="euler", strength=i / 20)
+        drawn.add(draw(denoiser, start, config).numpy().tobytes())
+    assert len(drawn) == 20
+
+
+def test_a_little_strength_at_one_step_changes_a_little(denoiser):
+    start = picture_start(denoiser, [1])
+    config = SampleConfig(sampler="euler", num_steps=1, strength=0.01)
+    assert (draw(denoiser, start, config).float() - start.picture.float()).abs().mean() < 4
 
 
 def picture_start(denoiser, seeds, keep=None) -> Start:
@@ -189,10 +233,10 @@ def test_a_picture_changes_more_with_more_strength(denoiser):
     start = picture_start(denoiser, [1, 2, 3, 4])
     picture = start.picture.float()
     changes = []
-    for strength in (0.1, 0.5, 1.0):
+    for strength in (0.01, 0.5, 1.0):
         config = SampleConfig(sampler="euler", num_steps=10, strength=strength)
         changes.append((draw(denoiser, start, config).float() - picture).abs().mean().item())
-    assert changes[0] < 4  # the last step starts at sigma 0.02, 2.5 levels of 255
+    assert changes[0] < 4  # the last step starts at sigma 0.023, 3 levels of 255
     assert changes == sorted(changes)
 
 

@@ -14,13 +14,51 @@ from PIL import Image
 from studio_fixtures import TINY, save_tiny, wait_until
 
 import studio.drawing.worker as generation
-from diffusion import SAMPLERS, Denoiser, device
+from diffusion import SAMPLERS, Denoiser, SampleConfig, __version__, device, sampling
 from diffusion.sampling import draw
 from studio.drawing.library import ModelLibrary
-from studio.drawing.recipe import embed_mask, embed_picture, morph, variations
+from studio.drawing.recipe import (
+    Recipe,
+    embed_mask,
+    embed_picture,
+    morph,
+    of_this_version,
+    variations,
+)
 from studio.drawing.worker import Busy, Studio
 
 # -- pixels ------------------------------------------------------------------------------------
+
+
+def sigmas_of_version_0_7(config: SampleConfig) -> torch.Tensor:
+    """As a strength was understood then: the share of the steps, rounded to whole ones."""
+    whole = sampling.sampling_sigmas(dataclasses.replace(config, strength=1.0))
+    return whole[config.num_steps - max(1, round(config.num_steps * config.strength)) :]
+
+
+@pytest.mark.parametrize("sampler", ["dpmpp_2m", "ddpm"])
+@pytest.mark.parametrize("steps", [1, 7, 12])
+def test_a_strength_of_an_older_version_draws_what_it_drew(studio, monkeypatch, sampler, steps):
+    picture = embed_picture(Image.radial_gradient("L").convert("RGB"), 16)
+    for strength in (0.1, 0.45, 0.6, 0.95, 1.0):
+        recipe = Recipe(steps=steps, sampler=sampler, picture=picture, strength=strength)
+        with monkeypatch.context() as patch:
+            grid = sigmas_of_version_0_7(recipe.config(SampleConfig()))
+            patch.setattr(sampling, "sampling_sigmas", lambda config, grid=grid: grid)
+            before = alone(studio, recipe)
+        for version in ("0.1.0", "0.7.0"):
+            job = studio.draw([dataclasses.replace(recipe, version=version)])
+            assert torch.equal(job.pictures[0], before)
+            assert torch.equal(studio.draw(job.recipes).pictures[0], before)  # and once more
+            assert job.recipes[0].version == __version__
+        if strength == 0.45:
+            assert not torch.equal(studio.draw([recipe]).pictures[0], before)
+
+
+@pytest.mark.parametrize("version", ["", "x", "0.8.0", "0.10.0", "1.0.0", "9" * 30 + ".1"])
+def test_a_strength_of_this_version_or_a_newer_one_stays(version):
+    recipe = Recipe(picture="x", strength=0.6, version=version)
+    assert of_this_version(recipe) == dataclasses.replace(recipe, version=__version__)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

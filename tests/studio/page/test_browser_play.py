@@ -142,7 +142,7 @@ def test_a_picture_becomes_a_cat(visit, tmp_path):
     sync_api.expect(page.locator("#picture")).not_to_contain_text("Upload an image")
     page.wait_for_timeout(2000)
     page.get_by_role("button", name="Start from this picture").click()
-    wait_for_status(page, "from a picture, strength 0.6")
+    wait_for_status(page, "from a picture, strength 0.55")
     page.wait_for_selector(DRAWN)
     page.get_by_role("button", name="Copy link").click()
     sync_api.expect(page.locator("#said")).to_have_text("No link: save the PNG")
