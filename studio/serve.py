@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -124,8 +125,10 @@ def _serve(settings: Settings, studio: Studio, temporary: TemporaryFolder) -> No
     try:
         launch(blocks, settings, block=True, admin=admin)
     finally:
-        admin.trainings.close()
+        saving = threading.Thread(target=admin.trainings.close)
+        saving.start()  # beside the drawing, which takes as long as a step
         studio.close()
+        saving.join()
 
 
 def require_address(host: str, port: int) -> None:

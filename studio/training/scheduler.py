@@ -30,6 +30,8 @@ from .training_folder import (
     write_record,
 )
 
+LEAVE_SECONDS = 3.0  # that a server which ends waits for its trainings to save
+
 
 class Scheduler:
     """A thread that looks at the trainings again and again, and at once when it is woken."""
@@ -61,7 +63,8 @@ class Scheduler:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread. A running training is asked to save and leave, and can be resumed."""
+        """End the thread. Running trainings are asked to save and leave, and can be resumed; one
+        that needs longer for that than ``LEAVE_SECONDS`` is left to it, and found again."""
         self._closing.set()
         self.wake.set()
         if self._thread is not None:
@@ -70,21 +73,22 @@ class Scheduler:
         if self._leading is None:
             return
         with suppress(ValueError), self.records.locked():
-            for folder in self.records.alive():
+            alive = self.records.alive()
+            for folder in alive:
                 with suppress(ValueError):
-                    self._end(folder)
+                    self._ask_to_end(folder)
+            end = time.monotonic() + LEAVE_SECONDS
+            for folder in alive:
+                if process.wait_for_end(folder, end - time.monotonic()):
+                    with suppress(ValueError):
+                        self.records.settled(folder)
         os.close(self._leading)
         self._leading = None
 
-    def _end(self, folder: Path) -> None:
-        """Bring a process to its end, by force after a while, and write down how it ended."""
+    def _ask_to_end(self, folder: Path) -> None:
         record = self.records.read(folder)
-        if record is not None:
-            if not record.wanted:  # a second signal would be final
-                process.ask_to_end(folder, record.pid)
-            if not process.wait_for_end(folder, self.grace):
-                process.kill(folder, record.pid)
-            self.records.settled(folder)
+        if record is not None and not record.wanted:  # a second signal would be final
+            process.ask_to_end(folder, record.pid)
 
     def _work(self) -> None:
         while not self._closing.is_set():

@@ -24,9 +24,10 @@ from diffusion.checkpoint import (
     write_tensors,
 )
 from diffusion.cli import main
-from diffusion.config import PRESETS, FinetuneConfig, TrainConfig
+from diffusion.config import FinetuneConfig, TrainConfig
 from diffusion.data import load_images
 from diffusion.objectives import Denoising, TrainingError
+from diffusion.presets import PRESETS
 from diffusion.run_folder import PROGRESS_NAME, STATE_NAME, STEPS_NAME
 from diffusion.trainer import Trainer
 

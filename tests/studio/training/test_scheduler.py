@@ -119,6 +119,19 @@ def test_closing_a_server_has_the_process_save_and_leave(rig):
     assert int((rig.folder(id) / "state.txt").read_text()) == progress["images"]
 
 
+def test_a_server_ends_soon_and_the_next_one_finds_a_training_that_still_saves(rig):
+    trainings = rig.server(grace=30.0)
+    id = start_long(rig, trainings, label="deaf")
+    started = time.monotonic()
+    trainings.close()
+    assert time.monotonic() - started < 5
+    assert rig.alive() == [id]
+    heir = rig.server()
+    assert heir.view(id).state == "running"
+    heir.cancel(id)
+    assert rig.alive() == []
+
+
 def test_one_server_schedules_and_the_others_steer(rig):
     first, second = rig.server(start=False), rig.server(start=False)
     first.scheduler.schedule()
