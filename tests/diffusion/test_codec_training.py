@@ -137,6 +137,7 @@ def test_its_encoder_stays_bit_for_bit_as_it_is(images, tmp_path):
     before = small_autoencoder().state_dict()
     run = trainer(settings(), own(images), tmp_path)
     assert run.train()
+    assert not any(p.requires_grad for p in run.objective.autoencoder.encoder.parameters())
     for name, tensor in load_codec(tmp_path / WEIGHTS_NAME).state_dict().items():
         same = torch.equal(tensor, before[name].half().float())
         assert same == name.startswith(("encoder.", "mean", "std")), name
