@@ -1,5 +1,5 @@
 """The command line: ``python -m diffusion COMMAND``, that is train, train-codec, finetune, distill,
-guide, grow, average, sample, evaluate or inspect.
+guide, codec, grow, average, sample, evaluate or inspect.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from .commands import (
     run_average,
+    run_codec,
     run_evaluate,
     run_grow,
     run_guide,
@@ -48,8 +49,9 @@ def build_parser() -> argparse.ArgumentParser:
     """The commands and their options; the training options are the fields of ``TrainConfig``."""
     parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_train_codec, _add_finetune, _add_distill, _add_guide, _add_grow,
-                _add_average, _add_sample, _add_evaluate, _add_inspect):  # fmt: skip
+    for add in (_add_train, _add_train_codec, _add_finetune, _add_distill, _add_guide,
+                _add_codec, _add_grow, _add_average, _add_sample, _add_evaluate,
+                _add_inspect):  # fmt: skip
         add(commands)
     return parser
 
@@ -183,6 +185,16 @@ def _add_guide(commands: Commands) -> None:
     parser.add_argument("--by", required=True, metavar="NAME_OR_FILE", help="the weaker network")
     parser.add_argument("--out", required=True, metavar="FILE.safetensors")
     parser.set_defaults(run=run_guide)
+
+
+def _add_codec(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "codec", help="put a codec with a better decoder into a checkpoint of latents"
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--codec", required=True, metavar="FILE", help="of the same encoder")
+    parser.add_argument("--out", required=True, metavar="FILE.safetensors")
+    parser.set_defaults(run=run_codec)
 
 
 def _add_grow(commands: Commands) -> None:

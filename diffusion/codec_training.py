@@ -69,7 +69,7 @@ class CodecTraining(Objective):
             self.autoencoder, self._begun = new_autoencoder(init, latents, config.seed), str(init)
         else:
             self.autoencoder = init
-            self._begun = weights_hash(_codec(init, images.image_size))
+            self._begun = weights_hash(init)
         self.network: nn.Module = self.autoencoder
         self.taught, self.perceptual, self.data = latents is not None, perceptual, data
         kept, held = split_names(images.names, config.holdout, at_most=0.1)

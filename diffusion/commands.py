@@ -27,6 +27,7 @@ from .checkpoint import (
     split_parts,
     write_checkpoint,
 )
+from .codec import LatentCodec
 from .codec_file import load_codec
 from .config import MAX_SIZE, SampleConfig
 from .data import load_images
@@ -36,6 +37,7 @@ from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
 from .files import atomic_path, out_folder
 from .grow import grow, grow_into_latents
+from .latents import weights_hash
 from .pictures import save_grid, save_picture
 from .sampling import generate
 
@@ -69,6 +71,18 @@ def run_guide(args: argparse.Namespace) -> None:
     _check_ending(args.out, (".safetensors",))
     denoiser, guide = (Denoiser.load(find_checkpoint(name)) for name in (args.checkpoint, args.by))
     denoiser.guided_by(guide).save(args.out)
+
+
+def run_codec(args: argparse.Namespace) -> None:
+    """Write a checkpoint with another decoder: a codec with the same encoder."""
+    _check_ending(args.out, (".safetensors",))
+    denoiser, autoencoder = Denoiser.load(find_checkpoint(args.checkpoint)), load_codec(args.codec)
+    if not isinstance(denoiser.codec, LatentCodec):
+        raise ValueError("This model draws pixels, without a codec.")
+    if weights_hash(denoiser.codec.autoencoder.encoder) != weights_hash(autoencoder.encoder):
+        raise ValueError("This codec has another encoder, whose latents the model does not know.")
+    denoiser.codec.autoencoder = autoencoder
+    denoiser.save(args.out)
 
 
 def run_grow(args: argparse.Namespace) -> None:

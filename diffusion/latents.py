@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from .changes import have_nothing_in_common, record_of
@@ -104,10 +104,11 @@ def as_latents(images: ImageSet, checkpoint: Path, out: Path) -> LatentSet:
     return encode_images(images, codec, out / LATENTS_NAME)
 
 
-def weights_hash(codec: LatentCodec) -> str:
-    """SHA-256 over an autoencoder's weights: what latents belong to."""
+def weights_hash(network: nn.Module) -> str:
+    """SHA-256 over a network's weights in half precision; that of an encoder says what latents
+    belong to."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(codec.autoencoder.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().half().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
@@ -135,7 +136,7 @@ def encode_images(
     nothing in common with these: it took long, and is not overwritten."""
     moves = [(0, 0), *shifts]
     identity: dict[str, object] = {
-        "codec": weights_hash(codec),
+        "encoder": weights_hash(codec.autoencoder.encoder),
         "shifts": [list(move) for move in moves],
     }
     kept, latents = _kept(Path(path), identity, images)
@@ -183,7 +184,7 @@ def _kept(
     if found.get("names") == list(images.names):  # of a version that knew no digests
         record = images.record
     other = ""
-    if found.get("codec") != identity["codec"]:
+    if found.get("encoder") != identity["encoder"]:
         other = "codec"
     elif found.get("shifts") != identity["shifts"] or have_nothing_in_common(record, images.record):
         other = "set of pictures"

@@ -6,6 +6,7 @@ from helpers import AUTOENCODER, latent_denoiser, small_autoencoder, small_denoi
 
 from diffusion import Denoiser
 from diffusion.checkpoint import read_tensors, write_tensors
+from diffusion.cli import main
 from diffusion.codec_file import load_codec, save_codec
 
 
@@ -103,3 +104,24 @@ def test_a_checkpoint_whose_codec_is_cut_off(tmp_path, part):
         Denoiser.load(tmp_path / "cut.safetensors")
     with pytest.raises(ValueError, match=r"^The codec in cut.safetensors is damaged\.$"):
         load_codec(tmp_path / "cut.safetensors")
+
+
+def test_a_model_gets_a_better_decoder(tmp_path, capsys):
+    model, codec, out = (str(tmp_path / f"{name}.safetensors") for name in ("m", "codec", "out"))
+    latent_denoiser().save(model)
+    better = small_autoencoder()
+    better.decoder.conv_in.weight.data += 1
+    save_codec(better, codec)
+    arguments = ["codec", "--checkpoint", model, "--codec", codec, "--out", out]
+    assert main(arguments) == 0
+    before, after = read_tensors(model), read_tensors(out)
+    assert after[1] == before[1]
+    changed = [k for k in before[0] if not torch.equal(before[0][k], after[0][k])]
+    assert changed == ["codec.decoder.conv_in.weight"]
+    better.encoder.conv_in.weight.data += 1
+    save_codec(better, codec)
+    assert main(arguments) == 1
+    assert "another encoder" in capsys.readouterr().err
+    small_denoiser().save(model)
+    assert main(arguments) == 1
+    assert "draws pixels, without a codec" in capsys.readouterr().err

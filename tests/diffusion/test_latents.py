@@ -118,13 +118,25 @@ def test_latents_of_a_version_that_knew_names_alone_are_read(images, tmp_path, m
     assert torch.equal(encode_images(images, codec(), path).latents, first.latents)
 
 
-def test_a_codec_is_known_by_its_weights():
-    one, other = codec(), codec()
+def test_a_network_is_known_by_its_weights():
+    one, other = small_autoencoder(), small_autoencoder()
     assert weights_hash(one) == weights_hash(other)
-    other.autoencoder.half()  # what its file holds
+    other.half()  # what its file holds
     assert weights_hash(one) == weights_hash(other)
-    other.autoencoder.mean[0] += 1
+    other.mean[0] += 1
     assert weights_hash(one) != weights_hash(other)
+
+
+def test_latents_outlive_a_better_decoder(images, tmp_path, monkeypatch):
+    path = tmp_path / "latents.safetensors"
+    first = encode_images(images, codec(), path)
+    better = codec()
+    better.autoencoder.decoder.conv_in.weight.data += 1
+    monkeypatch.setattr(LatentCodec, "encode", None)
+    assert torch.equal(encode_images(images, better, path).latents, first.latents)
+    better.autoencoder.encoder.conv_in.weight.data += 1
+    with pytest.raises(ValueError, match="latents of another codec"):
+        encode_images(images, better, path)
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (2, 0), (-2, 0), (0, 3), (0, -3), (2, -1)])
