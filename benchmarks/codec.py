@@ -1,6 +1,6 @@
 """What a codec loses: held-out pictures beside what it gives back, and how long both ways take.
 
-python -m benchmarks.codec --data cat-heads-256.zip [--codec cat-heads-256] [--grid FILE.png]
+python -m benchmarks.codec --data cat-heads-256.zip [--codec FILE] [--grid FILE.png]
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SPEED_LOOKS = 5
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", required=True, help="folder or zip of pictures")
-    parser.add_argument("--codec", default="cat-heads-256", help="a codec, or a model with one")
+    parser.add_argument("--codec", required=True, help="a codec, or a model with one")
     parser.add_argument("--size", type=int, default=256, metavar="PIXELS")
     parser.add_argument("--grid", metavar="FILE.png", help="originals above what comes back")
     options = parser.parse_args()

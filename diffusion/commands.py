@@ -76,7 +76,10 @@ def run_guide(args: argparse.Namespace) -> None:
 def run_codec(args: argparse.Namespace) -> None:
     """Write a checkpoint with another decoder: a codec with the same encoder."""
     _check_ending(args.out, (".safetensors",))
-    denoiser, autoencoder = Denoiser.load(find_checkpoint(args.checkpoint)), load_codec(args.codec)
+    denoiser, autoencoder = (
+        Denoiser.load(find_checkpoint(args.checkpoint)),
+        load_codec(find_checkpoint(args.codec)),
+    )
     if not isinstance(denoiser.codec, LatentCodec):
         raise ValueError("This model draws pixels, without a codec.")
     if weights_hash(denoiser.codec.autoencoder.encoder) != weights_hash(autoencoder.encoder):
@@ -90,7 +93,7 @@ def run_grow(args: argparse.Namespace) -> None:
     _check_ending(args.out, (".safetensors",))
     denoiser = Denoiser.load(find_checkpoint(args.checkpoint))
     if args.codec:
-        grow_into_latents(denoiser, load_codec(args.codec)).save(args.out)
+        grow_into_latents(denoiser, load_codec(find_checkpoint(args.codec))).save(args.out)
     else:
         grow(denoiser).save(args.out)
     if denoiser.guide:

@@ -83,7 +83,7 @@ def run_train_codec(args: argparse.Namespace) -> None:
         raise ValueError("Give --latents to learn from, a codec to go on with (--init), or both.")
     out = out_folder(args.out)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
-    init = load_codec(args.init) if args.init else AutoencoderConfig()
+    init = load_codec(find_checkpoint(args.init)) if args.init else AutoencoderConfig()
     shape = latent_shape(init if isinstance(init, AutoencoderConfig) else init.config, args.size)
     perceptual = PerceptualDistance.load()
     images = load_images(args.data, image_size=args.size, photos=False)
