@@ -100,10 +100,7 @@ class Distilling(Objective):
         the x0 that leads to the teacher's state after it, and the class labels."""
         step = int(torch.randint(len(self.trajectories.states), (), generator=generator))
         labels = self.trajectories.class_labels[batch].to(self.device)
-        x = self.trajectories.noise(self.denoiser, batch).to(self.device) * self.sigmas[0].item()
-        with torch.no_grad():
-            for before in range(step):
-                x = self._euler(self.denoiser, x, before, labels)
+        x = self._drawn(self.denoiser, self.trajectories, batch, step)
         target = self.trajectories.states[step, batch].to(self.device).float()
         share = float(self.sigmas[step + 1] / self.sigmas[step])
         wanted = (target - share * x) / (1 - share)
@@ -114,9 +111,17 @@ class Distilling(Objective):
         x, sigma, wanted, labels = rows
         return (self.denoiser(x, sigma, labels) - wanted).abs().mean(dim=(1, 2, 3))
 
-    def _euler(self, denoiser: Denoiser, x: Tensor, step: int, labels: Tensor) -> Tensor:
-        denoised = denoiser(x, self.sigmas[step].item(), labels)
-        return torch.lerp(denoised, x, float(self.sigmas[step + 1] / self.sigmas[step]))
+    @torch.no_grad()
+    def _drawn(
+        self, student: Denoiser, trajectories: Trajectories, batch: Tensor, steps: int
+    ) -> Tensor:
+        """x after so many of the student's own steps, from the noise of some trajectories."""
+        labels = trajectories.class_labels[batch].to(self.device)
+        x = trajectories.noise(self.denoiser, batch).to(self.device) * self.sigmas[0].item()
+        for step in range(steps):
+            denoised = student(x, self.sigmas[step].item(), labels)
+            x = torch.lerp(denoised, x, float(self.sigmas[step + 1] / self.sigmas[step]))
+        return x
 
     def averaged(self, averaged: nn.Module, *, images: int) -> Denoiser:
         """The student of the averaged weights, as it would be shipped now."""
@@ -131,10 +136,7 @@ class Distilling(Objective):
             return None
         student, total = self.averaged(averaged, images=0), 0.0
         for batch in torch.arange(len(trajectories)).split(16):
-            labels = trajectories.class_labels[batch].to(self.device)
-            x = trajectories.noise(self.denoiser, batch).to(self.device) * self.sigmas[0].item()
-            for step in range(len(trajectories.states)):
-                x = self._euler(student, x, step, labels)
+            x = self._drawn(student, trajectories, batch, len(trajectories.states))
             x0 = trajectories.states[-1, batch].to(self.device).float()
             total += float((x - x0).abs().mean(dim=(1, 2, 3)).sum())
         return total / len(trajectories)
