@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffusion.checkpoint import find_checkpoint
 from diffusion.codec import LatentCodec
-from diffusion.codec_file import load_codec
+from diffusion.codec_file import load_autoencoder
 from diffusion.config import TrainConfig
 from diffusion.data import load_images
 from diffusion.device import choose_device
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, metavar="PIXELS")
     parser.add_argument("--grid", metavar="FILE.png", help="originals above what comes back")
     options = parser.parse_args()
-    codec = LatentCodec(load_codec(find_checkpoint(options.codec)), 32, sigma_data=0.5)
+    codec = LatentCodec(load_autoencoder(find_checkpoint(options.codec)), 32, sigma_data=0.5)
     images = load_images(options.data, image_size=options.size, photos=False)
     pictures, _ = images.split(TrainConfig.holdout)[1].get(torch.arange(TrainConfig.holdout))
     back = torch.cat([codec.decode(codec.encode(part)) for part in pictures.split(8)])

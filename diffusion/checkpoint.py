@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .config import MAX_SIZE, AutoencoderConfig, Config, ModelConfig, SampleConfig
+from .config import (
+    MAX_SIZE,
+    AutoencoderConfig,
+    CodecConfig,
+    Config,
+    ModelConfig,
+    SampleConfig,
+    codec_config,
+)
 from .files import atomic_path
 from .sources import composed
 
@@ -36,7 +44,7 @@ class CheckpointInfo(Config):
     data: str = ""  # name of the training set
     history: tuple[str, ...] = field(default_factory=tuple)  # a line for each training run
     guide: ModelConfig | None = None  # the weaker network inside (see ``guidance.Guided``)
-    codec: AutoencoderConfig | None = None  # the autoencoder inside; None where x0 are pictures
+    codec: CodecConfig | None = None  # the network of the codec inside; None where it has none
     sampling: SampleConfig = field(default_factory=SampleConfig)  # what suits this model
 
     def __post_init__(self) -> None:
@@ -70,19 +78,30 @@ class CheckpointInfo(Config):
         """Width and height of the pictures, in pixels."""
         return self.model.image_size * (self.codec.downsampling if self.codec else 1)
 
+    @property
+    def in_latents(self) -> bool:
+        """Whether x0 are latents, rather than pictures."""
+        return isinstance(self.codec, AutoencoderConfig)
+
+    @property
+    def training_size(self) -> int:
+        """Width and height of the pictures that it is trained on, in pixels: smaller than what it
+        draws, where an upscaler enlarges that."""
+        return self.picture_size if self.in_latents else self.model.image_size
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> CheckpointInfo:
         if not isinstance(values.get("model"), dict):
             raise ValueError("The checkpoint contains no config of its model.")
-        kinds: dict[str, type[Config]] = {
-            "model": ModelConfig,
-            "guide": ModelConfig,
-            "codec": AutoencoderConfig,
-            "sampling": SampleConfig,
+        readers: dict[str, Callable[[dict[str, Any]], Config]] = {
+            "model": ModelConfig.from_dict,
+            "guide": ModelConfig.from_dict,
+            "codec": codec_config,
+            "sampling": SampleConfig.from_dict,
         }
         configs: dict[str, Any] = {
-            name: kind.from_dict(values[name])
-            for name, kind in kinds.items()
+            name: reader(values[name])
+            for name, reader in readers.items()
             if values.get(name) is not None
         }
         configs.setdefault("sampling", sampling_of_format_1(configs["model"]))

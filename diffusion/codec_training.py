@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from .autoencoder import Autoencoder
 from .codec import LatentCodec, to_float
-from .codec_file import save_codec
+from .codec_file import save_codec, weights_hash
 from .config import MAX_SIZE, AutoencoderConfig, TrainConfig
 from .data import ImageSet, split_names, training_batches
 from .device import autocast
-from .latents import weights_hash
 from .objectives import SAMPLE_COLUMNS, Objective, oom_as_sentence
 from .teacher import TaughtSet
 

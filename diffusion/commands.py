@@ -27,8 +27,7 @@ from .checkpoint import (
     split_parts,
     write_checkpoint,
 )
-from .codec import LatentCodec
-from .codec_file import load_codec
+from .codec_file import load_autoencoder, load_codec
 from .config import MAX_SIZE, SampleConfig
 from .data import load_images
 from .denoiser import Denoiser
@@ -37,7 +36,6 @@ from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
 from .files import atomic_path, out_folder
 from .grow import grow, grow_into_latents
-from .latents import weights_hash
 from .pictures import save_grid, save_picture
 from .sampling import generate
 
@@ -74,18 +72,10 @@ def run_guide(args: argparse.Namespace) -> None:
 
 
 def run_codec(args: argparse.Namespace) -> None:
-    """Write a checkpoint with another decoder: a codec with the same encoder."""
+    """Write a checkpoint with another decoder, or with an upscaler behind it."""
     _check_ending(args.out, (".safetensors",))
-    denoiser, autoencoder = (
-        Denoiser.load(find_checkpoint(args.checkpoint)),
-        load_codec(find_checkpoint(args.codec)),
-    )
-    if not isinstance(denoiser.codec, LatentCodec):
-        raise ValueError("This model draws pixels, without a codec.")
-    if weights_hash(denoiser.codec.autoencoder.encoder) != weights_hash(autoencoder.encoder):
-        raise ValueError("This codec has another encoder, whose latents the model does not know.")
-    denoiser.codec.autoencoder = autoencoder
-    denoiser.save(args.out)
+    denoiser = Denoiser.load(find_checkpoint(args.checkpoint))
+    denoiser.decoded_by(load_codec(find_checkpoint(args.codec))).save(args.out)
 
 
 def run_grow(args: argparse.Namespace) -> None:
@@ -93,7 +83,7 @@ def run_grow(args: argparse.Namespace) -> None:
     _check_ending(args.out, (".safetensors",))
     denoiser = Denoiser.load(find_checkpoint(args.checkpoint))
     if args.codec:
-        grow_into_latents(denoiser, load_codec(find_checkpoint(args.codec))).save(args.out)
+        grow_into_latents(denoiser, load_autoencoder(find_checkpoint(args.codec))).save(args.out)
     else:
         grow(denoiser).save(args.out)
     if denoiser.guide:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .sources import composed
 
@@ -135,6 +135,44 @@ class AutoencoderConfig(Config):
     def downsampling(self) -> int:
         """Width of a picture over the width of its latents."""
         return 2 ** len(self.widths)
+
+
+@dataclass(frozen=True)
+class UpscalerConfig(Config):
+    """Shape of the network that enlarges small pictures (see ``Upscaler``)."""
+
+    factor: int = 2  # width of a picture over the width of the small one
+    widths: tuple[int, int] = (48, 96)  # channels at 1/2 and at 1/4 of the picture's width
+    blocks: tuple[int, int] = (2, 4)  # residual blocks at each of these
+
+    def __post_init__(self) -> None:
+        _require(self.factor in (2, 4), f"An upscaler's factor is 2 or 4, not {self.factor}.")
+        numbers = (*self.widths, *self.blocks)
+        _require(
+            len(self.widths) == len(self.blocks) == 2
+            and all(isinstance(number, int) and number >= 1 for number in numbers),
+            "widths and blocks must be two whole numbers each, at least 1.",
+        )
+        _require(max(self.blocks) <= MAX_BLOCKS, f"blocks must be at most {MAX_BLOCKS} each.")
+
+    @property
+    def downsampling(self) -> int:
+        """As ``AutoencoderConfig.downsampling``: the factor."""
+        return self.factor
+
+    @property
+    def latent_channels(self) -> int:
+        """Channels of what is denoised: those of a picture."""
+        return 3
+
+
+CodecConfig: TypeAlias = AutoencoderConfig | UpscalerConfig
+
+
+def codec_config(values: dict[str, Any]) -> CodecConfig:
+    """The shape of a codec's network from plain values. Raises ValueError."""
+    kind = UpscalerConfig if "factor" in values else AutoencoderConfig
+    return kind.from_dict(values)
 
 
 @dataclass(frozen=True)

@@ -29,22 +29,16 @@ from .checkpoint import (
     split_parts,
     write_checkpoint,
 )
-from .codec import Codec, LatentCodec, PixelCodec
-from .config import AutoencoderConfig, ModelConfig
+from .codec import Codec, build_codec, codec_of
+from .codec_file import weights_hash
+from .config import ModelConfig
 from .device import choose_device, sampling_dtype
 from .layers import cast_weights_, pack_weights_
 from .parameterizations import EDM, Parameterization, build_parameterization
 from .unet import UNet
+from .upscaler import Upscaler
 
 HUB_LIBRARY = "cat-diffusion"  # what the Hugging Face Hub calls the library of a model
-
-
-def build_codec(config: ModelConfig, autoencoder: AutoencoderConfig | None) -> Codec:
-    """The codec of such a model, its autoencoder untrained."""
-    if autoencoder is None:
-        return PixelCodec(config.image_size, channels=config.image_channels)
-    network = Autoencoder(autoencoder)
-    return LatentCodec(network, config.image_size, sigma_data=config.sigma_data)
 
 
 def build_unet(config: ModelConfig) -> UNet:
@@ -132,8 +126,8 @@ class Denoiser(
         parts = {"": self.model}
         if self.guide is not None:
             parts["guide."] = self.guide.model
-        if isinstance(self.codec, LatentCodec):
-            parts["codec."] = self.codec.autoencoder
+        if self.codec is not None and self.codec.network is not None:
+            parts["codec."] = self.codec.network
         return parts
 
     def load_weights(self, state: Mapping[str, Tensor], *, assign: bool = False) -> None:
@@ -153,6 +147,25 @@ class Denoiser(
         info = self.info.without_guide()
         info = replace(info, guide=guide.info.model, history=(*info.history, line))
         return Denoiser(self.model, self.parameterization, info=info, guide=guide, codec=self.codec)
+
+    def decoded_by(self, network: Autoencoder | Upscaler) -> Denoiser:
+        """The same network with another decoder behind it. Raises ValueError for one that does not
+        fit."""
+        if self.info is None:
+            raise ValueError("A denoiser without CheckpointInfo can take no codec.")
+        own = self.codec.network
+        if isinstance(network, Upscaler) and self.info.in_latents:
+            raise ValueError("This model draws latents, which an upscaler cannot enlarge.")
+        if isinstance(network, Autoencoder):
+            if not isinstance(own, Autoencoder):
+                raise ValueError("This model draws pictures, which no autoencoder can decode.")
+            if weights_hash(own.encoder) != weights_hash(network.encoder):
+                raise ValueError(
+                    "This codec has another encoder, whose latents the model does not know."
+                )
+        info = replace(self.info, codec=network.config)
+        codec = codec_of(info.model, network)
+        return Denoiser(self.model, self.parameterization, info=info, guide=self.guide, codec=codec)
 
     def save(self, path: str | Path) -> None:
         """Write weights (half precision) and ``info`` to one safetensors file, atomically."""

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from .checkpoint import CheckpointInfo, read_checkpoint
+from .codec import to_uint8
 from .config import (
     FINETUNE_CHECKPOINTS,
     LENGTHS,
@@ -129,7 +130,7 @@ def load_pictures(path: str | Path, info: CheckpointInfo, *, keep_copies: bool =
     """
     images = load_images(
         path,
-        image_size=info.picture_size,
+        image_size=info.training_size,
         labels=info.labels,
         photos=False,
         keep_copies=keep_copies,
@@ -174,7 +175,7 @@ def draw_replays(base: Denoiser, like: ExampleSet) -> ExampleSet:
     if isinstance(like, LatentSet):  # what was drawn is known as it is, not mirrored or moved
         latents = x0.half().cpu().expand(len(like.latents), *x0.shape)
         return replace(like, names=names, classes=classes, latents=latents, digests=unknown)
-    pixels = base.codec.decode(x0).cpu()
+    pixels = to_uint8(x0).cpu()
     return replace(like, names=names, classes=classes, pixels=pixels, digests=unknown)
 
 
@@ -282,7 +283,7 @@ def _prepare(
     _, info = add_label(state, known, config.label)
     pictures = load_pictures(data, info, keep_copies=keep_copies)
     print(pictures.summary(), file=sys.stderr)
-    examples: Any = as_latents(pictures, Path(base), out) if info.codec else pictures
+    examples: Any = as_latents(pictures, Path(base), out) if info.in_latents else pictures
     training, heldout = hold_out(examples)
     denoiser = Denoiser.load_for_sampling(base)
     begun = (out / STATE_NAME).exists()  # then its own state takes the place of the start

@@ -6,19 +6,19 @@ shifted one are others too: hence several ``versions`` of each picture, all enco
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from .changes import have_nothing_in_common, record_of
 from .checkpoint import read_tensors, write_tensors
 from .codec import LatentCodec
+from .codec_file import weights_hash
 from .data import ImageSet, split_names
 from .denoiser import Denoiser
 
@@ -104,16 +104,6 @@ def as_latents(images: ImageSet, checkpoint: Path, out: Path) -> LatentSet:
     return encode_images(images, codec, out / LATENTS_NAME)
 
 
-def weights_hash(network: nn.Module) -> str:
-    """SHA-256 over a network's weights in half precision; that of an encoder says what latents
-    belong to."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().half().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def shifted(pictures: Tensor, dx: int, dy: int) -> Tensor:
     """uint8 [N, 3, S, S] moved by some pixels; what comes into view repeats the edge."""
     top, left = max(dy, 0), max(dx, 0)
@@ -136,7 +126,7 @@ def encode_images(
     nothing in common with these: it took long, and is not overwritten."""
     moves = [(0, 0), *shifts]
     identity: dict[str, object] = {
-        "encoder": weights_hash(codec.autoencoder.encoder),
+        "encoder": weights_hash(codec.network.encoder),
         "shifts": [list(move) for move in moves],
     }
     kept, latents = _kept(Path(path), identity, images)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint
-from .codec_file import load_codec
+from .codec_file import load_autoencoder
 from .config import LENGTHS, AutoencoderConfig, TrainConfig
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
@@ -51,7 +51,7 @@ def run_train(args: argparse.Namespace) -> None:
         assert init is not None  # read together with ``start``
         for label in _new_labels(args, start):
             init, start = add_label(init, start, label)
-        images = _load(args, start.picture_size, start.labels)
+        images = _load(args, start.training_size, start.labels)
         info = replace(start, data=data)
     else:
         images = _load(args, preset.model.image_size, None)
@@ -65,7 +65,7 @@ def run_train(args: argparse.Namespace) -> None:
         )
     if any(images.label_counts):
         info = replace(info, label_counts=images.label_counts)
-    examples = as_latents(images, find_checkpoint(args.init), out) if info.codec else images
+    examples = as_latents(images, find_checkpoint(args.init), out) if info.in_latents else images
     trainer = Trainer(config, Denoising(config, info, examples, init=init), out)
     del images, examples, init  # of which it has copies
     with stop_on_signal() as stop:
@@ -83,7 +83,7 @@ def run_train_codec(args: argparse.Namespace) -> None:
         raise ValueError("Give --latents to learn from, a codec to go on with (--init), or both.")
     out = out_folder(args.out)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
-    init = load_codec(find_checkpoint(args.init)) if args.init else AutoencoderConfig()
+    init = load_autoencoder(find_checkpoint(args.init)) if args.init else AutoencoderConfig()
     shape = latent_shape(init if isinstance(init, AutoencoderConfig) else init.config, args.size)
     perceptual = PerceptualDistance.load()
     images = load_images(args.data, image_size=args.size, photos=False)

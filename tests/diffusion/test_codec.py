@@ -1,10 +1,10 @@
 """Pictures to what is denoised and back: of pixels exactly, of latents in shape and scale."""
 
 import torch
-from helpers import small_autoencoder
+from helpers import small_autoencoder, small_upscaler
 from torch.testing import assert_close
 
-from diffusion.codec import LatentCodec, PixelCodec, to_float, to_uint8
+from diffusion.codec import LatentCodec, PixelCodec, UpscalingCodec, to_float, to_uint8
 
 
 def latent_codec() -> LatentCodec:
@@ -38,10 +38,10 @@ def test_latents_have_the_scale_of_the_data_and_pictures_their_size():
     assert (codec.picture_size, codec.shape, codec.exact) == (16, (4, 4, 4), False)
     x0 = codec.encode(shown)
     assert (x0.shape, x0.dtype) == ((2, 4, 4, 4), torch.float32)
-    assert_close(x0, 0.5 * codec.autoencoder.encode(to_float(shown)))
+    assert_close(x0, 0.5 * codec.network.encode(to_float(shown)))
     decoded = codec.decode(x0)
     assert (decoded.shape, decoded.dtype) == ((2, 3, 16, 16), torch.uint8)
-    assert torch.equal(decoded, to_uint8(codec.autoencoder.decode(2 * x0)))
+    assert torch.equal(decoded, to_uint8(codec.network.decode(2 * x0)))
 
 
 def test_a_preview_has_the_size_of_the_picture_and_its_colours():
@@ -49,7 +49,7 @@ def test_a_preview_has_the_size_of_the_picture_and_its_colours():
     x0 = torch.ones(2, 4, 4, 4) * torch.tensor([0.1, -0.2, 0.05, 0.1]).view(4, 1, 1)
     preview = codec.preview(x0)
     assert (preview.shape, preview.dtype) == ((2, 3, 16, 16), torch.uint8)
-    colours = to_uint8(codec.autoencoder.preview(x0 / 0.5))[:, :, :1, :1]
+    colours = to_uint8(codec.network.preview(x0 / 0.5))[:, :, :1, :1]
     assert torch.equal(preview, colours.expand(2, 3, 16, 16))
 
 
@@ -58,6 +58,22 @@ def test_other_multiples_of_the_smallest_size_work_too():
     x0 = codec.encode(pictures(1, 24))
     assert x0.shape == (1, 4, 6, 6)
     assert codec.decode(x0).shape == (1, 3, 24, 24)
+
+
+def test_small_pictures_are_means_and_are_enlarged():
+    codec, shown = UpscalingCodec(small_upscaler(), 8), pictures()
+    assert (codec.picture_size, codec.shape, codec.exact) == (16, (3, 8, 8), False)
+    x0 = codec.encode(shown)
+    assert_close(x0[1, 2, 3, 5], to_float(shown[1, 2, 6:8, 10:12]).mean())
+    decoded = codec.decode(x0)
+    assert (decoded.shape, decoded.dtype) == ((2, 3, 16, 16), torch.uint8)
+    assert torch.equal(decoded, to_uint8(codec.network(x0)))
+    assert torch.equal(codec.decode(x0 + 9), codec.decode(torch.ones_like(x0)))
+    grey = torch.full_like(x0, 0.25)
+    assert torch.equal(codec.preview(grey), to_uint8(grey[:, :, :1, :1]).expand(2, 3, 16, 16))
+    keep = torch.ones(1, 1, 16, 16, dtype=torch.bool)
+    keep[..., 5, 7] = False
+    assert (~codec.keep_mask(keep)).nonzero().tolist() == [[0, 0, 2, 3]]
 
 
 def test_latents_are_kept_where_all_their_pixels_are():
@@ -74,4 +90,4 @@ def test_no_gradient_is_kept_of_what_a_codec_does():
     codec.requires_grad_(True)
     x0 = codec.encode(pictures())
     assert not x0.requires_grad
-    assert codec.autoencoder.decode(x0).grad_fn is not None  # the network itself can be trained
+    assert codec.network.decode(x0).grad_fn is not None  # the network itself can be trained

@@ -124,4 +124,4 @@ def test_a_model_gets_a_better_decoder(tmp_path, capsys):
     assert "another encoder" in capsys.readouterr().err
     small_denoiser().save(model)
     assert main(arguments) == 1
-    assert "draws pixels, without a codec" in capsys.readouterr().err
+    assert "draws pictures, which no autoencoder can decode" in capsys.readouterr().err

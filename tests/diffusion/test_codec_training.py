@@ -386,7 +386,7 @@ def test_every_mistake_is_a_sentence(folder, codec, tmp_path, capsys):
         ([], "Give --latents to learn from, a codec to go on with (--init), or both."),
         ([*init, "--size", "30"], "The size must be a multiple of 4 pixels, at most 1024, not 30."),
         ([*init, "--size", "0"], "must be a multiple of 4 pixels"),
-        (["--init", "nobody"], "There is no checkpoint at nobody."),
+        (["--init", "nobody"], "There is no checkpoint 'nobody'"),
         ([*init, "--latents", "none"], "There is no file of latents at none."),
         ([*init, "--latents", str(wrong)], "4 channels at 4x4"),
         ([*init, "--augment", "1"], "--augment"),

@@ -131,10 +131,10 @@ def test_latents_outlive_a_better_decoder(images, tmp_path, monkeypatch):
     path = tmp_path / "latents.safetensors"
     first = encode_images(images, codec(), path)
     better = codec()
-    better.autoencoder.decoder.conv_in.weight.data += 1
+    better.network.decoder.conv_in.weight.data += 1
     monkeypatch.setattr(LatentCodec, "encode", None)
     assert torch.equal(encode_images(images, better, path).latents, first.latents)
-    better.autoencoder.encoder.conv_in.weight.data += 1
+    better.network.encoder.conv_in.weight.data += 1
     with pytest.raises(ValueError, match="latents of another codec"):
         encode_images(images, better, path)
 

@@ -5,7 +5,14 @@ from itertools import pairwise
 
 import pytest
 import torch
-from helpers import SMALL, Counted, Gaussian, latent_denoiser, small_denoiser
+from helpers import (
+    SMALL,
+    Counted,
+    Gaussian,
+    latent_denoiser,
+    small_denoiser,
+    upscaled_denoiser,
+)
 from torch.testing import assert_close
 
 from diffusion import SAMPLERS, SampleConfig, generate
@@ -353,7 +360,10 @@ def test_the_picture_of_a_seed_has_not_changed(denoiser):
 # -- latents ------------------------------------------------------------------------------------
 
 
-def latent_start(denoiser, keep: torch.Tensor | None = None) -> Start:
+WITH_CODEC = pytest.mark.parametrize("make", [latent_denoiser, upscaled_denoiser])
+
+
+def coded_start(denoiser, keep: torch.Tensor | None = None) -> Start:
     picture = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
     start = from_seeds(denoiser, [1, 2])
     return dataclasses.replace(start, picture=picture, keep=keep)
@@ -377,23 +387,25 @@ def test_pasting_keeps_all_or_nothing():
     assert torch.equal(paste_kept(drawn, picture, ~everything), drawn)
 
 
+@WITH_CODEC
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_repainting_with_a_lossy_codec_keeps_pixels_exactly(sampler):
-    denoiser = latent_denoiser()
+def test_repainting_with_a_lossy_codec_keeps_pixels_exactly(sampler, make):
+    denoiser = make()
     keep = torch.zeros(2, 1, 16, 16, dtype=torch.bool)
     keep[0, :, :7] = True  # not on the border of a latent
     keep[1, :, :, 3:11] = True
-    start = latent_start(denoiser, keep)
+    start = coded_start(denoiser, keep)
     drawn = draw(denoiser, start, SampleConfig(sampler=sampler, num_steps=3))
     keep = keep.expand_as(drawn)
     assert torch.equal(drawn[keep], start.picture[keep])
     assert (drawn[~keep] != start.picture[~keep]).float().mean() > 0.5
 
 
-def test_a_picture_to_start_from_is_encoded():
+@WITH_CODEC
+def test_a_picture_to_start_from_is_encoded(make):
     """Little noise and one step: what comes out is what the codec makes of the picture."""
-    denoiser = latent_denoiser()
-    start = latent_start(denoiser)
+    denoiser = make()
+    start = coded_start(denoiser)
     config = SampleConfig(num_steps=1, sigma_min=1e-4, sigma_max=1e-3)
     drawn = draw(denoiser, start, config)
     codec = denoiser.codec
@@ -402,8 +414,9 @@ def test_a_picture_to_start_from_is_encoded():
     assert (drawn.int() - start.picture.int()).abs().float().mean() > 10  # the codec is untrained
 
 
-def test_a_picture_of_latents_that_is_stopped_is_decoded():
-    denoiser = latent_denoiser()
+@WITH_CODEC
+def test_a_picture_that_is_stopped_is_decoded(make):
+    denoiser = make()
     seen = []
     config = SampleConfig(num_steps=6)
     drawn = generate(

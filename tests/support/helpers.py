@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from diffusion import Denoiser, ModelConfig
 from diffusion.autoencoder import Autoencoder
 from diffusion.checkpoint import CheckpointInfo
-from diffusion.config import AutoencoderConfig
+from diffusion.config import AutoencoderConfig, UpscalerConfig
 from diffusion.denoiser import build_unet
 from diffusion.unet import UNet
+from diffusion.upscaler import Upscaler
 
 SMALL = ModelConfig(
     image_size=8,
@@ -126,11 +127,25 @@ def small_autoencoder(config: AutoencoderConfig = AUTOENCODER, *, seed: int = 3)
     return autoencoder.eval().requires_grad_(False)
 
 
+UPSCALER = UpscalerConfig(widths=(4, 8), blocks=(1, 1))
+
+
+def small_upscaler(config: UpscalerConfig = UPSCALER, *, seed: int = 4) -> Upscaler:
+    """A small upscaler with random weights everywhere."""
+    torch.manual_seed(seed)
+    return randomize_(Upscaler(config), seed).eval().requires_grad_(False)
+
+
+def upscaled_denoiser(config: ModelConfig = SMALL, *, guide: ModelConfig | None = None) -> Denoiser:
+    """A small denoiser of pictures of 8 pixels, and an upscaler that makes 16 of them."""
+    return small_denoiser(config, guide=guide).decoded_by(small_upscaler())
+
+
 def latent_denoiser(config: ModelConfig = LATENT, *, guide: ModelConfig | None = None) -> Denoiser:
     """A small denoiser of latents, ready for ``generate``; its pictures have 16 pixels."""
     labels = tuple(f"label {i}" for i in range(config.num_classes))
     torch.manual_seed(1)
     info = CheckpointInfo(config, labels=labels, guide=guide, codec=AUTOENCODER)
     denoiser = randomize_(Denoiser.from_config(config, info=info))
-    denoiser.codec.autoencoder.load_state_dict(small_autoencoder().state_dict())
+    denoiser.codec.network.load_state_dict(small_autoencoder().state_dict())
     return denoiser.eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""A model of latents on the page: previews, films and what stops have the size of pictures."""
+"""Models with a codec on the page: previews, films and what stops have the size of pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from helpers import LATENT, latent_denoiser
+from helpers import LATENT, SMALL, latent_denoiser, upscaled_denoiser
 from PIL import Image
 from studio_fixtures import wait_until
 
@@ -19,16 +19,19 @@ from studio.drawing.worker import Studio
 PLAIN = Recipe(steps=4, seed=3)
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory) -> ModelLibrary:
-    folder = tmp_path_factory.mktemp("latent")
-    latent_denoiser(dataclasses.replace(LATENT, num_classes=2)).save(folder / "latent.safetensors")
+@pytest.fixture(scope="module", params=["latents", "upscaled"])
+def library(tmp_path_factory, request) -> ModelLibrary:
+    folder, path = tmp_path_factory.mktemp("models"), f"{request.param}.safetensors"
+    make, shape = {"latents": (latent_denoiser, LATENT), "upscaled": (upscaled_denoiser, SMALL)}[
+        request.param
+    ]
+    make(dataclasses.replace(shape, num_classes=2)).save(folder / path)
     return ModelLibrary([folder])
 
 
 @pytest.fixture
-def latents(library, gate) -> Studio:
-    """A studio over a model of latents, whose pictures have 16 pixels."""
+def coded(library, gate) -> Studio:
+    """A studio over a model with a codec, whose pictures have 16 pixels."""
     return Studio(library, draw=gate)
 
 
@@ -45,10 +48,10 @@ def assert_near(actual: torch.Tensor, expected: torch.Tensor) -> None:
     assert (actual.int() - expected.int()).abs().max() <= 1
 
 
-def test_previews_have_the_size_of_pictures(latents, gate):
+def test_previews_have_the_size_of_pictures(coded, gate):
     gate.close()
-    job = latents.submit([PLAIN])
-    updates = latents.watch(job)
+    job = coded.submit([PLAIN])
+    updates = coded.watch(job)
     wait_until(lambda: gate.steps == 1)
     assert next(updates).pictures is None
     shown = []
@@ -64,35 +67,35 @@ def test_previews_have_the_size_of_pictures(latents, gate):
     gate.draw = watched
     gate.event.set()
     *_, last = updates
-    job = latents.submit([PLAIN])
-    *_, again = latents.watch(job)
+    job = coded.submit([PLAIN])
+    *_, again = coded.watch(job)
     assert len(shown) == 4
     for picture, preview in shown:
         assert picture.shape == (3, 16, 16)
         assert torch.equal(picture, preview)
-    assert_near(last.pictures[0], steps_of(latents, PLAIN)[0])
+    assert_near(last.pictures[0], steps_of(coded, PLAIN)[0])
     assert_near(again.pictures[0], last.pictures[0])
 
 
-def test_a_stopped_picture_is_decoded(latents, gate):
+def test_a_stopped_picture_is_decoded(coded, gate):
     gate.close()
-    job = latents.submit([dataclasses.replace(PLAIN, steps=50)])
+    job = coded.submit([dataclasses.replace(PLAIN, steps=50)])
     wait_until(lambda: gate.steps == 1)
-    latents.stop(job)
+    coded.stop(job)
     gate.event.set()
     job.wait(10)
     assert (job.done, job.stopped, gate.steps) == (True, True, 1)
-    codec = latents.library.get().denoiser.codec
-    _, steps = steps_of(latents, job.recipes[0])
+    codec = coded.library.get().denoiser.codec
+    _, steps = steps_of(coded, job.recipes[0])
     assert_near(job.pictures[0], codec.decode(steps[0].denoised)[0])
     assert not torch.equal(job.pictures[0], codec.preview(steps[0].denoised)[0])
 
 
 @pytest.mark.parametrize("record", ["denoised", "noisy"])
-def test_films_are_decoded(latents, record):
-    job = latents.draw([PLAIN, dataclasses.replace(PLAIN, seed=8)], record=record)
-    codec = latents.library.get().denoiser.codec
-    _, steps = steps_of(latents, PLAIN)
+def test_films_are_decoded(coded, record):
+    job = coded.draw([PLAIN, dataclasses.replace(PLAIN, seed=8)], record=record)
+    codec = coded.library.get().denoiser.codec
+    _, steps = steps_of(coded, PLAIN)
     assert len(job.frames) == len(steps) == 4
     for frame, step in zip(job.frames, steps, strict=True):
         x0 = noisy_x0(step) if record == "noisy" else step.denoised
@@ -101,7 +104,7 @@ def test_films_are_decoded(latents, record):
         assert_near(job.frames[-1], job.pictures[0])
 
 
-def test_a_part_is_repainted_and_the_rest_kept_exactly(latents):
+def test_a_part_is_repainted_and_the_rest_kept_exactly(coded):
     picture = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
     mask = Image.new("L", (16, 16), 0)
     mask.paste(255, (3, 5, 11, 14))  # not on the borders of latents
@@ -110,17 +113,17 @@ def test_a_part_is_repainted_and_the_rest_kept_exactly(latents):
         picture=embed_picture(Image.fromarray(picture.numpy()), 16),
         mask=embed_mask(mask, 16),
     )
-    drawn = latents.draw([recipe]).pictures[0].permute(1, 2, 0)
+    drawn = coded.draw([recipe]).pictures[0].permute(1, 2, 0)
     kept = torch.ones(16, 16, dtype=torch.bool)
     kept[5:14, 3:11] = False
     assert torch.equal(drawn[kept], picture[kept])
     assert (drawn[~kept] != picture[~kept]).float().mean() > 0.5
 
 
-def test_a_picture_to_start_from_has_the_size_of_pictures(latents):
+def test_a_picture_to_start_from_has_the_size_of_pictures(coded):
     orange = Image.new("RGB", (40, 30), "orange")
     recipe = dataclasses.replace(PLAIN, picture=embed_picture(orange, 16), strength=0.5)
-    assert latents.draw([recipe]).pictures.shape == (1, 3, 16, 16)
+    assert coded.draw([recipe]).pictures.shape == (1, 3, 16, 16)
     small = dataclasses.replace(recipe, picture=embed_picture(orange, 4))  # as the network's x0
     with pytest.raises(ValueError, match="not 16x16"):
-        latents.submit([small])
+        coded.submit([small])
