@@ -28,11 +28,13 @@ from .presets import PRESETS
 from .samplers import SAMPLERS
 from .training_commands import (
     CODEC_OPTIONS,
+    DISTILL_OPTIONS,
     TRAIN_OPTIONS,
     run_distill,
     run_finetune,
     run_train,
     run_train_codec,
+    run_train_upscaler,
 )
 
 Commands = argparse._SubParsersAction  # of which argparse makes no public name
@@ -49,8 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
     """The commands and their options; the training options are the fields of ``TrainConfig``."""
     parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_train, _add_train_codec, _add_finetune, _add_distill, _add_guide,
-                _add_codec, _add_grow, _add_average, _add_sample, _add_evaluate,
+    for add in (_add_train, _add_train_codec, _add_train_upscaler, _add_finetune, _add_distill,
+                _add_guide, _add_codec, _add_grow, _add_average, _add_sample, _add_evaluate,
                 _add_inspect):  # fmt: skip
         add(commands)
     return parser
@@ -111,6 +113,35 @@ def _add_train_codec(commands: Commands) -> None:
     parser.set_defaults(run=run_train_codec)
 
 
+def _add_train_upscaler(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "train-upscaler", help="train a network that enlarges what a model draws"
+    )
+    parser.add_argument(
+        "--data", required=True, action="append", metavar="PATH",
+        help="folder or zip of large square pictures; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", required=True, metavar="NAME_OR_FILE", help="whose pictures it will enlarge"
+    )
+    parser.add_argument("--init", metavar="FILE", help="start from the upscaler in this file")
+    parser.add_argument(
+        "--factor", type=int, default=2, choices=(2, 4),
+        help="width of its pictures over the width of the model's (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seeds", type=int, default=1_024, metavar="N",
+        help="pictures that the model draws for it to learn from (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", required=True, metavar="DIR",
+        help="folder of this run; if it was stopped, it goes on",
+    )  # fmt: skip
+    _add_budget(parser)
+    _add_settings(parser, CODEC_OPTIONS)
+    parser.set_defaults(run=run_train_upscaler)
+
+
 def _add_distill(commands: Commands) -> None:
     parser = commands.add_parser(
         "distill", help="teach a student to draw in few steps what a model draws in many"
@@ -123,7 +154,7 @@ def _add_distill(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
     _add_budget(parser)
-    _add_settings(parser)
+    _add_settings(parser, DISTILL_OPTIONS)
     parser.set_defaults(run=run_distill)
 
 
@@ -189,10 +220,12 @@ def _add_guide(commands: Commands) -> None:
 
 def _add_codec(commands: Commands) -> None:
     parser = commands.add_parser(
-        "codec", help="put a codec with a better decoder into a checkpoint of latents"
+        "codec", help="put a better decoder, or an upscaler, into a checkpoint"
     )
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
-    parser.add_argument("--codec", required=True, metavar="FILE", help="of the same encoder")
+    parser.add_argument(
+        "--codec", required=True, metavar="FILE", help="of the same encoder, or an upscaler"
+    )
     parser.add_argument("--out", required=True, metavar="FILE.safetensors")
     parser.set_defaults(run=run_codec)
 

@@ -49,6 +49,14 @@ def load_autoencoder(path: str | Path) -> Autoencoder:
     return network
 
 
+def load_upscaler(path: str | Path) -> Upscaler:
+    """As ``load_codec``, for what enlarges pictures. Raises ValueError for an autoencoder."""
+    network = load_codec(path)
+    if not isinstance(network, Upscaler):
+        raise ValueError(f"{Path(path).name} carries an autoencoder, not an upscaler.")
+    return network
+
+
 def weights_hash(network: nn.Module) -> str:
     """SHA-256 over a network's weights in half precision; that of an encoder says what latents
     belong to."""

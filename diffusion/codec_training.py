@@ -7,8 +7,6 @@ them the encoder stays as it is, and the decoder learns from what that encoder g
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,9 +17,10 @@ from .autoencoder import Autoencoder
 from .codec import LatentCodec, to_float
 from .codec_file import save_codec, weights_hash
 from .config import MAX_SIZE, AutoencoderConfig, TrainConfig
-from .data import ImageSet, split_names, training_batches
+from .data import ImageSet
 from .device import autocast
-from .objectives import SAMPLE_COLUMNS, Objective, oom_as_sentence
+from .objectives import oom_as_sentence
+from .reconstruction import BATCH, Reconstruction, corners, cut
 from .teacher import TaughtSet
 
 SETTINGS: dict[str, Any] = {  # TrainConfig fields without the budget
@@ -39,11 +38,9 @@ LOOK = 96  # pixels, width = height, of the part of a crop that the perceptual d
 PERCEPTUAL_WEIGHT = 0.5
 NORMALIZED_BY = 512  # pictures whose latents tell mean and standard deviation
 PREVIEW_BY = 64  # pictures that the preview is fitted to
-SAMPLES = 8
-BATCH = 8  # pictures encoded and decoded at once where nothing is learned
 
 
-class CodecTraining(Objective):
+class CodecTraining(Reconstruction):
     """Both halves of an autoencoder, or its decoder alone.
 
     ``init`` is the autoencoder to go on with, or the shape of a new one. ``latents`` are a
@@ -63,6 +60,7 @@ class CodecTraining(Objective):
         perceptual: nn.Module | None = None,
         data: str = "",
     ) -> None:
+        super().__init__(config, images)
         if isinstance(init, AutoencoderConfig):
             assert latents is not None, "a new encoder has to be taught"
             self.autoencoder, self._begun = new_autoencoder(init, latents, config.seed), str(init)
@@ -71,11 +69,8 @@ class CodecTraining(Objective):
             self._begun = weights_hash(init)
         self.network: nn.Module = self.autoencoder
         self.taught, self.perceptual, self.data = latents is not None, perceptual, data
-        kept, held = split_names(images.names, config.holdout, at_most=0.1)
-        self.images, self.heldout_images = images.subset(kept), images.subset(held)
-        self.examples: ImageSet | TaughtSet = self.images
         if latents is not None:
-            self.examples = TaughtSet(self.images, latents[:, kept])
+            self.examples = TaughtSet(self.images, latents[:, self.kept])
 
     def learns(self, name: str) -> bool:
         """Whether a parameter of this name may change: for ``Trainer``."""
@@ -90,17 +85,17 @@ class CodecTraining(Objective):
             "picture_size": self.images.image_size,
         }
 
+    def codec(self, averaged: nn.Module) -> LatentCodec:
+        autoencoder = cast(Autoencoder, averaged)
+        size = latent_shape(autoencoder.config, self.images.image_size)[1]
+        return LatentCodec(autoencoder, size, sigma_data=1.0)
+
     def to(self, device: torch.device) -> None:
         self.device = device
         self.autoencoder.to(device)
         self.examples = self.examples.to(device)
         if self.perceptual is not None:
             self.perceptual.to(device)
-
-    def batches(self, config: TrainConfig, *, first_step: int, share: slice) -> Iterator[Any]:
-        return training_batches(
-            self.examples, config.batch_size, first_step=first_step, seed=config.seed, share=share
-        )
 
     def prepare(
         self, batch: Any, config: TrainConfig, generator: torch.Generator, noise: torch.Generator
@@ -117,20 +112,19 @@ class CodecTraining(Objective):
         factor = self.autoencoder.config.downsampling
         whole = pictures.shape[-1] // factor
         size = min(CROP, whole)
-        corners = torch.randint(whole - size + 1, (count, 2), generator=generator)
-        crops = cut(pictures, factor * corners, factor * size)
+        places = corners(count, whole - size, generator)
+        crops = cut(pictures, factor * places, factor * size)
         taught: tuple[Tensor, ...] = ()
         if self.taught:
             version = versions[torch.arange(count), mirrored.long().to(versions.device)]
             wanted = self.autoencoder.normalize(version.to(device))
-            latents, taught = cut(wanted, corners, size), (pictures, wanted)
+            latents, taught = cut(wanted, places, size), (pictures, wanted)
         else:
             with torch.no_grad(), autocast(device):
                 latents = self.autoencoder.encode(crops).float()
         level = LATENT_NOISE * torch.rand(count, 1, 1, 1, generator=generator)
         drawn = torch.randn(latents.shape, generator=noise, device=device)
-        spare = max(factor * size - LOOK, 0)
-        looks = torch.randint(spare + 1, (count, 2), generator=generator)
+        looks = corners(count, max(factor * size - LOOK, 0), generator)
         return crops, latents + level.to(device) * drawn, looks.to(device), *taught
 
     def loss(self, *rows: Tensor) -> Tensor:
@@ -146,44 +140,15 @@ class CodecTraining(Objective):
         return loss
 
     @torch.no_grad()
-    def heldout(self, averaged: nn.Module) -> float | None:
-        """Root mean squared error of pictures in [-1, 1] that were encoded and decoded, as its
-        geometric mean over them: the one that their mean PSNR stands for (see ``psnr``)."""
-        if not len(self.heldout_images):
-            return None
-        errors = []
-        for index in torch.arange(len(self.heldout_images)).split(BATCH):
-            pictures = self.heldout_images.get(index)[0]
-            again = self._reconstruct(averaged, pictures)
-            error = (to_float(again) - to_float(pictures)).square().mean(dim=(1, 2, 3)).sqrt()
-            errors.append(error.clamp(min=1e-6))
-        return float(torch.cat(errors).log().mean().exp())
-
-    def samples(self, averaged: nn.Module) -> Tensor:
-        """Rows of originals, each above the row of their reconstructions."""
-        enough = len(self.heldout_images) >= SAMPLES
-        shown = self.heldout_images if enough else self.images
-        pictures = shown.get(torch.arange(SAMPLES))[0].cpu()
-        again = self._reconstruct(averaged, pictures)
-        rows = [part.unflatten(0, (-1, SAMPLE_COLUMNS)) for part in (pictures, again)]
-        return torch.stack(rows, dim=1).flatten(0, 2)
-
-    @torch.no_grad()
     def save(self, averaged: nn.Module, path: Path, *, images: int) -> None:
         autoencoder = copy.deepcopy(cast(Autoencoder, averaged))
         some = torch.arange(min(PREVIEW_BY, len(self.images)))
         pictures = self.images.get(some)[0]
-        codec = _codec(autoencoder, self.images.image_size)
+        codec = self.codec(autoencoder)
         with autocast(self.device):
             latents = [codec.encode(part.to(self.device)) for part in pictures.split(BATCH)]
         autoencoder.fit_preview_(torch.cat(latents), to_float(pictures.to(self.device)))
         save_codec(autoencoder, path, images_seen=images)
-
-    def _reconstruct(self, averaged: nn.Module, pictures: Tensor) -> Tensor:
-        """uint8 [N, 3, S, S] encoded and decoded."""
-        codec = _codec(cast(Autoencoder, averaged), pictures.shape[-1])
-        with autocast(self.device):
-            return codec.decode(codec.encode(pictures.to(self.device))).cpu()
 
 
 def latent_shape(config: AutoencoderConfig, size: int) -> tuple[int, int, int]:
@@ -197,10 +162,6 @@ def latent_shape(config: AutoencoderConfig, size: int) -> tuple[int, int, int]:
     return config.latent_channels, size // factor, size // factor
 
 
-def _codec(autoencoder: Autoencoder, size: int) -> LatentCodec:
-    return LatentCodec(autoencoder, latent_shape(autoencoder.config, size)[1], sigma_data=1.0)
-
-
 def new_autoencoder(shape: AutoencoderConfig, latents: Tensor, seed: int) -> Autoencoder:
     """An untrained one, with mean and standard deviation of a teacher's latents
     [V, N, C, h, w]."""
@@ -210,16 +171,3 @@ def new_autoencoder(shape: AutoencoderConfig, latents: Tensor, seed: int) -> Aut
     autoencoder.mean.copy_(some.mean(dim=(0, 2, 3)))
     autoencoder.std.copy_(some.std(dim=(0, 2, 3)).clamp(min=1e-4))
     return autoencoder
-
-
-def cut(maps: Tensor, corners: Tensor, size: int) -> Tensor:
-    """From each map [N, C, H, W] the square of width ``size`` at its corner [N, 2]: top, left."""
-    return torch.stack([
-        one[:, top : top + size, left : left + size]
-        for one, (top, left) in zip(maps, corners.tolist(), strict=True)
-    ])  # fmt: skip
-
-
-def psnr(error: float) -> float:
-    """Peak signal-to-noise ratio in dB of a root mean squared error of values in [-1, 1]."""
-    return 20 * math.log10(2 / error)

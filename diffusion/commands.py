@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import re
 import sys
@@ -34,7 +33,7 @@ from .denoiser import Denoiser
 from .device import choose_device
 from .evaluate import DISTANCES, evaluate, load_real
 from .features import FEATURES
-from .files import atomic_path, out_folder
+from .files import atomic_path, file_hash, out_folder
 from .grow import grow, grow_into_latents
 from .pictures import save_grid, save_picture
 from .sampling import generate
@@ -156,7 +155,7 @@ def run_evaluate(args: argparse.Namespace) -> None:
         raise ValueError(f"At most {MAX_SEEDS:,} samples.")
     device = choose_device()
     path = find_checkpoint(args.checkpoint)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()  # a run in progress may replace it
+    digest = file_hash(path)  # a run in progress may replace it
     denoiser = Denoiser.load_for_sampling(path)
     info = denoiser.info
     config = _sampling(args, info)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -61,3 +62,8 @@ def out_folder(path: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, but --out must be a folder.")
     return folder
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint
-from .codec_file import load_autoencoder
-from .config import LENGTHS, AutoencoderConfig, TrainConfig
+from .codec_file import load_autoencoder, load_upscaler
+from .config import LENGTHS, AutoencoderConfig, TrainConfig, UpscalerConfig
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
-from .files import out_folder
+from .files import file_hash, out_folder
 from .latents import as_latents
 from .presets import PRESETS, get_preset
 from .run_folder import STATE_NAME
@@ -30,13 +29,14 @@ TRAIN_OPTIONS = [
 ]
 OF_DENOISING = ("label_lr", "P_mean", "P_std", "label_dropout", "augment")
 CODEC_OPTIONS = [name for name in TRAIN_OPTIONS if name not in OF_DENOISING]
+DISTILL_OPTIONS = [name for name in CODEC_OPTIONS if name not in ("mirror", "holdout")]
 
 
 def run_train(args: argparse.Namespace) -> None:
     """Train, or go on where the run in ``--out`` stopped."""
     from .finetune import add_label
     from .objectives import Denoising
-    from .trainer import Trainer, stop_on_signal
+    from .trainer import Trainer
 
     out = out_folder(args.out)
     init, start = read_checkpoint(find_checkpoint(args.init)) if args.init else (None, None)
@@ -46,13 +46,12 @@ def run_train(args: argparse.Namespace) -> None:
     config = TrainConfig.from_dict({**preset.train, **_given(args)})
     if args.resume and not (out / STATE_NAME).exists():
         raise ValueError(f"There is no run to resume in {out}.")
-    data = " and ".join(Path(path).absolute().stem for path in args.data)
     if start:
         assert init is not None  # read together with ``start``
         for label in _new_labels(args, start):
             init, start = add_label(init, start, label)
         images = _load(args, start.training_size, start.labels)
-        info = replace(start, data=data)
+        info = replace(start, data=_data_name(args))
     else:
         images = _load(args, preset.model.image_size, None)
         model = replace(preset.model, num_classes=len(images.labels))
@@ -60,7 +59,7 @@ def run_train(args: argparse.Namespace) -> None:
             model=model,
             labels=images.labels,
             preset=preset_name,
-            data=data,
+            data=_data_name(args),
             sampling=preset.sampling,
         )
     if any(images.label_counts):
@@ -68,16 +67,15 @@ def run_train(args: argparse.Namespace) -> None:
     examples = as_latents(images, find_checkpoint(args.init), out) if info.in_latents else images
     trainer = Trainer(config, Denoising(config, info, examples, init=init), out)
     del images, examples, init  # of which it has copies
-    with stop_on_signal() as stop:
-        _tell(trainer, finished=trainer.train(stop=stop))
+    _run(trainer)
 
 
 def run_train_codec(args: argparse.Namespace) -> None:
     """Train a codec, or go on where the run in ``--out`` stopped."""
-    from .codec_training import SETTINGS, CodecTraining, latent_shape, psnr
+    from .codec_training import SETTINGS, CodecTraining, latent_shape
     from .perceptual import PerceptualDistance
     from .teacher import teacher_latents
-    from .trainer import Trainer, stop_on_signal
+    from .trainer import Trainer
 
     if not (args.latents or args.init):
         raise ValueError("Give --latents to learn from, a codec to go on with (--init), or both.")
@@ -91,27 +89,52 @@ def run_train_codec(args: argparse.Namespace) -> None:
     latents = None
     if args.latents:
         latents = teacher_latents(args.latents, images.names, shape=shape)
-    data = " and ".join(Path(path).absolute().stem for path in args.data)
     objective = CodecTraining(
-        config, init, images, latents=latents, perceptual=perceptual, data=data
+        config, init, images, latents=latents, perceptual=perceptual, data=_data_name(args)
     )
     del images, latents  # of which it has copies
     trainer = Trainer(config, objective, out, trainable=objective.learns)
-    with stop_on_signal() as stop:
-        _tell(trainer, finished=trainer.train(stop=stop))
-    if trainer.progress.last_loss:
-        told = f"Held-out pictures, encoded and decoded: {psnr(trainer.progress.last_loss):.2f} dB"
-        trainer.accelerator.print(told, file=sys.stderr)
+    _run(trainer)
+    _tell_psnr(trainer)
+
+
+def run_train_upscaler(args: argparse.Namespace) -> None:
+    """Draw a model's small pictures and train an upscaler for them, or go on with either."""
+    from .perceptual import PerceptualDistance
+    from .trainer import Trainer
+    from .trajectories import draw_trajectories
+    from .upscaler_training import SETTINGS, UpscalerTraining
+
+    out, path = out_folder(args.out), find_checkpoint(args.model)
+    config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
+    init = load_upscaler(find_checkpoint(args.init)) if args.init else UpscalerConfig(args.factor)
+    perceptual = PerceptualDistance.load()
+    model, digest = Denoiser.load_for_sampling(path), file_hash(path)
+    if model.info.in_latents:
+        raise ValueError("This model draws latents, which an upscaler cannot enlarge.")
+    shape = init if isinstance(init, UpscalerConfig) else init.config
+    size = model.info.training_size * shape.factor
+    images = load_images(args.data, image_size=size, photos=False)
+    print(images.summary(), file=sys.stderr)
+    drawn = draw_trajectories(model, out / "drawn", steps=1, count=args.seeds, teacher_hash=digest)
+    objective = UpscalerTraining(
+        config, init, images, drawn.states[-1], perceptual=perceptual, data=_data_name(args),
+        drawn_by=digest,
+    )  # fmt: skip
+    del images, model  # of which it has copies, or none
+    trainer = Trainer(config, objective, out)
+    _run(trainer)
+    _tell_psnr(trainer)
 
 
 def run_distill(args: argparse.Namespace) -> None:
     """Draw a teacher's trajectories and train a student on them, or go on with either."""
     from .distill import SETTINGS, Distilling
-    from .trainer import Trainer, stop_on_signal
+    from .trainer import Trainer
     from .trajectories import FOLDER_NAME, draw_trajectories
 
     out, path = out_folder(args.out), find_checkpoint(args.teacher)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = file_hash(path)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
     trajectories = draw_trajectories(
         Denoiser.load_for_sampling(path),
@@ -121,9 +144,7 @@ def run_distill(args: argparse.Namespace) -> None:
         teacher_hash=digest,
     )
     objective = Distilling(Denoiser.load(path), trajectories, teacher_hash=digest)
-    trainer = Trainer(config, objective, out)
-    with stop_on_signal() as stop:
-        _tell(trainer, finished=trainer.train(stop=stop))
+    _run(Trainer(config, objective, out))
 
 
 def run_finetune(args: argparse.Namespace) -> None:
@@ -155,11 +176,28 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _tell(trainer: Trainer, *, finished: bool) -> None:
+def _run(trainer: Trainer) -> None:
+    """Train until it is finished or told to stop, and say which."""
+    from .trainer import stop_on_signal
+
+    with stop_on_signal() as stop:
+        finished = trainer.train(stop=stop)
     state = "Finished" if finished else "Stopped. Run the same command to go on"
     trainer.accelerator.print(
         f"{state}: {trainer.progress.images:,} images, {trainer.out}", file=sys.stderr
     )
+
+
+def _tell_psnr(trainer: Trainer) -> None:
+    from .reconstruction import psnr
+
+    if trainer.progress.last_loss:
+        told = f"Held-out pictures, encoded and decoded: {psnr(trainer.progress.last_loss):.2f} dB"
+        trainer.accelerator.print(told, file=sys.stderr)
+
+
+def _data_name(args: argparse.Namespace) -> str:
+    return " and ".join(Path(path).absolute().stem for path in args.data)
 
 
 def _new_labels(args: argparse.Namespace, start: CheckpointInfo) -> list[str]:

@@ -20,9 +20,10 @@ from diffusion.checkpoint import WEIGHTS_NAME, read_tensors
 from diffusion.cli import main
 from diffusion.codec import LatentCodec, to_float
 from diffusion.codec_file import load_codec, save_codec
-from diffusion.codec_training import SETTINGS, CodecTraining, cut, new_autoencoder, psnr
+from diffusion.codec_training import SETTINGS, CodecTraining, new_autoencoder
 from diffusion.data import ImageSet, load_images
 from diffusion.perceptual import PerceptualDistance
+from diffusion.reconstruction import cut, psnr
 from diffusion.run_folder import METRICS_NAME, STATE_NAME, grid_path
 from diffusion.trainer import Trainer, step_generators
 
