@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +21,8 @@ from .checkpoint import CheckpointInfo
 from .config import TrainConfig
 from .data import batch_indices
 from .denoiser import Denoiser
-from .objectives import SAMPLE_SEEDS, Objective
-from .sampling import generate, sampling_sigmas
+from .objectives import SAMPLE_SEEDS, OfDenoiser
+from .sampling import sampling_sigmas
 from .trajectories import Trajectories, student_sampling
 
 SETTINGS = {
@@ -36,7 +35,7 @@ SETTINGS = {
 HELDOUT = 300  # trajectories that nothing is learned from, at most a tenth
 
 
-class Distilling(Objective):
+class Distilling(OfDenoiser):
     """The student, the teacher's network without its guide, learns from the teacher's trajectories.
 
     The loss is the mean absolute error of x0: of the student's estimate, and of the one that leads
@@ -60,15 +59,8 @@ class Distilling(Objective):
         self.trajectories = trajectories.subset(order[held:])
         self.heldout_trajectories = trajectories.subset(order[:held])
         self.sigmas = sampling_sigmas(sampling)
+        self.sample_labels = [seed % (info.model.num_classes + 1) for seed in SAMPLE_SEEDS]
         self.device = torch.device("cpu")
-
-    @property
-    def network(self) -> nn.Module:
-        return self.denoiser.model
-
-    @network.setter
-    def network(self, network: nn.Module) -> None:
-        self.denoiser.model = network
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -78,14 +70,6 @@ class Distilling(Objective):
         student = identity.get("student")
         mine = isinstance(student, dict) and CheckpointInfo.from_dict(student) == self.info
         return mine and identity.get("teacher") == self.teacher_hash
-
-    @property
-    def images_before(self) -> int:
-        return self.info.images_seen
-
-    def to(self, device: torch.device) -> None:
-        self.device = device
-        self.denoiser.to(device)
 
     def batches(self, config: TrainConfig, *, first_step: int, share: slice) -> Iterator[Tensor]:
         step, count = first_step, len(self.trajectories)
@@ -124,7 +108,6 @@ class Distilling(Objective):
         return x
 
     def averaged(self, averaged: nn.Module, *, images: int) -> Denoiser:
-        """The student of the averaged weights, as it would be shipped now."""
         info = replace(self.info, images_seen=self.info.images_seen + images)
         own = self.denoiser
         return Denoiser(averaged, own.parameterization, info=info, codec=own.codec)
@@ -140,11 +123,3 @@ class Distilling(Objective):
             x0 = trajectories.states[-1, batch].to(self.device).float()
             total += float((x - x0).abs().mean(dim=(1, 2, 3)).sum())
         return total / len(trajectories)
-
-    def samples(self, averaged: nn.Module) -> Tensor:
-        classes = self.info.model.num_classes + 1
-        labels = [seed % classes for seed in SAMPLE_SEEDS]
-        return generate(self.averaged(averaged, images=0), SAMPLE_SEEDS, class_labels=labels)
-
-    def save(self, averaged: nn.Module, path: Path, *, images: int) -> None:
-        self.averaged(averaged, images=images).save(path)

@@ -126,7 +126,44 @@ class Objective(ABC):
         """Write the weights after ``images`` images of this run, ready to use, atomically."""
 
 
-class Denoising(Objective):
+class OfDenoiser(Objective):
+    """What learns is the network of ``denoiser``, which ``info`` tells of. Samples are drawn from
+    fixed seeds with ``sample_labels``."""
+
+    denoiser: Denoiser
+    info: CheckpointInfo
+    sample_labels: Sequence[int]
+
+    @abstractmethod
+    def averaged(self, averaged: nn.Module, *, images: int) -> Denoiser:
+        """The denoiser of the averaged weights, as it would be shipped after ``images`` images."""
+
+    @property
+    def network(self) -> nn.Module:  # type: ignore[override]  # kept by the denoiser
+        return self.denoiser.model
+
+    @network.setter
+    def network(self, network: nn.Module) -> None:
+        self.denoiser.model = network
+
+    @property
+    def images_before(self) -> int:
+        return self.info.images_seen
+
+    def to(self, device: torch.device) -> None:
+        self.device = device
+        self.denoiser.to(device)
+
+    def samples(self, averaged: nn.Module) -> Tensor:
+        seeds = SAMPLE_SEEDS[: len(self.sample_labels)]
+        labels = self.sample_labels[: len(seeds)]
+        return generate(self.averaged(averaged, images=0), seeds, class_labels=labels)
+
+    def save(self, averaged: nn.Module, path: Path, *, images: int) -> None:
+        self.averaged(averaged, images=images).save(path)
+
+
+class Denoising(OfDenoiser):
     """A denoiser learns x0 from x0 + noise.
 
     ``images`` is split into a training and a held-out part, unless ``heldout`` is given (its loss
@@ -170,14 +207,6 @@ class Denoising(Objective):
                 raise ValueError("The weights to start from do not fit their config.") from None
 
     @property
-    def network(self) -> nn.Module:
-        return self.denoiser.model
-
-    @network.setter
-    def network(self, network: nn.Module) -> None:
-        self.denoiser.model = network
-
-    @property
     def identity(self) -> dict[str, Any]:
         return self.info.to_dict()
 
@@ -191,13 +220,8 @@ class Denoising(Objective):
     def record(self) -> dict[str, str]:
         return self.images.record | self.heldout_images.record
 
-    @property
-    def images_before(self) -> int:
-        return self.info.images_seen
-
     def to(self, device: torch.device) -> None:
-        self.device = device
-        self.denoiser.to(device)
+        super().to(device)
         self.images = self.images.to(device)
 
     def batches(self, config: TrainConfig, *, first_step: int, share: slice) -> Iterator[Any]:
@@ -232,7 +256,6 @@ class Denoising(Objective):
         return self.denoiser.loss(*rows)
 
     def averaged(self, averaged: nn.Module, *, images: int) -> Denoiser:
-        """The denoiser of the averaged weights, as it would be shipped now."""
         line = f"{images:,} images of {self.info.data or 'unnamed data'}"
         info = replace(
             self.info,
@@ -250,14 +273,6 @@ class Denoising(Objective):
             labelled=self._labelled,
             P_mean=self._heldout_P_mean,
         )
-
-    def samples(self, averaged: nn.Module) -> Tensor:
-        seeds = SAMPLE_SEEDS[: len(self.sample_labels)]
-        labels = self.sample_labels[: len(seeds)]
-        return generate(self.averaged(averaged, images=0), seeds, class_labels=labels)
-
-    def save(self, averaged: nn.Module, path: Path, *, images: int) -> None:
-        self.averaged(averaged, images=images).save(path)
 
 
 @torch.no_grad()
