@@ -66,4 +66,8 @@ def out_folder(path: str) -> Path:
 
 def file_hash(path: str | Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal digits."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 import threading
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from diffusion import Denoiser
 from diffusion.checkpoint import CheckpointInfo, checkpoints_in
+from diffusion.files import file_hash
 
 MAX_LOADED = 3  # models kept in memory
 HASH_LENGTH = 12  # hexadecimal digits of the SHA-256 that name a model's weights
@@ -132,7 +132,7 @@ class ModelLibrary:
 
     def _hash(self, name: str, path: Path) -> str:
         with self._left_out_if_damaged(name, path):
-            return file_hash(path)
+            return model_hash(path)
 
     def _load(self, name: str, hash: str, path: Path) -> LoadedModel:
         with self._left_out_if_damaged(name, path):
@@ -172,7 +172,7 @@ def _load(name: str, hash: str, path: Path) -> LoadedModel:
     return LoadedModel(name, hash, Denoiser.load_for_sampling(path))
 
 
-def file_hash(path: Path) -> str:
+def model_hash(path: Path) -> str:
     """The digits that name the weights in a file, which is read only if it has changed since it was
     last asked for. Raises OSError."""
     stat = path.stat()
@@ -181,8 +181,4 @@ def file_hash(path: Path) -> str:
 
 @lru_cache(maxsize=1000)
 def _hash_of(path: Path, *_: int) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()[:HASH_LENGTH]
+    return file_hash(path)[:HASH_LENGTH]

@@ -13,7 +13,7 @@ from pydantic import PositiveFloat, TypeAdapter
 
 from diffusion.files import atomic_path
 
-from ..drawing.library import ModelLibrary, file_hash
+from ..drawing.library import ModelLibrary, model_hash
 from .process import start_niced
 from .training_folder import FileCache, parse_json
 
@@ -44,7 +44,7 @@ class Estimates:
         if path is None:
             raise ValueError(f"There is no model '{str(base)[:60]}' here.")
         try:
-            key = file_hash(path)
+            key = model_hash(path)
         except OSError:  # renamed or deleted this very moment
             return None
         known = {**self._files.read(self.path, _known), **self._measured}

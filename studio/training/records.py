@@ -19,7 +19,7 @@ from typing import Any
 from diffusion.run_folder import METRICS_NAME, PROGRESS_NAME, RunProgress, weights_path
 
 from ..disk import errors_as_sentences, hold, require_room
-from ..drawing.library import file_hash
+from ..drawing.library import model_hash
 from . import process
 from .training_folder import (
     ENDINGS,
@@ -206,7 +206,7 @@ class Records:
         """Add weights to the library, in place of the training's earlier model if it is there."""
         replacing = self.result(folder, record, self.models.by_hash())
         name = self.models.add(weights, record.spec.name, replacing=replacing)
-        return replace(record, model=file_hash(self.models.path(name)))
+        return replace(record, model=model_hash(self.models.path(name)))
 
     def result(self, folder: Path, record: Record, models: Mapping[str, str]) -> str:
         """The training's model, whatever it is called by now; empty if there is none.
@@ -216,7 +216,7 @@ class Records:
         if record.model in models or record.state in (TrainingState.QUEUED, TrainingState.RUNNING):
             return models.get(record.model, "")
         with suppress(OSError):  # published, but the disk was full before that was written down
-            return models.get(file_hash(weights_path(folder)), "")
+            return models.get(model_hash(weights_path(folder)), "")
         return ""
 
 

@@ -18,7 +18,7 @@ from diffusion.denoiser import HUB_LIBRARY
 from diffusion.files import atomic_path
 
 from ..disk import errors_as_sentences, hold
-from ..drawing.library import ModelLibrary, file_hash
+from ..drawing.library import ModelLibrary, model_hash
 
 MODELS = "models"  # folder in the data folder
 DEFAULT_NAME = "default-model"  # file in the data folder
@@ -87,7 +87,7 @@ class TunedModels:
         found: dict[str, str] = {}
         for path in sorted(self.folder.glob("[!.]*.safetensors"), key=lambda path: path.stem):
             with suppress(OSError):
-                found.setdefault(file_hash(path), path.stem)
+                found.setdefault(model_hash(path), path.stem)
                 found.setdefault(str(path.stat().st_mtime_ns), path.stem)
         return found
 

@@ -11,7 +11,7 @@ import pytest
 from studio_fixtures import LABELS, save_tiny
 
 import studio.drawing.library as library_module
-from studio.drawing.library import MAX_LOADED, ModelLibrary, file_hash
+from studio.drawing.library import MAX_LOADED, ModelLibrary, model_hash
 
 
 @pytest.fixture
@@ -140,14 +140,14 @@ def test_a_file_is_read_for_its_hash_only_when_it_has_changed(tmp_path, monkeypa
     path, opened, open_path = tmp_path / "a", [], Path.open
     path.write_bytes(b"a" * 3_000_000)
     monkeypatch.setattr(Path, "open", lambda p, *a, **k: opened.append(p) or open_path(p, *a, **k))
-    assert len({file_hash(path) for _ in range(3)}) == 1
+    assert len({model_hash(path) for _ in range(3)}) == 1
     assert opened == [path]
     times = path.stat().st_atime_ns, path.stat().st_mtime_ns
     other = tmp_path / "b"
     other.write_bytes(b"b" * 3_000_000)
     os.replace(other, path)
     os.utime(path, ns=times)  # of the same size and age, but another file
-    assert file_hash(path) == hashlib.sha256(b"b" * 3_000_000).hexdigest()[:12]
+    assert model_hash(path) == hashlib.sha256(b"b" * 3_000_000).hexdigest()[:12]
 
 
 def test_the_memory_holds_a_few_models_only(tmp_path, tiny_folder, loads):

@@ -14,7 +14,7 @@ from studio_fixtures import save_tiny, wait_until
 from training_rig import LONG, SPEC, changed, start_long, wait_for
 
 from diffusion.run_folder import weights_path
-from studio.drawing.library import file_hash
+from studio.drawing.library import model_hash
 from studio.training import process, records
 from studio.training import trainings as trainings_module
 
@@ -83,7 +83,7 @@ def test_the_model_of_a_training_of_an_older_version_is_known_by_its_time(rig):
     assert trainings.view(id).result == "mia"
     assert trainings.roll_back(id, 64) == "mia"
     assert trainings.models.names() == ["mia"]
-    assert rig.record(id)["model"] == file_hash(trainings.models.path("mia"))
+    assert rig.record(id)["model"] == model_hash(trainings.models.path("mia"))
 
 
 def test_a_training_whose_model_was_never_published_makes_no_room(rig, monkeypatch):

@@ -19,7 +19,7 @@ from training_rig import (
 )
 
 from diffusion.run_folder import weights_path
-from studio.drawing.library import file_hash
+from studio.drawing.library import model_hash
 from studio.training import views
 
 
@@ -29,7 +29,7 @@ def test_a_training_runs_to_its_end_and_its_model_is_in_the_library(rig):
     view = wait_for(trainings, id, "done")
     assert view.message == "The whole budget is spent."
     assert (view.result, view.spec, view.place) == ("mia", SPEC, 0)
-    assert rig.library.get("mia").hash == file_hash(weights_path(rig.folder(id)))
+    assert rig.library.get("mia").hash == model_hash(weights_path(rig.folder(id)))
     assert [line.images for line in view.metrics] == list(range(8, 65, 8))
     assert [path.name for path in view.samples] == ["base.png", "000000032.png", "000000064.png"]
     assert view.steps == [32, 64]

@@ -14,7 +14,7 @@ from studio_fixtures import LABELS, save_tiny, wait_until
 
 from diffusion import Denoiser
 from diffusion.files import atomic_path
-from studio.drawing.library import MAX_LOADED, ModelLibrary, file_hash
+from studio.drawing.library import MAX_LOADED, ModelLibrary, model_hash
 from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Studio
 from studio.training.tuned import DEFAULT_NAME, MAX_MODEL_NAME, TunedModels, slug
@@ -113,8 +113,8 @@ def test_a_model_is_added_under_a_free_name_or_in_place_of_one(tuned, tmp_path):
     before = tuned.library.get("mia").hash
     assert tuned.add(source, "whatever", replacing="mia") == "mia"
     assert tuned.library.get("mia").hash != before
-    assert file_hash(tuned.path("mia")) == file_hash(source)
-    assert tuned.by_hash()[file_hash(source)] == "mia"
+    assert model_hash(tuned.path("mia")) == model_hash(source)
+    assert tuned.by_hash()[model_hash(source)] == "mia"
     assert tuned.add(source, "other", replacing="tiny") == "other"  # shipped: not replaced
 
 
