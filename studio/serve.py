@@ -45,6 +45,7 @@ from .training.tuned import DEFAULT_NAME
 
 TITLE = "Cat Diffusion"
 REFUSED = (Path(__file__).parent / "page" / "refused.js").read_text(encoding="utf-8")
+FIRST_MODEL = "cat-heads-256"  # of those that are shipped, the one that is chosen at first
 MAX_VISITS = 256  # whose pages Gradio remembers, with what they show: a megabyte or two each
 CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old
 
@@ -57,7 +58,7 @@ def build_studio(settings: Settings) -> Studio:
         places.insert(0, path)  # not its folder: what else lies there is nobody's business
         default = path.stem
     default_file = settings.data_dir / DEFAULT_NAME
-    library = ModelLibrary(places, default=default, default_file=default_file)
+    library = ModelLibrary(places, default=default or FIRST_MODEL, default_file=default_file)
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
     library.get()

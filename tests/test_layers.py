@@ -37,7 +37,9 @@ ALLOWED = {
     "autoencoder": {"config", "layers"},
     "parameterizations": {"config", "schedules"},
     "checkpoint": {"config", "files", "sources"},
-    "codec": {"autoencoder", "config"},
+    "upscaler": {"autoencoder", "config", "layers"},
+    "critic": set(),
+    "codec": {"autoencoder", "config", "upscaler"},
     "pictures": {"files"},
     "data": {"changes", "codec", "copies", "images", "sources"},
 }
