@@ -130,8 +130,8 @@ def _add_train_upscaler(commands: Commands) -> None:
         help="width of its pictures over the width of the model's (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--seeds", type=int, default=1_024, metavar="N",
-        help="pictures that the model draws for it to learn from (default: %(default)s)",
+        "--labels", action="append", default=[], metavar="CSV",
+        help="CSV file with the columns file and label, for the model to redraw by",
     )  # fmt: skip
     parser.add_argument(
         "--out", required=True, metavar="DIR",

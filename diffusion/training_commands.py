@@ -99,10 +99,10 @@ def run_train_codec(args: argparse.Namespace) -> None:
 
 
 def run_train_upscaler(args: argparse.Namespace) -> None:
-    """Draw a model's small pictures and train an upscaler for them, or go on with either."""
+    """Have a model redraw pictures and train an upscaler on them, or go on with either."""
     from .perceptual import PerceptualDistance
+    from .redrawing import FOLDER_NAME, redraw
     from .trainer import Trainer
-    from .trajectories import draw_trajectories
     from .upscaler_training import SETTINGS, UpscalerTraining
 
     out, path = out_folder(args.out), find_checkpoint(args.model)
@@ -114,14 +114,16 @@ def run_train_upscaler(args: argparse.Namespace) -> None:
         raise ValueError("This model draws latents, which an upscaler cannot enlarge.")
     shape = init if isinstance(init, UpscalerConfig) else init.config
     size = model.info.training_size * shape.factor
-    images = load_images(args.data, image_size=size, photos=False)
+    images = load_images(
+        args.data, image_size=size, labels_csv=args.labels, labels=model.info.labels, photos=False
+    )
     print(images.summary(), file=sys.stderr)
-    drawn = draw_trajectories(model, out / "drawn", steps=1, count=args.seeds, teacher_hash=digest)
+    redrawn = redraw(model, images, out / FOLDER_NAME, model_hash=digest)
     objective = UpscalerTraining(
-        config, init, images, drawn.states[-1], perceptual=perceptual, data=_data_name(args),
-        drawn_by=digest,
+        config, init, images, redrawn, perceptual=perceptual, data=_data_name(args),
+        redrawn_by=digest,
     )  # fmt: skip
-    del images, model  # of which it has copies, or none
+    del images, redrawn, model  # of which it has copies, or none
     trainer = Trainer(config, objective, out)
     _run(trainer)
     _tell_psnr(trainer)

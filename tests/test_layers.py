@@ -38,7 +38,6 @@ ALLOWED = {
     "parameterizations": {"config", "schedules"},
     "checkpoint": {"config", "files", "sources"},
     "upscaler": {"autoencoder", "config", "layers"},
-    "critic": set(),
     "codec": {"autoencoder", "config", "upscaler"},
     "pictures": {"files"},
     "data": {"changes", "codec", "copies", "images", "sources"},
