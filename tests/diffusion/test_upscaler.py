@@ -6,14 +6,23 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import LATENT, SMALL, UPSCALER, latent_denoiser, small_denoiser, small_upscaler
+from drawing import cats, write_zip
+from helpers import (
+    LATENT,
+    SMALL,
+    UPSCALER,
+    latent_denoiser,
+    small_denoiser,
+    small_upscaler,
+    upscaled_denoiser,
+)
 from torch.testing import assert_close
 
-from diffusion import Denoiser, generate
-from diffusion.checkpoint import CheckpointInfo, read_tensors
+from diffusion import Denoiser, finetune, generate
+from diffusion.checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint, read_tensors
 from diffusion.cli import main
 from diffusion.codec_file import load_autoencoder, load_codec, save_codec
-from diffusion.config import UpscalerConfig, codec_config
+from diffusion.config import FinetuneConfig, UpscalerConfig, codec_config
 from diffusion.upscaler import Upscaler
 
 
@@ -89,6 +98,28 @@ def test_another_upscaler_takes_the_place_of_the_first(files, tmp_path):
     after = read_tensors(out)[0]
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     assert changed == {f"codec.{name}" for name in better.state_dict()}
+
+
+def test_a_model_with_an_upscaler_is_fine_tuned_at_the_small_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(finetune, "REPLAYS", 6)
+    monkeypatch.setattr(finetune, "SAMPLES", 2)
+    base, run = tmp_path / "base.safetensors", tmp_path / "run"
+    upscaled_denoiser(replace(SMALL, num_classes=2)).save(base)
+    photos = write_zip(tmp_path / "mia.zip", cats(16, 32))
+    sizes, drawn = [], finetune.draw_replays
+    monkeypatch.setattr(
+        finetune, "draw_replays", lambda b, like: sizes.append(like.image_size) or drawn(b, like)
+    )
+    config = FinetuneConfig(label="Mia", images=16, batch_size=4)
+    assert finetune.finetune(base, photos, run, config)
+    assert sizes == [8]
+    tuned = Denoiser.load(run / WEIGHTS_NAME)
+    assert (tuned.info.labels, tuned.info.picture_size) == (("label 0", "label 1", "Mia"), 16)
+    assert generate(tuned, [1], class_labels=[2]).shape == (1, 3, 16, 16)
+    before, after = read_checkpoint(base)[0], read_checkpoint(run / WEIGHTS_NAME)[0]
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert "conv_in.weight" in changed
+    assert not any(name.startswith("codec.") for name in changed)
 
 
 def test_what_does_not_fit_is_a_sentence(files, tmp_path, capsys):
