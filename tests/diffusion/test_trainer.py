@@ -2,12 +2,16 @@
 
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from drawing import cats, write_folder
+from helpers import LATENT, latent_denoiser
+from studio_fixtures import save_tiny
 from torch.testing import assert_close
-from training_runs import CPU, averaged, command, config, denoising, info, load, metrics
+from training_runs import CPU, averaged, command, config, denoising, info, load, metrics, state
 
 from diffusion import Denoiser, trainer
 from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint
@@ -218,3 +222,39 @@ def test_two_processes_train_together(tmp_path, monkeypatch):
     seen = [line["images_seen"] for line in metrics(tmp_path / "run")]
     assert seen == sorted(set(seen))
     assert read_checkpoint(tmp_path / "run" / WEIGHTS_NAME)[1].images_seen == seen[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pictures", "latents"])
+def test_two_processes_learn_what_one_learns(tmp_path, monkeypatch, kind):
+    """The same loss at every step, then the same weights; one alone goes on with a run of two."""
+    base = str(tmp_path / "base.safetensors")
+    if kind == "latents":
+        latent_denoiser(replace(LATENT, num_classes=2)).save(base)
+    else:
+        save_tiny(Path(base))
+    data = write_folder(tmp_path / "cats", cats(12))
+    if torch.accelerator.is_available():
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+    def train(out: str, images: int, *launcher: str) -> None:
+        arguments = ["train", "--init", base, "--data", str(data), "--out", str(tmp_path / out)]
+        arguments += ["--images", str(images), "--batch-size", "4", "--save-minutes", "0"]
+        arguments += ["--precision", "fp32", "--label-dropout", "0.5"]
+        process = command(*arguments, launcher=[sys.executable, *launcher])
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert errors.count("12 pictures, 0 left out") == (2 if launcher else 1)
+
+    train("one", 32)
+    train("two", 20, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+    train("two", 32)
+    one, two = (metrics(tmp_path / out) for out in ("one", "two"))
+    assert (
+        [line["images"] for line in one] == [line["images"] for line in two] == [*range(4, 36, 4)]
+    )
+    for name in ("loss", "heldout_loss", "grad_norm"):
+        assert [line[name] for line in two] == pytest.approx([li[name] for li in one], rel=1e-3)
+    weights, others = (state(tmp_path / out) for out in ("one", "two"))
+    for name in weights:
+        assert_close(others[name], weights[name], rtol=1e-2, atol=1e-4)
