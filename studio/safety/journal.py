@@ -37,9 +37,9 @@ _lines.propagate = False
 
 def open_journal(place: str) -> None:
     """Write to a file from now on, or to stdout for "-", or nowhere for "". Raises ValueError."""
-    for handler in list(_lines.handlers):
-        _lines.removeHandler(handler)
-        handler.close()
+    for old in list(_lines.handlers):
+        _lines.removeHandler(old)
+        old.close()
     if not place:
         return
     handler: logging.Handler = logging.StreamHandler(sys.stdout)
