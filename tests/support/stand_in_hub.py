@@ -44,6 +44,7 @@ class StandInHub(ThreadingHTTPServer):
         self.largest = 10_000_000  # bytes of a file
         self.holds_after: int | None = None  # large files after which no more is read
         self.held = threading.Event()  # set when it holds one
+        self.begun, self.lock = 0, threading.Lock()
         self.broken = 0  # status of every answer to a commit, if not 0
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -68,7 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         hub, oid = self.server, self.path.rsplit("/", 1)[-1]
         hub.log.append(f"PUT {self.path}")
-        if hub.holds_after is not None and len(hub.store) >= hub.holds_after:
+        with hub.lock:  # several come at once
+            hub.begun += 1
+            held = hub.holds_after is not None and hub.begun > hub.holds_after
+        if held:
             hub.held.set()
             threading.Event().wait()  # until the test ends
         content = self._body()
