@@ -40,7 +40,7 @@ def clone(tmp_path) -> Path:
     root = tmp_path / "clone"
     contents = {
         "README.md": README.encode(),
-        "app.py": b"print('miaow')\n",
+        "app.py": b"print('a short miaow')\n",
         "requirements.txt": b"gradio\n",
         "diffusion/denoiser.py": b"# a denoiser\n",
         "studio/serve.py": b"# a server\n",
