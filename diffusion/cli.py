@@ -256,6 +256,11 @@ def _add_sample(commands: Commands) -> None:
     parser.add_argument("--label", help="one of the model's labels (default: the seed chooses)")
     _add_sampling(parser)
     parser.add_argument("--out", metavar="DIR", help="write one PNG for each seed")
+    parser.add_argument(
+        "--shards",
+        action="store_true",
+        help="write tar files with recipes instead, as several processes always do",
+    )
     parser.add_argument("--grid", metavar="FILE.png", help="write all pictures as one grid")
     parser.add_argument(
         "--animation", metavar="FILE.gif", help="write a film of how they form, GIF or MP4"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -41,9 +42,11 @@ from .sampling import generate
 GRID_FORMATS = (".png", ".jpg", ".webp")
 SAMPLE_BATCH = 16  # pictures drawn at once
 MAX_SEEDS = 100_000
+MAX_BULK_SEEDS = 1_000_000  # where they go into shards
+HASH_LENGTH = 12  # hexadecimal digits by which the page knows a model's weights
 
 
-def parse_seeds(text: str) -> list[int]:
+def parse_seeds(text: str, *, most: int = MAX_SEEDS) -> list[int]:
     """``"0-3,8"`` -> [0, 1, 2, 3, 8]. Raises ValueError for anything else."""
     seeds: list[int] = []
     for part in text.split(","):
@@ -57,8 +60,8 @@ def parse_seeds(text: str) -> list[int]:
             raise ValueError(
                 f"In the seeds {first}-{last}, the first number must not be larger than the last."
             )
-        if len(seeds) + last - first >= MAX_SEEDS:
-            raise ValueError(f"At most {MAX_SEEDS:,} seeds at once.")
+        if len(seeds) + last - first >= most:
+            raise ValueError(f"At most {most:,} seeds at once.")
         seeds.extend(range(first, last + 1))
     return seeds
 
@@ -106,6 +109,8 @@ def run_sample(args: argparse.Namespace) -> None:
         out_folder(args.out)
     _check_ending(args.grid, GRID_FORMATS)
     _check_ending(args.animation, ANIMATION_FORMATS)
+    if args.shards or int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        return _sample_shards(args)
     seeds = parse_seeds(args.seeds)
     if args.animation and len(seeds) > MAX_FILM_PICTURES:
         raise ValueError(f"An animation shows at most {MAX_FILM_PICTURES} pictures.")
@@ -132,6 +137,42 @@ def run_sample(args: argparse.Namespace) -> None:
         save_grid(torch.cat(drawn), args.grid)
     if args.animation:
         write_animation(film_frames(map(torch.cat, zip(*steps, strict=True))), args.animation)
+
+
+def _sample_shards(args: argparse.Namespace) -> None:
+    """Draw this process's part of very many pictures."""
+    from . import __version__
+    from .bulk import draw_shards, join_processes
+
+    if not args.out or args.grid or args.animation:
+        raise ValueError("Shards, which several processes always write, need --out DIR alone.")
+    seeds = parse_seeds(args.seeds, most=MAX_BULK_SEEDS)
+    path = find_checkpoint(args.checkpoint)
+    state = join_processes()
+    denoiser, digest = Denoiser.load_for_sampling(path), file_hash(path)
+    info = denoiser.info
+    info.label_index(args.label)
+    config = _sampling(args, info)
+    common = {
+        "any_coat": not args.label, "steps": config.num_steps, "sampler": config.sampler,
+        "guidance": config.guidance, "model": path.stem, "model_hash": digest[:HASH_LENGTH],
+        "version": __version__,
+    }  # fmt: skip
+
+    def coat(seed: int) -> str:
+        return args.label or info.any_label(seed)
+
+    def recipe(seed: int) -> dict[str, Any]:
+        return {"seed": seed, "coat": coat(seed), **common}  # as the page reads it
+
+    identity = {
+        "seeds": args.seeds, "label": args.label or "", "sampling": config.to_dict(),
+        "sha256": digest, "version": __version__,
+    }  # fmt: skip
+    draw_shards(
+        denoiser, seeds, config, Path(args.out),
+        state=state, identity=identity, coat=coat, recipe=recipe,
+    )  # fmt: skip
 
 
 def _sampling(args: argparse.Namespace, info: CheckpointInfo) -> SampleConfig:

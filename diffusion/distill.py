@@ -43,6 +43,8 @@ class Distilling(OfDenoiser):
     from held-out seeds.
     """
 
+    prepares_at_random = False  # which of its steps the student takes is chosen for a whole batch
+
     def __init__(self, teacher: Denoiser, trajectories: Trajectories, *, teacher_hash: str) -> None:
         steps = len(trajectories.states)
         info = teacher.info.without_guide()

@@ -73,6 +73,7 @@ class Objective(ABC):
     """
 
     network: nn.Module
+    prepares_at_random = True  # whether ``prepare`` draws random numbers for each row
 
     @property
     @abstractmethod
@@ -108,6 +109,24 @@ class Objective(ABC):
     ) -> tuple[Tensor, ...]:
         """A batch as tensors of one row a picture. All that is random comes from the generators:
         choices from the first (CPU), noise from the second (the device's)."""
+
+    def prepare_share(
+        self, batch: Any, config: TrainConfig, generator: torch.Generator, noise: torch.Generator,
+        *, rank: int, processes: int,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
+        """As ``prepare``, for one process's share of a batch: the same rows as if it had all of it.
+
+        Random numbers are drawn for the whole batch, in which each row of the share stands for
+        those of the other processes too. To fetch pictures is dear, to prepare them is not.
+        """
+        if processes == 1 or not self.prepares_at_random:
+            return self.prepare(batch, config, generator, noise)
+
+        def spread(rows: Tensor) -> Tensor:
+            return rows.repeat_interleave(processes, dim=0)
+
+        rows = self.prepare(tuple(map(spread, batch)), config, generator, noise)
+        return tuple(row[rank::processes] for row in rows)
 
     @abstractmethod
     def loss(self, *rows: Tensor) -> Tensor:

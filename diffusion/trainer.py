@@ -74,8 +74,11 @@ def choose_precision(config: TrainConfig, device: torch.device) -> str:
 def step_generators(
     seed: int, step: int, rank: int, device: torch.device
 ) -> tuple[torch.Generator, torch.Generator]:
-    """The generators of one training step in one process: on the CPU for choices, on ``device``
-    for noise."""
+    """The generators of one training step: on the CPU for choices, on ``device`` for noise.
+
+    Those of ``rank`` 0 prepare the whole batch in every process, so that it is the same batch
+    whatever their number. Those of its own rank give each process's dropout.
+    """
     first, second = np.random.SeedSequence([seed, step, rank]).generate_state(2, np.uint32).tolist()
     return torch.Generator().manual_seed(first), torch.Generator(device).manual_seed(second)
 
@@ -224,17 +227,20 @@ class Trainer:
         return [bool(flag) for flag in agreed]
 
     def _step(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """One optimizer step on this process's share of a batch; returns loss and gradient norm."""
+        """One optimizer step on this process's share of a batch; returns loss (of the whole batch)
+        and gradient norm."""
         config, accelerator, objective = self.config, self.accelerator, self.objective
-        generator, noise_generator = step_generators(
-            config.seed, self.progress.step, accelerator.process_index, self.device
-        )
-        torch.manual_seed(generator.initial_seed())  # dropout
+        place = config.seed, self.progress.step
+        dropout, _ = step_generators(*place, accelerator.process_index, self.device)
+        torch.manual_seed(dropout.initial_seed())
         factor = lr_factor(self.progress, config)
         for optimizer, peak in zip(self.optimizers, self.peak_lrs, strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = peak * factor
-        rows = objective.prepare(batch, config, generator, noise_generator)
+        rows = objective.prepare_share(
+            batch, config, *step_generators(*place, 0, self.device),
+            rank=accelerator.process_index, processes=accelerator.num_processes,
+        )  # fmt: skip
         total, grad_norm = torch.zeros((), device=self.device), torch.zeros(())
         for part in torch.arange(len(rows[0]), device=self.device).chunk(config.accumulate):
             with accelerator.accumulate(objective.network):
@@ -252,7 +258,7 @@ class Trainer:
             images_seen=self.progress.images + config.batch_size,
             batch_size=config.batch_size,
         )
-        return total, grad_norm
+        return accelerator.reduce(total, reduction="mean"), grad_norm
 
     def _require_finite(self, *values: float) -> None:
         if not math.isfinite(sum(values)):

@@ -32,12 +32,14 @@ from .disk import errors_as_sentences
 from .drawing.library import ModelLibrary
 from .drawing.png_metadata import MAX_UPLOAD_BYTES
 from .drawing.worker import Studio
+from .health import HealthRoutes
 from .page import look as page
 from .page.answers import AnsweringBlocks
 from .page.api import add_endpoints
 from .page.examples import Examples
 from .page.generate_tab import GenerateTab
 from .safety.guard import Guard
+from .safety.journal import open_journal
 from .safety.mailboxes import Mailboxes
 from .safety.temporary import TemporaryFolder
 from .settings import SHARE_WARNING, Settings
@@ -95,6 +97,7 @@ def serve(settings: Settings) -> None:
         torch.set_num_threads(threads)
     try:
         require_address(settings.host, settings.port)
+        open_journal(settings.log)
         temporary = _temporary_folder(settings)
         studio = build_studio(settings)
     except ValueError as error:
@@ -124,7 +127,7 @@ def _serve(settings: Settings, studio: Studio, temporary: TemporaryFolder) -> No
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
     admin.trainings.start()
     try:
-        launch(blocks, settings, block=True, admin=admin)
+        launch(blocks, settings, block=True, studio=studio, admin=admin)
     finally:
         saving = threading.Thread(target=admin.trainings.close)
         saving.start()  # beside the drawing, which takes as long as a step
@@ -159,12 +162,21 @@ async def _guarded(app: Any) -> AsyncIterator[None]:
 
 
 def launch(
-    blocks: gr.Blocks, settings: Settings, *, block: bool, admin: Admin | None = None
+    blocks: gr.Blocks,
+    settings: Settings,
+    *,
+    block: bool,
+    studio: Studio | None = None,
+    admin: Admin | None = None,
 ) -> str:
-    """Start the server and return its local address; with ``block``, return when it ends."""
+    """Start the server and return its local address; with ``block``, return when it ends.
+
+    ``studio`` is what ``/readyz`` tells of.
+    """
     if settings.share:
         print(SHARE_WARNING, file=sys.stderr)
-    inner = [] if admin is None else [Middleware(AdminRoutes, admin)]
+    inner = [] if studio is None else [Middleware(HealthRoutes, studio)]
+    inner += [] if admin is None else [Middleware(AdminRoutes, admin)]
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options: dict[str, Any] = {
         "server_name": f"[{settings.host}]" if ":" in settings.host else settings.host,

@@ -28,6 +28,7 @@ class Settings:
     data_dir: Path = Path("data")  # what the owner makes: tuned models and trainings
     max_queue: int = 64  # requests that may wait
     root_path: str = ""  # where a proxy shows the page, if not at its root
+    log: str = ""  # file for a line of JSON for each request and job; - for stdout
 
 
 OPTIONS = {  # option: environment variable, help
@@ -37,6 +38,7 @@ OPTIONS = {  # option: environment variable, help
     "data-dir": ("CAT_DATA_DIR", "folder for tuned models and trainings (default: %(default)s)"),
     "max-queue": ("CAT_MAX_QUEUE", "requests that may wait (default %(default)s)"),
     "root-path": ("CAT_ROOT_PATH", "path that a proxy shows the page at, as in /cats (default: /)"),
+    "log": ("CAT_LOG", "file for a line of JSON for each request and job, - for stdout"),
 }
 
 

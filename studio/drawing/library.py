@@ -102,6 +102,11 @@ class ModelLibrary:
             return ""
 
     @property
+    def loaded(self) -> bool:
+        """Whether any model is in memory."""
+        return bool(self._loaded)
+
+    @property
     def names(self) -> list[str]:
         return list(self.paths())
 

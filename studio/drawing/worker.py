@@ -30,6 +30,7 @@ from diffusion.sampling import Start, draw
 
 from .. import space
 from ..safety.client import HOUSE, current_client
+from .job_log import log_job
 from .library import LoadedModel, ModelLibrary
 from .recipe import Recipe, build_start, of_this_version
 
@@ -68,6 +69,7 @@ class Job:
         self.stopped = False
         self.note = ""  # something that the visitor should know
         self.error: Exception | None = None
+        self.submitted = time.monotonic()
         self.started: float | None = None
         self.finished: float | None = None
         self.steps_taken = [0] * len(recipes)  # of each row
@@ -101,6 +103,7 @@ class Job:
     def finish(self, error: Exception | None = None) -> None:
         """The worker's last word on this job."""
         self.error, self.finished = error, time.monotonic()
+        log_job(self)
         self._done.set()
 
 
@@ -217,6 +220,12 @@ class Studio:
             if job.started is not None or job not in self._jobs:
                 return 0
             return self._in_order().index(job)
+
+    def state(self) -> dict[str, Any]:
+        """For whatever watches over the server: whether jobs would be drawn, and how many wait."""
+        works = not self._closing and (self._worker is None or self._worker.is_alive())
+        ready = works and self.library.loaded
+        return {"ready": ready, "waiting": len(self._jobs), "room": self.max_waiting}
 
     @property
     def _max_of_one(self) -> int:

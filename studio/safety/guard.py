@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse
 
 from .budget import CallBudget, UploadBudget
 from .client import CLIENT_KEY, client_of
+from .journal import noted
 from .log import note
 from .origin import ELSEWHERE, is_from_elsewhere
 
@@ -37,7 +38,7 @@ MAX_DEPTH = 20
 UPLOAD = "/gradio_api/upload"
 OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own
 READ = re.compile(  # what the page and scripts (gradio_client, curl) read
-    r"/(config/?|favicon\.ico|robots\.txt|manifest\.json|theme\.css|pwa_icon(/\w+)?)?"
+    r"/(healthz|readyz|config/?|favicon\.ico|robots\.txt|manifest\.json|theme\.css|pwa_icon(/\w+)?)?"
     r"|/(static|assets|svelte)/.+|/admin(/.*)?"
     r"|/gradio_api/(info/?|openapi\.json|app_id/?|startup-events|theme\.css|upload_progress"
     r"|queue/(data|status)|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+|file[=/].+)",
@@ -67,6 +68,9 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        await noted(self._guarded, scope, receive, send)
+
+    async def _guarded(self, scope: Message, receive: Receive, send: Send) -> None:
         headers = {key.decode("latin1").lower(): value for key, value in scope["headers"]}
         client = scope[CLIENT_KEY] = client_of(scope, headers)
         reason, status = self._refusal(scope, headers), 403

@@ -4,10 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import LATENT, latent_denoiser
 from training_runs import CPU, averaged, config, denoising, info, load, metrics
 
 from diffusion import Denoiser
-from diffusion.objectives import heldout_loss
+from diffusion.checkpoint import read_checkpoint
+from diffusion.latents import as_latents
+from diffusion.objectives import Denoising, heldout_loss
+from diffusion.trainer import step_generators
 
 pytestmark = pytest.mark.usefixtures("one_sample")
 
@@ -81,3 +85,31 @@ def test_augmentation_that_the_network_cannot_be_told_of_is_refused(pictures, tm
     with pytest.raises(ValueError, match=r"takes no augmentation parameters\. Set --augment to 0"):
         denoising(config(augment=0.1), info(augment_channels=0), load(pictures), tmp_path)
     denoising(config(augment=0.0), info(augment_channels=0), load(pictures), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["pictures", "latents"])
+def test_the_shares_of_processes_are_the_rows_of_one_batch(pictures, tmp_path, kind):
+    settings = config(batch_size=6, augment=0.5, label_dropout=0.5)
+    if kind == "latents":
+        latent_denoiser(replace(LATENT, num_classes=2)).save(tmp_path / "base.safetensors")
+        init, about = read_checkpoint(tmp_path / "base.safetensors")
+        examples = as_latents(load(pictures), tmp_path / "base.safetensors", tmp_path)
+        settings = replace(settings, augment=0.0)
+        objective = Denoising(settings, about, examples, init=init)
+    else:
+        objective = Denoising(settings, info(), load(pictures))
+    objective.to(CPU)
+
+    def generators():
+        return step_generators(0, 3, 0, CPU)
+
+    def batch(share: slice):
+        return next(objective.batches(settings, first_step=3, share=share))
+
+    whole = objective.prepare(batch(slice(None)), settings, *generators())
+    for rank in range(3):
+        own = batch(slice(rank, None, 3))
+        share = objective.prepare_share(own, settings, *generators(), rank=rank, processes=3)
+        assert len(share[0]) == 2
+        for row, others in zip(share, whole, strict=True):
+            assert torch.equal(row, others[rank::3])

@@ -2,15 +2,20 @@
 
 import sys
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from drawing import cats, write_folder
+from helpers import LATENT, latent_denoiser
+from studio_fixtures import save_tiny
 from torch.testing import assert_close
 from training_runs import CPU, averaged, command, config, denoising, info, load, metrics
 
 from diffusion import Denoiser, trainer
 from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint
+from diffusion.cli import main
 from diffusion.objectives import TrainingError, heldout_loss
 from diffusion.run_folder import METRICS_NAME, STATE_NAME
 from diffusion.trainer import choose_precision, step_generators
@@ -201,16 +206,20 @@ def test_precision_is_what_was_asked_for(monkeypatch):
 # -- several processes ------------------------------------------------------------------------
 
 
+TWO_PROCESSES = [
+    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+]  # fmt: skip
+
+
 @pytest.mark.slow
 def test_two_processes_train_together(tmp_path, monkeypatch):
     """By the clock and with a save at each step, the two must agree on when to stop."""
     data = write_folder(tmp_path / "cats", cats(12))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     arguments = ["train", "--data", str(data), "--preset", "tiny", "--out", str(tmp_path / "run")]
     arguments += ["--minutes", "0.03", "--save-minutes", "0"]
     if torch.accelerator.is_available():
         monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
-    process = command(*arguments, launcher=launcher)
+    process = command(*arguments, launcher=TWO_PROCESSES)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert errors.count("12 pictures, 0 left out") == 2  # there were two
@@ -218,3 +227,36 @@ def test_two_processes_train_together(tmp_path, monkeypatch):
     seen = [line["images_seen"] for line in metrics(tmp_path / "run")]
     assert seen == sorted(set(seen))
     assert read_checkpoint(tmp_path / "run" / WEIGHTS_NAME)[1].images_seen == seen[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pictures", "latents"])
+def test_two_processes_learn_what_one_learns(tmp_path, monkeypatch, kind):
+    """The same loss at every step, but for rounding; one alone goes on with a run of two."""
+    base = str(tmp_path / "base.safetensors")
+    if kind == "latents":
+        latent_denoiser(replace(LATENT, num_classes=2)).save(base)
+    else:
+        save_tiny(Path(base))
+    data = write_folder(tmp_path / "cats", cats(12))
+    if torch.accelerator.is_available():
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+    def arguments(out: str, images: int) -> list[str]:
+        wanted = ["train", "--init", base, "--data", str(data), "--out", str(tmp_path / out)]
+        wanted += ["--images", str(images), "--batch-size", "4", "--save-minutes", "0"]
+        wanted += ["--warmup-images", "4", "--decay-fraction", "0", "--label-dropout", "0.5"]
+        return [*wanted, "--precision", "fp32"]
+
+    assert main(arguments("one", 20)) == 0
+    process = command(*arguments("two", 12), launcher=TWO_PROCESSES)
+    _, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    assert errors.count("12 pictures, 0 left out") == 2
+    assert main(arguments("two", 20)) == 0
+    one, two = (metrics(tmp_path / out) for out in ("one", "two"))
+    assert [line["images"] for line in one] == [4, 8, 12, 16, 20]
+    assert [line["images"] for line in two] == [4, 8, 12, 16, 20]
+    assert one[-1]["heldout_loss"] < 0.98 * one[0]["heldout_loss"]  # something is learned
+    for name in ("loss", "heldout_loss", "grad_norm"):
+        assert [line[name] for line in two] == pytest.approx([li[name] for li in one], rel=1e-3)

@@ -34,6 +34,12 @@ def test_options():
     )
 
 
+def test_the_log_is_an_option_and_an_environment_variable(monkeypatch):
+    assert parse_settings(["--log", "-"]).log == "-"
+    monkeypatch.setenv("CAT_LOG", "/var/log/cats.jsonl")
+    assert parse_settings([]).log == "/var/log/cats.jsonl"
+
+
 @pytest.mark.parametrize(("said", "host"), [("::1", "::1"), ("[::1]", "::1"), ("::", "::")])
 def test_addresses_of_both_kinds_are_taken(said, host):
     assert parse_settings(["--host", said]).host == host

@@ -76,7 +76,7 @@ def launch_page(studio: Studio, data_dir: Path, admin: Any = None) -> Page:
     examples = Examples(studio)
     wait_until(lambda: len(examples.files()) == EXAMPLES, 60)  # else they are drawn amid the tests
     blocks = build_page(studio, examples, admin)
-    address = launch(blocks, settings, block=False, admin=admin)
+    address = launch(blocks, settings, block=False, studio=studio, admin=admin)
     return Page(address.rstrip("/"), studio, blocks)
 
 
