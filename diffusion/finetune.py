@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .checkpoint import CheckpointInfo, read_checkpoint
+from .checkpoint import CheckpointInfo, read_checkpoint, taught_data
 from .codec import to_uint8
 from .config import (
     FINETUNE_CHECKPOINTS,
@@ -297,7 +297,7 @@ def _prepare(
     new = len(info.labels) - 1
     objective = Denoising(
         config.training(),
-        replace(info, data=f"pictures of {config.label}"),
+        replace(info, data=taught_data(config.label)),
         training,
         init=grown,
         heldout=heldout,

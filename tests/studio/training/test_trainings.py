@@ -12,6 +12,7 @@ from studio_fixtures import save_tiny, wait_until
 from training_rig import (
     LONG,
     SPEC,
+    call_by_hand,
     changed,
     start_long,
     wait_for,
@@ -76,7 +77,7 @@ def test_a_stopped_training_can_go_on_and_its_model_is_replaced(rig):
     trainings.stop_and_keep(id)
     wait_for(trainings, id, "stopped")
     first = rig.library.paths()["mia"].stat().st_mtime_ns
-    rig.servers[0].models.rename("mia", "queen")
+    call_by_hand(trainings, "mia", "queen")
     assert trainings.view(id).result == "queen"
     trainings.resume(id)
     wait_for_more(trainings, id)
