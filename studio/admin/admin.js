@@ -71,7 +71,7 @@
   }, true);
 
   function target(button) { // what is chosen of the trainings, or of the models
-    if (button.id === 'admin-delete') return find('#admin-model input')?.value;
+    if (button.dataset.title) return button.dataset.title;
     return find('#admin-trainings input:checked')?.closest('label').textContent.trim();
   }
 

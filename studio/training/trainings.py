@@ -13,7 +13,7 @@ from pathlib import Path
 from diffusion.checkpoint import read_checkpoint
 from diffusion.config import MAX_PICTURES
 from diffusion.copies import MIN_IMAGES
-from diffusion.run_folder import step_path, steps, weights_path
+from diffusion.run_folder import STATE_NAME, RunProgress, RunState, step_path, steps, weights_path
 
 from .. import space
 from ..disk import CAN_LOCK
@@ -136,6 +136,31 @@ class Trainings:
             self.records.require_room()
             self._require_place()
             queued = replace(record, state=TrainingState.QUEUED, queued=time.time(), message="")
+            write_record(folder, queued)
+
+    def teach_longer(self, id: str) -> None:
+        """Give a finished training its budget once more. It continues from what it saved, and its
+        model is replaced at the end."""
+        _require_background()
+        with self._changing(id) as (folder, record):
+            if record.state != TrainingState.DONE:
+                raise ValueError("Only a finished training can be continued with more time.")
+            if not (folder / STATE_NAME).is_file():
+                raise ValueError("What this training would continue from is no longer here.")
+            self.records.require_room()
+            self._require_place()
+            budget = record.spec.config
+            if budget.images is not None:
+                config = replace(budget, images=2 * budget.images)
+            else:
+                config = replace(budget, minutes=2 * (budget.minutes or 0.0))
+            told = self.records.progress(folder) or RunProgress()
+            told = replace(told, state=RunState.STOPPED, fraction=told.fraction / 2, message="")
+            told.write(folder)  # before the run does: of the new budget it is half way
+            queued = replace(
+                record, spec=replace(record.spec, config=config), state=TrainingState.QUEUED,
+                queued=time.time(), message="",
+            )  # fmt: skip
             write_record(folder, queued)
 
     def stop_and_keep(self, id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -85,6 +86,35 @@ def test_a_stopped_training_can_go_on_and_its_model_is_replaced(rig):
     assert wait_for(trainings, id, "stopped").result == "queen"
     assert trainings.models.names() == ["queen"]
     assert rig.library.paths()["queen"].stat().st_mtime_ns != first
+
+
+def test_a_finished_training_goes_on_with_twice_its_budget(rig):
+    trainings = rig.server()
+    id = trainings.create(SPEC, rig.pictures)
+    done = wait_for(trainings, id, "done")
+    assert done.can_go_on
+    before = rig.library.get("mia").hash
+    trainings.teach_longer(id)
+    with pytest.raises(ValueError, match="Only a finished training"):
+        trainings.teach_longer(id)
+    wait_for_more(trainings, id)
+    view = trainings.view(id)
+    assert view.spec.config.images == 2 * SPEC.config.images
+    assert not view.can_go_on
+    trainings.stop_and_keep(id)
+    assert wait_for(trainings, id, "stopped").result == "mia"
+    assert rig.library.get("mia").hash != before
+    assert trainings.models.cards()[0].photos == len(rig.pictures)
+
+
+def test_a_training_that_has_learned_all_does_not_offer_to_go_on(rig):
+    trainings = rig.server()
+    id = trainings.create(SPEC, rig.pictures)
+    wait_for(trainings, id, "done")
+    path = rig.folder(id) / "progress.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "best_images": told["images"] - 8}))
+    assert not trainings.view(id).can_go_on
 
 
 def test_a_paused_training_can_be_kept_and_a_bare_one_cannot(rig):

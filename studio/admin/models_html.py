@@ -1,0 +1,100 @@
+"""How the owner's models look: cards, and the cats of one that is ready."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from html import escape
+from urllib.parse import quote
+
+from ..training.tuned import MAX_MODEL_NAME, ModelCard
+from .cats import CATS, COMPARED, SIDE, link_to
+from .html import message_html
+
+
+def models_html(
+    cards: Sequence[ModelCard], default: str, faults: Mapping[str, str] | None = None
+) -> str:
+    """The owner's models as cards; and what is wrong with damaged ones."""
+    damaged = "".join(
+        message_html(f"{name} is left out: {fault}", error=True)
+        for name, fault in (faults or {}).items()
+    )
+    if not cards:
+        return damaged + '<p class="admin-counts">You have no models of your own yet.</p>'
+    items = "".join(_card_html(card, card.name == default) for card in cards)
+    return f'{damaged}<ul class="admin-cards">{items}</ul>'
+
+
+def _card_html(card: ModelCard, is_default: bool) -> str:
+    name, title = escape(card.name), escape(card.title)
+    unseen = f'<span class="admin-unseen"> {title}</span>'
+    compare = (
+        f'<button type="button" class="admin-button" data-admin="compare" data-title="{title}"'
+        f' data-base="{escape(card.base)}" data-pairs="{_pairs(card)}">Compare{unseen}</button>'
+    )
+    default = (
+        '<span class="admin-badge">The page’s cat</span>' if is_default
+        else f'<button type="button" class="admin-button" data-act="default" data-of="{name}">'
+             f"Make default{unseen}</button>"
+    )  # fmt: skip
+    return (
+        f'<li class="admin-card"><a href="{escape(link_to(card))}" title="Draw {title}">'
+        f'<img src="{portrait(card, 0)}" width="{SIDE}" height="{SIDE}" loading="lazy"'
+        f' alt="A cat by {title}"></a>'
+        f'<form data-act="rename" data-of="{name}"><input value="{title}" name="title"'
+        f' maxlength="{MAX_MODEL_NAME}" required autocomplete="off" aria-label="Name of the model">'
+        f'<button class="admin-button" aria-label="Rename {title}">Rename</button></form>'
+        f'<p class="admin-counts">{_made_of(card)}</p>'
+        f'<div class="admin-row">{default}{compare * bool(card.base)}'
+        f'<a class="admin-button" href="admin/models/{quote(card.name)}.safetensors" download'
+        f' aria-label="Download {title}">Download</a>'
+        f'<button type="button" class="admin-button admin-confirm" data-act="delete"'
+        f' data-of="{name}" data-title="{title}">Delete</button></div></li>'
+    )
+
+
+def _made_of(card: ModelCard) -> str:
+    parts = [f"{card.photos:,} photos"] * bool(card.photos)
+    parts += [f"from {escape(card.base)}"] * bool(card.base)
+    parts.append(time.strftime("%d %B %Y", time.localtime(card.made)).lstrip("0"))
+    return " · ".join(parts)
+
+
+def _pairs(card: ModelCard) -> str:
+    """Addresses of what was drawn before and after, pair by pair."""
+    return " ".join(
+        f"{portrait(card, number, before=True)} {portrait(card, number)}"
+        for number in range(COMPARED)
+    )
+
+
+def portrait(card: ModelCard, number: int, *, before: bool = False) -> str:
+    """Where a cat of a model is shown; the address changes with the weights."""
+    kind = "before" if before else "cats"
+    return f"admin/models/{quote(card.name)}/{kind}/{number}.jpg?v={card.hash}"
+
+
+def ready_html(card: ModelCard, *, is_default: bool, training: str, can_go_on: bool) -> str:
+    """That a model is ready: its cats, and what one does with it now."""
+    title = escape(card.title)
+    cats = "".join(
+        f'<a href="{escape(link_to(card, number))}"><img src="{portrait(card, number)}"'
+        f' width="{SIDE}" height="{SIDE}" alt="{title}, cat {number + 1} of {CATS}"></a>'
+        for number in range(CATS)
+    )
+    default = (
+        f'<span class="admin-badge">{title} is the page’s cat</span>' if is_default
+        else f'<button type="button" class="admin-button" data-act="default"'
+             f' data-of="{escape(card.name)}">Make {title} the page’s cat</button>'
+    )  # fmt: skip
+    longer = (
+        f'<button type="button" class="admin-button" data-act="longer" data-of="{training}">'
+        "Teach longer</button>"
+    )
+    return (
+        f'<section class="admin-ready"><h4>{title} is ready</h4>'
+        f'<div class="admin-cats">{cats}</div>'
+        f'<div class="admin-row"><a class="admin-button primary" href="{escape(link_to(card))}">'
+        f"Draw {title}</a>{default}{longer * can_go_on}</div></section>"
+    )
