@@ -65,7 +65,7 @@ data-admin="files" tabindex="-1"></label>
 <input type="file" webkitdirectory multiple data-admin="files" tabindex="-1"></label>
 </div>
 <progress max="1" value="0" hidden aria-label="Upload"></progress>
-<p class="admin-message" role="status"></p>
+<p class="admin-message"></p>
 </div>
 <p id="admin-said" class="admin-unseen" role="status"></p>
 <div id="admin-photos"></div>"""

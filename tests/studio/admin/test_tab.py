@@ -71,6 +71,7 @@ def test_every_event_of_the_tab_refuses_strangers(served, stranger, admin):
     answering = set()
     for index, fn in found.items():
         assert fn.api_visibility == "private", fn.name
+        assert fn.show_progress == "hidden", fn.name  # or Gradio says words of its own
         assert not fn.queue, fn.name  # an answer in the queue could be listened to
         for data in (None, ["x"] * len(fn.inputs), ["training0"] + [1] * (len(fn.inputs) - 1)):
             answer = send(stranger, served, index, data, event=("mia", ["delete"]))
