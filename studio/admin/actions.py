@@ -211,6 +211,7 @@ class AdminActions:
         what to do, and with what."""
         does: dict[str, Callable[[str, Any], str]] = {
             "rename": self._rename, "default": self._make_default, "delete": self._delete,
+            "usual": self._clear_default,
             "longer": self._teach_longer, "keep": self._keep_state,
         }  # fmt: skip
         what, more = [*event.value, None][:2] if isinstance(event.value, list) else ("", None)
@@ -225,6 +226,10 @@ class AdminActions:
     def _make_default(self, name: str, _: Any) -> str:
         self.admin.models.set_default(name)
         return f"{self.admin.models.title(name)} is now what visitors see first."
+
+    def _clear_default(self, name: str, _: Any) -> str:
+        self.admin.models.clear_default()
+        return "Visitors see the usual cats first again."
 
     def _delete(self, name: str, _: Any) -> str:
         title = self.admin.models.title(name)

@@ -34,7 +34,8 @@ def _card_html(card: ModelCard, is_default: bool) -> str:
         f' data-base="{escape(card.base)}" data-pairs="{_pairs(card)}">Compare{unseen}</button>'
     )
     default = (
-        '<span class="admin-badge">The page’s cat</span>' if is_default
+        '<span class="admin-badge">The page’s cat</span><button type="button" class="admin-button"'
+        f' data-act="usual" data-of="{name}">Show the usual cats first</button>' if is_default
         else f'<button type="button" class="admin-button" data-act="default" data-of="{name}">'
              f"Make default{unseen}</button>"
     )  # fmt: skip

@@ -73,7 +73,7 @@ class ModelCard:
     name: str  # of its file, and in links
     title: str  # what people read
     hash: str  # of its weights
-    label: str  # the cat that it was taught; "" where that is not known
+    info: CheckpointInfo  # what its checkpoint says
     base: str  # name of a model that is here, to compare it with; or ""
     photos: int  # that it learned from; 0 where that is not known
     made: float  # Unix seconds
@@ -109,7 +109,7 @@ class TunedModels:
                 made = note.made or path.stat().st_mtime
                 cards.append(
                     ModelCard(
-                        name, note.title or name, model_hash(path), info.taught_label, base,
+                        name, note.title or name, model_hash(path), info, base,
                         note.photos, made,
                     )
                 )  # fmt: skip
@@ -189,6 +189,11 @@ class TunedModels:
             raise ValueError(f"There is no model '{str(name)[:60]}' here.")
         with errors_as_sentences(), atomic_path(self._default_file) as temporary:
             temporary.write_text(name, encoding="utf-8")
+
+    def clear_default(self) -> None:
+        """Let visitors get first what they would without the owner's choice."""
+        with errors_as_sentences():
+            self._default_file.unlink(missing_ok=True)
 
     def publish(self, name: str, repo: str, token: str) -> str:
         """Upload a model to a repository of the Hugging Face Hub; returns its address.

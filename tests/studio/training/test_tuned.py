@@ -104,11 +104,16 @@ def test_cards_tell_what_a_model_is_made_of(tuned, tmp_path):
     assert tuned.add(source, "Zoë B.", base="tiny", photos=12) == "zoë-b"
     assert tuned.add(source, "Zoë B.", base="gone") == "zoë-b-2"
     again, card, *others = tuned.cards()
-    assert (card.title, card.label, card.base, card.photos) == ("Zoë B.", LABELS[-1], "tiny", 12)
+    assert (card.title, card.info.taught_label, card.base, card.photos) == (
+        "Zoë B.",
+        LABELS[-1],
+        "tiny",
+        12,
+    )
     assert before <= card.made <= time.time()
     assert card.hash == model_hash(source)
     assert (again.title, again.base, again.photos) == ("Zoë B. 2", "", 0)
-    assert {(c.name, c.label, c.base, c.photos) for c in others} == {
+    assert {(c.name, c.info.taught_label, c.base, c.photos) for c in others} == {
         ("mia", "", "", 0), ("leo", "", "", 0),
     }  # fmt: skip
     tuned.rename("zoë-b", "Queen")
@@ -130,6 +135,10 @@ def test_the_default_is_chosen_outlives_a_rename_and_ends_with_its_model(tuned):
     tuned.set_default("leo")
     tuned.set_default("tiny")  # one that was shipped, again
     assert library.default == "tiny"
+    tuned.set_default("leo")
+    for _ in range(2):
+        tuned.clear_default()
+        assert library.default == "tiny"
     with pytest.raises(ValueError, match="There is no model"):
         tuned.set_default("../tiny")
     (tuned.folder.parent / DEFAULT_NAME).write_bytes(b"\xff\xfe")
