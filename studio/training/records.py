@@ -207,7 +207,7 @@ class Records:
         replacing = self.result(folder, record, self.models.by_hash())
         name = self.models.add(
             weights, record.spec.name, replacing=replacing,
-            base=record.spec.base, photos=len(os.listdir(folder / IMAGES_NAME)),
+            base=record.spec.base, photos=len([*(folder / IMAGES_NAME).glob("*.png")]),
         )  # fmt: skip
         return replace(record, model=model_hash(self.models.path(name)))
 

@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from studio.drawing.recipe import Recipe, to_query
 from studio.page import previews
 from studio.page.previews import SIDE, Previews
+from studio.safety.budget import Bucket
 from studio.safety.guard import Guard
 
 PAGE = """<!doctype html><html><head><meta charset="utf-8" />
@@ -102,6 +103,7 @@ def test_the_address_is_the_one_that_the_visitor_sees(studio):
 def test_previews_are_counted_as_visits_and_few_wait(studio, monkeypatch):
     client = client_of(studio)
     monkeypatch.setattr(previews, "MAX_WAITING", 0)
+    monkeypatch.setattr(Bucket, "fill", lambda *_: None)  # no time passes
     assert client.get("/cat.jpg?seed=1&steps=2").status_code == 503
     statuses = {client.get(f"/cat.jpg?seed=x{i}").status_code for i in range(310)}
     assert statuses == {404, 429}
