@@ -8,7 +8,7 @@ from html import escape
 from urllib.parse import quote
 
 from ..training.tuned import MAX_MODEL_NAME, ModelCard
-from .cats import CATS, COMPARED, SIDE, link_to
+from .cats import CATS, SIDE, link_to
 from .html import message_html
 
 
@@ -31,7 +31,8 @@ def _card_html(card: ModelCard, is_default: bool) -> str:
     unseen = f'<span class="admin-unseen"> {title}</span>'
     compare = (
         f'<button type="button" class="admin-button" data-admin="compare" data-title="{title}"'
-        f' data-base="{escape(card.base)}" data-pairs="{_pairs(card)}">Compare{unseen}</button>'
+        f' data-base="{escape(card.base)}" data-before="{_row(card, "before")}"'
+        f' data-after="{_row(card, "cats")}">Compare{unseen}</button>'
     )
     default = (
         '<span class="admin-badge">The page’s cat</span><button type="button" class="admin-button"'
@@ -41,8 +42,7 @@ def _card_html(card: ModelCard, is_default: bool) -> str:
     )  # fmt: skip
     return (
         f'<li class="admin-card"><a href="{escape(link_to(card))}" title="Draw {title}">'
-        f'<img src="{portrait(card, 0)}" width="{SIDE}" height="{SIDE}" loading="lazy"'
-        f' alt="A cat by {title}"></a>'
+        f"{_cat_html(card, 0, f'A cat by {title}')}</a>"
         f'<form data-act="rename" data-of="{name}"><input value="{title}" name="title"'
         f' maxlength="{MAX_MODEL_NAME}" required autocomplete="off" aria-label="Name of the model">'
         f'<button class="admin-button" aria-label="Rename {title}">Rename</button></form>'
@@ -62,26 +62,25 @@ def _made_of(card: ModelCard) -> str:
     return " · ".join(parts)
 
 
-def _pairs(card: ModelCard) -> str:
-    """Addresses of what was drawn before and after, pair by pair."""
-    return " ".join(
-        f"{portrait(card, number, before=True)} {portrait(card, number)}"
-        for number in range(COMPARED)
+def _row(card: ModelCard, kind: str) -> str:
+    """Where a model's cats are, all in a row, or those from before; changes with the weights."""
+    return f"admin/models/{quote(card.name)}/{kind}.jpg?v={card.hash}"
+
+
+def _cat_html(card: ModelCard, number: int, text: str) -> str:
+    """One of the cats of a row."""
+    return (
+        f'<img class="admin-cat" src="{_row(card, "cats")}" width="{SIDE}" height="{SIDE}"'
+        f' loading="lazy" alt="{text}" style="--of: {number / (CATS - 1):.4f}">'
     )
-
-
-def portrait(card: ModelCard, number: int, *, before: bool = False) -> str:
-    """Where a cat of a model is shown; the address changes with the weights."""
-    kind = "before" if before else "cats"
-    return f"admin/models/{quote(card.name)}/{kind}/{number}.jpg?v={card.hash}"
 
 
 def ready_html(card: ModelCard, *, is_default: bool, training: str, can_go_on: bool) -> str:
     """That a model is ready: its cats, and what one does with it now."""
     title = escape(card.title)
     cats = "".join(
-        f'<a href="{escape(link_to(card, number))}"><img src="{portrait(card, number)}"'
-        f' width="{SIDE}" height="{SIDE}" alt="{title}, cat {number + 1} of {CATS}"></a>'
+        f'<a href="{escape(link_to(card, number))}">'
+        f"{_cat_html(card, number, f'{title}, cat {number + 1} of {CATS}')}</a>"
         for number in range(CATS)
     )
     default = (

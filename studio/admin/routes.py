@@ -27,7 +27,7 @@ from ..safety.origin import ELSEWHERE, is_from_elsewhere
 from ..safety.owner import COOKIE, SESSION_SECONDS, NotOwner, TooEarly
 from ..training.photos import NoSuchSet, PictureSet
 from ..training.tuned import ModelCard
-from .cats import CATS, SIDE, cat_before, cat_of
+from .cats import SIDE, cats_before, cats_of
 from .html import photos_html
 from .parts import Admin
 
@@ -61,8 +61,8 @@ class AdminRoutes:
                 Route("/admin/sets/{id}/thumb/{number:int}.jpg", routes.thumbnail),
                 Route("/admin/sets/{id}/picture/{number:int}.jpg", routes.picture),
                 Route("/admin/trainings/{id}/samples/{name}", routes.sample),
-                Route("/admin/models/{name}/cats/{number:int}.jpg", routes.cat),
-                Route("/admin/models/{name}/before/{number:int}.jpg", routes.cat_before),
+                Route("/admin/models/{name}/cats.jpg", routes.cats),
+                Route("/admin/models/{name}/before.jpg", routes.cats_before),
                 Route("/admin/models/{name}.safetensors", routes.model),
             ],
         )
@@ -216,26 +216,23 @@ class _Handlers:
         return _listed(view.samples, request.path_params["name"], "image/png")
 
     @_answering
-    async def cat(self, request: Request) -> Response:
-        """One of the cats of a tuned model."""
-        card, number = await self._card(request)
-        return await self._portrait(cat_of(card, number))
+    async def cats(self, request: Request) -> Response:
+        """The cats of a tuned model in a row."""
+        return await self._row(cats_of(await self._card(request)))
 
     @_answering
-    async def cat_before(self, request: Request) -> Response:
-        """What the model that it was made of draws from the same seed."""
-        card, number = await self._card(request)
-        return await self._portrait(cat_before(card, number, self.admin.studio.library))
+    async def cats_before(self, request: Request) -> Response:
+        """What the model that it was made of draws from the same seeds."""
+        return await self._row(cats_before(await self._card(request), self.admin.studio.library))
 
-    async def _card(self, request: Request) -> tuple[ModelCard, int]:
-        name, number = request.path_params["name"], request.path_params["number"]
+    async def _card(self, request: Request) -> ModelCard:
         for card in await run_in_threadpool(self.admin.models.cards):
-            if card.name == name and number < CATS:
-                return card, number
-        raise NoSuchSet("There is no such cat.")
+            if card.name == request.path_params["name"]:
+                return card
+        raise NoSuchSet("There is no such model.")
 
-    async def _portrait(self, recipe: Recipe) -> Response:
-        data = await run_in_threadpool(self.admin.portraits.jpeg, recipe, SIDE)
+    async def _row(self, recipes: list[Recipe]) -> Response:
+        data = await run_in_threadpool(self.admin.portraits.jpeg, recipes, SIDE)
         return Response(data, media_type="image/jpeg", headers=HEADERS)
 
     @_answering

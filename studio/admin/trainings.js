@@ -48,7 +48,10 @@
 
   // -- before and after -----------------------------------------------------------------------
 
-  function compare({title, base, pairs}) {
+  const PAIRS = 4; // of the cats in a row
+  const CATS = 8;
+
+  function compare({title, base, before, after}) {
     const dialog = document.createElement('dialog');
     dialog.className = 'admin-compare';
     dialog.setAttribute('aria-label', `${base} and ${title}, the same seeds`);
@@ -57,14 +60,16 @@
       <div class="admin-pairs"></div>
       <input type="range" min="0" max="100" value="50" aria-label="From before to after">
       <button type="button" class="admin-button" autofocus>Close</button>`;
-    const [before, after] = dialog.querySelectorAll('b');
-    before.textContent = `Before: ${base}`;
-    after.textContent = `After: ${title}`;
-    const addresses = pairs.split(' ');
-    for (let i = 0; i < addresses.length; i += 2) {
+    const [left, right] = dialog.querySelectorAll('b');
+    left.textContent = `Before: ${base}`;
+    right.textContent = `After: ${title}`;
+    for (let i = 0; i < PAIRS; i += 1) {
       const pair = document.createElement('div');
-      for (const [place, alt] of [[i, `${base}, cat ${i / 2 + 1}`], [i + 1, `${title}, cat ${i / 2 + 1}`]]) {
-        pair.append(Object.assign(new Image(), {src: addresses[place], alt}));
+      pair.style.setProperty('--of', i / (CATS - 1));
+      for (const [src, name] of [[before, base], [after, title]]) {
+        const cat = Object.assign(new Image(), {src, alt: `${name}, cat ${i + 1}`});
+        cat.className = 'admin-cat';
+        pair.append(cat);
       }
       dialog.querySelector('.admin-pairs').append(pair);
     }

@@ -93,7 +93,7 @@ def log_html(view: TrainingView | None) -> str:
 
 def _figures(view: TrainingView) -> str:
     progress, running = view.progress, view.state == TrainingState.RUNNING
-    parts = [str(view.phase) if running else str(view.state)]
+    parts = [] if running else [str(view.state)]  # the bar says what it does
     if progress.images:
         parts.append(f"{progress.images:,} images shown")
     if progress.images_per_second and running:

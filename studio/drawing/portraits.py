@@ -6,6 +6,7 @@ import dataclasses
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from PIL import Image
 
@@ -14,7 +15,8 @@ from diffusion.pictures import to_image
 from .recipe import Recipe
 from .worker import Busy, Studio
 
-MAX_KEPT_BYTES = 32_000_000  # of all together: some 500
+MAX_KEPT_BYTES = 32_000_000  # of all together: some 500 single cats
+Key = tuple[tuple[Recipe, ...], int]  # recipes with their weights' hash, and the side
 
 
 class Portraits:
@@ -22,18 +24,20 @@ class Portraits:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        self._kept: OrderedDict[tuple[Recipe, int], bytes] = OrderedDict()
+        self._kept: OrderedDict[Key, bytes] = OrderedDict()
         self._bytes = 0
-        self._drawing: dict[tuple[Recipe, int], threading.Lock] = {}
+        self._drawing: dict[Key, threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def jpeg(self, recipe: Recipe, side: int) -> bytes:
-        """The cat of a recipe as a JPEG of ``side`` pixels; whoever asks for it meanwhile waits.
+    def jpeg(self, recipes: Sequence[Recipe], side: int) -> bytes:
+        """The cats of recipes of one batch key in a row, each ``side`` pixels wide, as a JPEG;
+        whoever asks for it meanwhile waits.
 
         Raises ValueError for what cannot be drawn, and Busy if too many wait.
         """
-        model = self.studio.library.get(recipe.model)
-        key = dataclasses.replace(recipe, model=model.name, model_hash=model.hash), side
+        model = self.studio.library.get(recipes[0].model)
+        named = {"model": model.name, "model_hash": model.hash}
+        key = tuple(dataclasses.replace(recipe, **named) for recipe in recipes), side
         with self._lock:
             one = self._drawing.setdefault(key, threading.Lock())
         with one:
@@ -42,23 +46,26 @@ class Portraits:
                     if key in self._kept:
                         self._kept.move_to_end(key)
                         return self._kept[key]
-                data = self._draw(recipe, side)
+                data = self._draw(recipes, side)
                 self._keep(key, data)
                 return data
             finally:
                 with self._lock:
                     self._drawing.pop(key, None)
 
-    def _draw(self, recipe: Recipe, side: int) -> bytes:
-        job = self.studio.draw([recipe])
+    def _draw(self, recipes: Sequence[Recipe], side: int) -> bytes:
+        job = self.studio.draw(recipes)
         if job.stopped or job.pictures is None:
             raise Busy("The server is shutting down.")
-        image: Image.Image = to_image(job.pictures[0])
+        row = Image.new("RGB", (len(recipes) * side, side))
+        for i, picture in enumerate(job.pictures):
+            cat = to_image(picture).resize((side, side), Image.Resampling.LANCZOS)
+            row.paste(cat, (i * side, 0))
         file = io.BytesIO()
-        image.resize((side, side), Image.Resampling.LANCZOS).save(file, "JPEG", quality=92)
+        row.save(file, "JPEG", quality=92)
         return file.getvalue()
 
-    def _keep(self, key: tuple[Recipe, int], data: bytes) -> None:
+    def _keep(self, key: Key, data: bytes) -> None:
         with self._lock:
             self._kept[key] = data
             self._bytes += len(data)

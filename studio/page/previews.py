@@ -64,7 +64,7 @@ class Previews:
             if self._limit.statistics().tasks_waiting >= MAX_WAITING:
                 raise Busy("Too many previews are being drawn. Please try again in a moment.")
             async with self._limit:
-                data = await run_in_threadpool(self.portraits.jpeg, recipe, SIDE)
+                data = await run_in_threadpool(self.portraits.jpeg, [recipe], SIDE)
         except ValueError as error:
             return _sentence(str(error), 404)
         except Busy as error:

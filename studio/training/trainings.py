@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffusion.checkpoint import read_checkpoint
-from diffusion.config import MAX_PICTURES
+from diffusion.config import LENGTHS, MAX_PICTURES
 from diffusion.copies import MIN_IMAGES
 from diffusion.run_folder import STATE_NAME, RunProgress, RunState, step_path, steps, weights_path
 
@@ -253,12 +253,22 @@ class Trainings:
     def estimates(self, base: str) -> dict[str, float] | None:
         """What ``python -m diffusion finetune --estimate`` says for a base model on this machine.
 
-        None while it is not known: it is measured when nothing trains. Empty if it cannot be
-        measured. Raises ValueError for an unknown model.
+        None while it is not known: it is measured when nothing trains, and meanwhile told by the
+        training that runs, if that began with the same model. Empty if it cannot be measured.
+        Raises ValueError for an unknown model.
         """
         if space.on_zero_gpu():
             return {}
-        return self._estimates.get(base, measure=not self.records.alive())
+        alive = self.records.alive()
+        known = self._estimates.get(base, measure=not alive)
+        for folder in alive if known is None else ():
+            record, told = self.records.read(folder), self.records.progress(folder)
+            same = record is not None and record.spec.base == (base or self.library.default)
+            if same and told is not None and told.images_per_second > 0:
+                speed = told.images_per_second
+                minutes = {name: images / speed / 60 for name, images in LENGTHS.items()}
+                return {"images_per_second": speed, **minutes}
+        return known
 
 
 def _ask(folder: Path, record: Record, wanted: Wanted) -> None:

@@ -93,7 +93,7 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     page.get_by_role("button", name="Compare Mia").click()
     expect(page.locator(".admin-pairs img")).to_have_count(8)
     page.wait_for_function(
-        "[...document.querySelectorAll('.admin-pairs img')].every((i) => i.naturalWidth === 256)"
+        "[...document.querySelectorAll('.admin-pairs img')].every((i) => i.naturalWidth === 2048)"
     )
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)

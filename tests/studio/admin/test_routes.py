@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 from drawing import cat, cats, encode
 from PIL import Image
-from studio_fixtures import wait_until
+from studio_fixtures import save_tiny, wait_until
 
-from studio.admin.cats import SIDE
+from studio.admin.cats import CATS, SIDE
 from studio.training import arrivals
 from studio.training import photos as uploads
 
@@ -181,14 +181,17 @@ def test_samples_and_models_are_those_that_are_listed(admin, owner):
     assert model.headers["cache-control"] == "no-store"
 
 
-def test_a_models_cats_are_drawn_once_and_beside_what_was_before(admin, owner, gate, studio):
-    first = owner.get("/admin/models/mia/cats/0.jpg")
+def test_a_models_cats_are_drawn_once_and_beside_what_was_before(owner, admin, gate, monkeypatch):
+    library = admin.studio.library
+    monkeypatch.setattr(library, "places", (*library.places, save_tiny(admin.models.path("mia"))))
+    first = owner.get("/admin/models/mia/cats.jpg")
     assert (first.status_code, first.headers["content-type"]) == (200, "image/jpeg")
-    assert Image.open(io.BytesIO(first.content)).size == (SIDE, SIDE)
-    before = owner.get("/admin/models/mia/before/0.jpg")
+    assert Image.open(io.BytesIO(first.content)).size == (CATS * SIDE, SIDE)
+    assert "private" in first.headers["cache-control"]
+    before = owner.get("/admin/models/mia/before.jpg")
     assert before.content != first.content
-    drawn = len(gate.batches)
-    assert owner.get("/admin/models/mia/cats/0.jpg").content == first.content
-    assert len(gate.batches) == drawn == 2
-    for path in ("mia/cats/8", "mia/before/8", "lion/cats/0", "..%2fmia/cats/0", "mia/cats/-1"):
+    assert gate.batches == [CATS, CATS]
+    assert owner.get("/admin/models/mia/cats.jpg").content == first.content
+    assert gate.batches == [CATS, CATS]
+    for path in ("lion/cats", "lion/before", "..%2fmia/cats", "tiny/cats"):
         assert owner.get(f"/admin/models/{path}.jpg").status_code == 404, path
