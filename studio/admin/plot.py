@@ -12,8 +12,8 @@ POINTS = 300  # more cannot be told apart
 LEGEND = """\
 <figcaption><span class="training">on the photos it learns from</span>
 <span class="heldout">on photos kept aside</span>
-How far off it is; lower is better. When the second curve rises, it begins to learn the photos by
-heart.</figcaption>"""
+<p>How far off it is; lower is better. When the second curve rises, it begins to learn the photos
+by heart.</p></figcaption>"""
 
 
 def plot_html(metrics: Sequence[MetricsLine]) -> str:

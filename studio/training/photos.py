@@ -61,8 +61,8 @@ class SetView:
     copies: tuple[tuple[Picture, Picture], ...]  # those left out for an earlier one, and that one
     left_out: tuple[Skipped, ...]  # and why, the copies too
     more_left_out: int  # files left out beyond those that are listed
-    captions: int  # text files that came beside a photo and bear its name; no use is made of them
     waiting: int  # files that have arrived and are not yet looked at
+    captions: int  # text files that came beside a photo and bear its name; no use is made of them
 
     @property
     def chosen(self) -> list[Picture]:

@@ -52,6 +52,7 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     expect(page.locator("#admin-start-message")).to_contain_text("in the queue")
     expect(training(page)).to_contain_text("images shown", timeout=PATIENCE)
     expect(training(page)).to_have_attribute("data-state", "running")
+    expect(page.locator("#admin-said")).to_have_text("Mia is being taught.")
 
     page.reload()
     open_tab(page, "Admin")

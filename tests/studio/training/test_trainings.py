@@ -20,7 +20,8 @@ from training_rig import (
     wait_for_more,
 )
 
-from diffusion.run_folder import weights_path
+from diffusion.config import LENGTHS
+from diffusion.run_folder import RunProgress, weights_path
 from studio.drawing.library import model_hash
 from studio.training import views
 
@@ -310,3 +311,14 @@ def test_too_little_room_is_a_sentence_at_creation_and_at_the_start(rig):
     trainings.records.min_free_bytes = 0
     trainings.resume(id)
     wait_for(trainings, id, "done")
+
+
+def test_while_a_training_runs_it_tells_how_long_others_would_take(rig, monkeypatch):
+    trainings = rig.server(start=False)
+    folder = rig.folder(trainings.create(SPEC, rig.pictures))
+    monkeypatch.setattr(trainings.records, "alive", lambda: [folder])
+    assert trainings.estimates("tiny") is None
+    RunProgress(images_per_second=50.0).write(folder)
+    told = trainings.estimates("tiny")
+    assert told["quick"] == pytest.approx(LENGTHS["quick"] / 50 / 60)
+    assert trainings.estimates("") == told
