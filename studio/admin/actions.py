@@ -96,8 +96,14 @@ class AdminActions:
         }
 
     def _first_choices(self) -> Look:
-        library = self.admin.studio.library
-        return {"base": gr.update(choices=library.choices, value=library.default)}
+        choices, cards = self.admin.studio.library.choices, self.admin.models.cards()
+        return {"base": gr.update(choices=choices, value=self._usual_base(cards))}
+
+    def _usual_base(self, cards: list[ModelCard]) -> str:
+        """What a training begins from unless the owner chooses: not a model that was taught one cat
+        already, but what that was made of."""
+        default = self.admin.studio.library.default
+        return next((card.base for card in cards if card.name == default and card.base), default)
 
     def _room(self, selected: str, base: str) -> Look:
         """Everything that the owner sees but what is typed into the forms."""
@@ -111,7 +117,7 @@ class AdminActions:
             "base": gr.update(choices=choices),
             "visitors_model": gr.update(choices=choices),
             "model": gr.update(choices=[(card.title, card.name) for card in cards]),
-            "length": self._lengths(base if base in library.names else ""),
+            "length": self._lengths(base if base in library.names else self._usual_base(cards)),
             "models": models_html(cards, default, library.faults()),
             "training": training_html(view, _ready(view, cards, default)),
             "curve": plot_html(view.metrics) if view else "",

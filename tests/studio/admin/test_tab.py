@@ -208,6 +208,16 @@ def test_how_long_a_training_takes_is_told_once_it_is_known(served, owner, admin
     assert "Balanced: about 4 min" in found
 
 
+def test_a_training_begins_from_what_the_pages_cat_was_made_of(served, owner, admin, monkeypatch):
+    visit = "base"
+    asked = []
+    monkeypatch.setattr(admin.trainings, "estimates", lambda base: asked.append(base) or {})
+    library = admin.studio.library
+    monkeypatch.setattr(library, "_default", "mia")
+    assert shown(owner, served, visit=visit)["admin-base"]["value"] == "tiny"
+    assert asked == ["tiny"]
+
+
 def test_a_look_sends_only_what_changed(served, owner, admin):
     admin.trainings.create(SPEC, [])
     visit = "onevisit"
