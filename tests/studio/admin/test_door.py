@@ -10,6 +10,7 @@ import pytest
 from admin_fixtures import PASSWORD, app_of, fake_admin
 from drawing import cat, encode
 from starlette.testclient import TestClient
+from studio_fixtures import save_tiny
 
 from studio.admin.routes import AdminRoutes
 from studio.safety.guard import Guard
@@ -94,6 +95,8 @@ def paths(admin) -> list[tuple[str, str]]:
     pictures = admin.sets.create()
     pictures.add("cat.png", [encode(cat(1, 64))])
     training = admin.trainings.create(SPEC, [])
+    library = admin.studio.library
+    library.places = (*library.places, save_tiny(admin.models.path("mia")))
     here = {
         "/admin/sets/{id}": f"/admin/sets/{pictures.id}",
         "/admin/trainings/{id}": f"/admin/trainings/{training}",
