@@ -74,6 +74,12 @@ class CheckpointInfo(Config):
         return model.image_channels, model.image_size
 
     @property
+    def taught_label(self) -> str:
+        """The label that fine-tuning has added; "" in a network that was not fine-tuned."""
+        newest = self.labels[-1] if self.labels else ""
+        return newest if newest and self.data == taught_data(newest) else ""
+
+    @property
     def picture_size(self) -> int:
         """Width and height of the pictures, in pixels."""
         return self.model.image_size * (self.codec.downsampling if self.codec else 1)
@@ -209,6 +215,11 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], CheckpointInfo
     except (TypeError, AttributeError):
         raise ValueError(f"The config in {Path(path).name} is damaged.") from None
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}, info
+
+
+def taught_data(label: str) -> str:
+    """What a fine-tuned network says of its data."""
+    return f"pictures of {label}"
 
 
 def checkpoints_in(folder: Path) -> dict[str, Path]:

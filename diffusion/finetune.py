@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from .checkpoint import CheckpointInfo, read_checkpoint
+from .checkpoint import CheckpointInfo, read_checkpoint, taught_data
 from .codec import to_uint8
 from .config import (
     FINETUNE_CHECKPOINTS,
@@ -63,15 +63,19 @@ HELDOUT_LOOKS = 256  # that comes to more looks than this: every checkpoint take
 REPORT_SECONDS = 1.0
 
 ExampleSet = TypeVar("ExampleSet", ImageSet, LatentSet)
+Report = Callable[[float], None]  # is told a share, 0 to 1
 
 
 @torch.inference_mode()
-def likeliest_label(denoiser: Denoiser, pictures: ExampleSet, config: TrainConfig) -> int:
+def likeliest_label(
+    denoiser: Denoiser, pictures: ExampleSet, config: TrainConfig, report: Report = lambda _: None
+) -> int:
     """The class label, the null label among them, under which the pictures are denoised best, at
     the noise levels that ``config`` trains at.
 
     "Your diffusion model is secretly a zero-shot classifier" (Li et al. 2023), for all of the
-    pictures together; noise levels and noise are the same for each label.
+    pictures together; noise levels and noise are the same for each label. ``report`` is given the
+    share that is done.
     """
     classes = denoiser.info.model.num_classes
     if not classes:
@@ -91,6 +95,7 @@ def likeliest_label(denoiser: Denoiser, pictures: ExampleSet, config: TrainConfi
             labels = torch.full((len(rows),), label, device=device)
             loss = denoiser.loss(x0, sigma[rows].to(device), noise, labels)
             total[label] += loss.sum().cpu()
+        report(float(rows[-1] + 1) / LABEL_LOOKS)
     return int(total.argmin())
 
 
@@ -154,9 +159,9 @@ def replays_per_label(model: ModelConfig) -> int:
     return max(LEAST_REPLAYS, REPLAYS // (model.num_classes + 1))
 
 
-def draw_replays(base: Denoiser, like: ExampleSet) -> ExampleSet:
+def draw_replays(base: Denoiser, like: ExampleSet, report: Report = lambda _: None) -> ExampleSet:
     """Pictures that the base model draws, with their labels (-1 where it was given none), as a set
-    of the kind of ``like``.
+    of the kind of ``like``. ``report`` is given the share that is done.
 
     Drawn with guidance, as on the page. It comes on top once more when the tuned model draws, and
     the other coats bear it: ``benchmarks/finetuning.py`` reads as many of them off as before.
@@ -168,6 +173,7 @@ def draw_replays(base: Denoiser, like: ExampleSet) -> ExampleSet:
         part = labels[start : start + DRAW_BATCH]
         seeds = range(REPLAY_SEED + start, REPLAY_SEED + start + len(part))
         drawn.append(draw_x0(base, from_seeds(base, seeds, part), base.info.sampling))
+        report((start + len(part)) / len(labels))
     x0 = torch.cat(drawn)
     names = tuple(f"replay-{i}" for i in range(len(labels)))
     classes = torch.tensor([label if label < known else -1 for label in labels])
@@ -208,7 +214,11 @@ class ProgressFile:
 
     def __init__(self, out: Path) -> None:
         self.out, self._last = out, 0.0
-        self.progress = RunProgress()
+        self.progress = RunProgress.left_by(out)  # a run that goes on is as far as it was
+
+    def prepared(self, share: float, message: str) -> None:
+        """Tell that so much of the preparations is done, and what is being done."""
+        self.write(state=RunState.PREPARING, prepared=round(share, 3), message=message)
 
     def write(self, **changes: Any) -> None:
         """Change some values and write all of them."""
@@ -243,7 +253,10 @@ def finetune(
         with full_disk_as_sentence():
             if not done:
                 progress.write()
-            trainer = _prepare(base, data, Path(out), config, keep_copies=keep_copies)
+            prepared = (lambda *_: None) if done else progress.prepared
+            trainer = _prepare(
+                base, data, Path(out), config, prepared=prepared, keep_copies=keep_copies
+            )
             done = trainer.finished
             report = lambda loss: _report(progress, trainer, loss)  # noqa: E731
             finished = trainer.train(stop=stop, report=report)
@@ -276,9 +289,15 @@ def _prepare(
     out: Path,
     config: FinetuneConfig,
     *,
+    prepared: Callable[[float, str], None] = lambda share, message: None,
     keep_copies: bool = False,
 ) -> Trainer:
-    """A trainer ready to begin, or to go on where it was stopped."""
+    """A trainer ready to begin, or to go on where it was stopped.
+
+    ``prepared`` is given the share of the preparations that is done, by the time that they take,
+    and a sentence.
+    """
+    prepared(0.0, "Reading the photos.")
     state, known = read_checkpoint(base)
     _, info = add_label(state, known, config.label)
     pictures = load_pictures(data, info, keep_copies=keep_copies)
@@ -287,17 +306,19 @@ def _prepare(
     training, heldout = hold_out(examples)
     denoiser = Denoiser.load_for_sampling(base)
     begun = (out / STATE_NAME).exists()  # then its own state takes the place of the start
-    like = -1 if begun else likeliest_label(denoiser, training, config.training())
+    finding = lambda share: prepared(0.1 + 0.2 * share, "Finding a coat to begin from.")  # noqa: E731
+    like = -1 if begun else likeliest_label(denoiser, training, config.training(), finding)
     grown, _ = add_label(state, known, config.label, like=like)
     if not (out / SAMPLES_NAME / BASE_GRID).exists():
         drawn = generate(denoiser, SAMPLE_SEEDS[:SAMPLES])
         save_grid(drawn, out / SAMPLES_NAME / BASE_GRID, columns=SAMPLE_COLUMNS)
     if config.keep:
-        training = mix(training, draw_replays(denoiser, training), config.keep)
+        drawing = lambda share: prepared(0.35 + 0.65 * share, "Drawing cats to remember.")  # noqa: E731
+        training = mix(training, draw_replays(denoiser, training, drawing), config.keep)
     new = len(info.labels) - 1
     objective = Denoising(
         config.training(),
-        replace(info, data=f"pictures of {config.label}"),
+        replace(info, data=taught_data(config.label)),
         training,
         init=grown,
         heldout=heldout,
@@ -330,8 +351,12 @@ def _standing(trainer: Trainer) -> dict[str, Any]:
 
 
 def _report(file: ProgressFile, trainer: Trainer, loss: Tensor) -> None:
-    if file.due:
-        file.write(**_standing(trainer), state=RunState.TRAINING, loss=float(loss))
+    """Once a second, and before the last checkpoint, which takes a while."""
+    if file.due or trainer.finished:
+        file.write(
+            **_standing(trainer), state=RunState.TRAINING, message="", prepared=1.0,
+            loss=float(loss),
+        )  # fmt: skip
 
 
 def estimate(base: str | Path) -> dict[str, float]:

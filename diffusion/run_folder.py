@@ -45,6 +45,7 @@ class RunProgress:
 
     state: RunState = RunState.PREPARING
     message: str = ""  # a sentence for a person, or nothing
+    prepared: float = 0.0  # share of the preparations that is done, 0 to 1
     images: int = 0  # images shown
     fraction: float = 0.0  # share of the budget that is spent, 0 to 1
     seconds: float = 0.0  # spent in this run, over all its sessions
@@ -55,6 +56,18 @@ class RunProgress:
     best_images: int = 0  # images shown when the held-out loss was last about as low as ever
     best_heldout_loss: float | None = None
     updated: float = 0.0  # Unix seconds; 0 before anything was told
+
+    @classmethod
+    def left_by(cls, folder: Path) -> RunProgress:
+        """How far the run in a folder was when it saved last: what a run that goes on begins with.
+        Nothing, if it has saved nothing or its ``progress.json`` is damaged."""
+        if not (folder / STATE_NAME).exists():
+            return cls()
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            told = json.loads((folder / PROGRESS_NAME).read_bytes())
+            values = {"images": int(told["images"])}
+            return cls(**values, fraction=float(told["fraction"]), seconds=float(told["seconds"]))
+        return cls()
 
     def write(self, folder: Path) -> None:
         """Replace ``progress.json``. JSON has no NaN: a loss that is not finite becomes null."""

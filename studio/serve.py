@@ -38,6 +38,7 @@ from .page.answers import AnsweringBlocks
 from .page.api import add_endpoints
 from .page.examples import Examples
 from .page.generate_tab import GenerateTab
+from .page.previews import Previews
 from .safety.guard import Guard
 from .safety.journal import open_journal
 from .safety.mailboxes import Mailboxes
@@ -126,6 +127,8 @@ def _serve(settings: Settings, studio: Studio, temporary: TemporaryFolder) -> No
     examples.begin()  # so that the first visit finds them
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
     admin.trainings.start()
+    if admin.owner.enabled:
+        admin.trainings.estimates("")  # measured by the time that the owner asks
     try:
         launch(blocks, settings, block=True, studio=studio, admin=admin)
     finally:
@@ -171,12 +174,14 @@ def launch(
 ) -> str:
     """Start the server and return its local address; with ``block``, return when it ends.
 
-    ``studio`` is what ``/readyz`` tells of.
+    ``studio`` draws previews of links, and is what ``/readyz`` tells of.
     """
     if settings.share:
         print(SHARE_WARNING, file=sys.stderr)
-    inner = [] if studio is None else [Middleware(HealthRoutes, studio)]
-    inner += [] if admin is None else [Middleware(AdminRoutes, admin)]
+    inner = [] if admin is None else [Middleware(AdminRoutes, admin)]
+    if studio is not None:
+        inner.append(Middleware(HealthRoutes, studio))
+        inner.append(Middleware(Previews, studio, settings.root_path))
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options: dict[str, Any] = {
         "server_name": f"[{settings.host}]" if ":" in settings.host else settings.host,

@@ -18,29 +18,20 @@ from diffusion.config import LENGTHS, FinetuneConfig
 
 from .. import space
 from ..disk import errors_as_sentences
-from ..drawing.recipe import consecutive, plain_recipe
-from ..page.examples import FIRST_SEED
 from ..page.forms import number, text, whole_number
-from ..page.stage import stage_html
 from ..safety.owner import NotOwner
-from ..training.training_folder import TrainingSpec, TrainingState
-from ..training.tuned import slug
+from ..training.training_folder import ENDINGS, TrainingSpec, TrainingState
+from ..training.tuned import ModelCard, slug
 from ..training.views import TrainingView
-from .html import (
-    SIGN_IN,
-    SWITCHED_OFF,
-    log_html,
-    message_html,
-    models_html,
-    samples_html,
-    training_html,
-    training_title,
-)
+from .html import SIGN_IN, SWITCHED_OFF, message_html
+from .models_html import models_html, ready_html
 from .parts import Admin
+from .plot import plot_html
 from .shown import Look
+from .trainings_html import log_html, samples_html, training_html, training_title
 
-COMPARED = 4  # cats of each model
 LENGTH_TITLES = {"quick": "Quick", "balanced": "Balanced", "thorough": "Thorough"}
+CANCEL = "Cancel and delete"
 ACTIVE = (TrainingState.QUEUED, TrainingState.RUNNING, TrainingState.PAUSED)
 
 
@@ -94,37 +85,42 @@ class AdminActions:
             "selected": "",
             "choice": gr.update(choices=[], value=None),
             "training": "",
+            "curve": "",
             "log": "",
             "samples": "",
             "models": "",
-            "compared": "",
             "start_message": "",
             "training_message": "",
             "model_message": "",
+            "publish_message": "",
         }
 
     def _first_choices(self) -> Look:
-        library = self.admin.studio.library
-        begin = gr.update(choices=library.names, value=library.default)
-        return {"base": begin, "compared_base": begin}
+        choices, cards = self.admin.studio.library.choices, self.admin.models.cards()
+        return {"base": gr.update(choices=choices, value=self._usual_base(cards))}
+
+    def _usual_base(self, cards: list[ModelCard]) -> str:
+        """What a training begins from unless the owner chooses: not a model that was taught one cat
+        already, but what that was made of."""
+        default = self.admin.studio.library.default
+        return next((card.base for card in cards if card.name == default and card.base), default)
 
     def _room(self, selected: str, base: str) -> Look:
         """Everything that the owner sees but what is typed into the forms."""
         views, library = self.admin.trainings.views(), self.admin.studio.library
-        view = _chosen(views, selected)
-        names, tuned = library.names, self.admin.models.names()
+        view, cards = _chosen(views, selected), self.admin.models.cards()
+        choices, default = library.choices, library.default
         return {
             "door": "",
             "room": gr.update(visible=True),
             "timer": gr.update(active=True),
-            "base": gr.update(choices=names),
-            "compared_base": gr.update(choices=names),
-            "visitors_model": gr.update(choices=names),
-            "model": gr.update(choices=tuned),
-            "compared_model": gr.update(choices=tuned),
-            "length": self._lengths(base if base in names else ""),
-            "models": models_html(tuned, library.default, library.faults()),
-            "training": training_html(view),
+            "base": gr.update(choices=choices),
+            "visitors_model": gr.update(choices=choices),
+            "model": gr.update(choices=[(card.title, card.name) for card in cards]),
+            "length": self._lengths(base if base in library.names else self._usual_base(cards)),
+            "models": models_html(cards, default, library.faults()),
+            "training": training_html(view, _ready(view, cards, default)),
+            "curve": plot_html(view.metrics) if view else "",
             "log": log_html(view),
             "samples": samples_html(view),
             "choice": gr.update(
@@ -213,32 +209,49 @@ class AdminActions:
         self.admin.trainings.cancel(text(identity, "The training"))
         return message_html("The training is deleted. A model that it has already made is kept.")
 
+    # -- buttons inside the HTML --------------------------------------------------------------
+
     @owner_only
-    def roll_back(self, identity: str, images: Any, request: gr.Request) -> str:
+    def act(self, event: gr.SelectData, request: gr.Request) -> str:
+        """What a button of a card or of a training asks for: ``index`` says whose it is, ``value``
+        what to do, and with what."""
+        does: dict[str, Callable[[str, Any], str]] = {
+            "rename": self._rename, "default": self._make_default, "delete": self._delete,
+            "usual": self._clear_default,
+            "longer": self._teach_longer, "keep": self._keep_state,
+        }  # fmt: skip
+        what, more = [*event.value, None][:2] if isinstance(event.value, list) else ("", None)
+        if not isinstance(what, str) or what not in does:
+            raise ValueError("There is no such button.")
+        return message_html(does[what](text(event.index, "What it is for"), more))
+
+    def _rename(self, name: str, title: Any) -> str:
+        title = self.admin.models.rename(name, text(title, "The new name"))
+        return f"The model is now called {title}."
+
+    def _make_default(self, name: str, _: Any) -> str:
+        self.admin.models.set_default(name)
+        return f"{self.admin.models.title(name)} is now what visitors see first."
+
+    def _clear_default(self, name: str, _: Any) -> str:
+        self.admin.models.clear_default()
+        return "Visitors see the usual cats first again."
+
+    def _delete(self, name: str, _: Any) -> str:
+        title = self.admin.models.title(name)
+        self.admin.models.delete(name)
+        return f"{title} is deleted."
+
+    def _teach_longer(self, identity: str, _: Any) -> str:
+        self.admin.trainings.teach_longer(identity)
+        return "The training goes on, for as long again."
+
+    def _keep_state(self, identity: str, images: Any) -> str:
         """An earlier state of a training in place of its last."""
-        images = whole_number(images, "The step to go back to")
-        self.admin.trainings.roll_back(text(identity, "The training"), images)
-        return message_html(f"The model is now the one after {images:,} images.")
-
-    # -- models ---------------------------------------------------------------------------------
-
-    @owner_only
-    def rename_model(self, name: str, new: str, request: gr.Request) -> str:
-        """Another name for a tuned model."""
-        got = self.admin.models.rename(_model(name), text(new, "The new name"))
-        return message_html(f"The model is now called {got}.")
-
-    @owner_only
-    def make_default(self, name: str, request: gr.Request) -> str:
-        """The model that visitors get unless they choose."""
-        self.admin.models.set_default(_model(name))
-        return message_html(f"{name} is now the default for visitors.")
-
-    @owner_only
-    def delete_model(self, name: str, request: gr.Request) -> str:
-        """A tuned model that nobody wants any more."""
-        self.admin.models.delete(_model(name))
-        return message_html(f"{name} is deleted.")
+        known = text(images, "The state to keep")
+        chosen = int(known) if known.isascii() and known.isdecimal() and len(known) < 12 else -1
+        self.admin.trainings.roll_back(identity, chosen)
+        return f"The model is now the one after {chosen:,} images."
 
     @owner_only
     def publish_model(self, name: str, repo: str, token: str, request: gr.Request) -> str:
@@ -246,21 +259,6 @@ class AdminActions:
         repo, token = text(repo, "The repository"), text(token, "The token")
         address = self.admin.models.publish(_model(name), repo, token)
         return message_html(f"Published: {address}")
-
-    @owner_only
-    def compare(self, base: str, tuned: str, request: gr.Request) -> str:
-        """The same seeds from two models: the base of no label, the tuned one of its newest."""
-        library = self.admin.studio.library
-        base = text(base, "The base model") or library.default
-        labels = library.get(_model(tuned)).info.labels
-        rows = []
-        for model, coat in ((base, ""), (tuned, labels[-1] if labels else "")):
-            sampling = library.get(model).info.sampling
-            first = plain_recipe(sampling, seed=FIRST_SEED, model=model, coat=coat)
-            job = self.admin.studio.draw(consecutive(first, COMPARED))
-            title = message_html(f"{model}, {coat or 'no label'}")
-            rows.append(f"<section>{title}{stage_html(job.pictures, job.recipes)}</section>")
-        return f'<div class="admin-compared">{"".join(rows)}</div>'
 
 
 def _cookies(request: Any) -> Mapping[str, str]:
@@ -277,20 +275,34 @@ def _chosen(views: list[TrainingView], selected: str) -> TrainingView | None:
 
 
 def _buttons(view: TrainingView | None) -> Look:
-    """Which buttons do something for a training, and the states that it can go back to."""
+    """Which buttons do something for a training; of a finished one few are left."""
+
+    done = view is not None and view.state == TrainingState.DONE
 
     def usable(can: bool) -> Any:
-        return gr.update(interactive=can)
+        return gr.update(interactive=can, visible=not done)
 
-    steps = [(f"after {n:,} images", n) for n in view.steps] if view and view.result else []
     return {
         "pause_button": usable(view is not None and view.can_pause),
         "resume_button": usable(view is not None and view.can_resume),
         "stop_button": usable(view is not None and view.can_stop),
-        "cancel_button": usable(view is not None),
-        "step": gr.update(choices=steps, visible=bool(steps)),
-        "roll_back_button": gr.update(visible=bool(steps)),
+        "cancel_button": gr.update(
+            interactive=view is not None, value="Delete this training" if done else CANCEL
+        ),
     }
+
+
+def _ready(view: TrainingView | None, cards: list[ModelCard], default: str) -> str:
+    """The model of a training that has ended, as HTML; empty while there is none."""
+    if view is None or view.state not in ENDINGS:
+        return ""
+    for card in cards:
+        if card.name == view.result:
+            is_default = card.name == default
+            return ready_html(
+                card, is_default=is_default, training=view.id, can_go_on=view.can_go_on
+            )
+    return ""
 
 
 def _model(name: Any) -> str:

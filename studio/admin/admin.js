@@ -30,6 +30,16 @@
     line.classList.toggle('error', Boolean(isError));
   }
 
+  function warn(sentence, isError) { // about the photos
+    say('.admin-drop', sentence, isError);
+    announce(sentence);
+  }
+
+  function announce(sentence) { // to screen readers, where the line itself changes too often
+    const line = find('#admin-said');
+    if (line) line.textContent = sentence;
+  }
+
   // -- signing in and out ---------------------------------------------------------------------
 
   document.addEventListener('submit', async (event) => {
@@ -60,7 +70,7 @@
     let refused = false;
     if (button.id === 'admin-start') {
       refused = sending;
-      if (refused) say('.admin-drop', 'Some photos are still being sent. Start when they have arrived.');
+      if (refused) warn('Some photos are still being sent. Start when they have arrived.');
     } else {
       refused = !confirm(`${button.textContent.trim()}: ${target(button)}? This cannot be undone.`);
     }
@@ -71,7 +81,7 @@
   }, true);
 
   function target(button) { // what is chosen of the trainings, or of the models
-    if (button.id === 'admin-delete') return find('#admin-model input')?.value;
+    if (button.dataset.title) return button.dataset.title;
     return find('#admin-trainings input:checked')?.closest('label').textContent.trim();
   }
 
@@ -132,6 +142,7 @@
       say('.admin-drop', `Sent ${done} of ${chosen.length}`);
     };
     show();
+    announce('The photos are being sent.');
     try {
       delete find('#admin-photos')?.dataset.shown; // another device may have begun a set meanwhile
       await showPhotos();
@@ -149,9 +160,10 @@
         }
       };
       await Promise.all(Array.from({length: PARALLEL}, worker));
-      say('.admin-drop', problems.length ? problems.slice(0, 3).join(' ') : '', problems.length);
+      warn(problems.slice(0, 3).join(' '), problems.length);
+      if (!problems.length) announce('The photos are sent.');
     } catch (error) {
-      say('.admin-drop', error.message, true);
+      warn(error.message, true);
     } finally {
       bar.hidden = true;
       sending = false;
@@ -225,14 +237,14 @@
     if (button?.dataset.admin === 'keep-both') {
       const set = button.closest('[data-set]').dataset.set;
       await post(`admin/sets/${set}/keep-both`, {picture: Number(button.dataset.number)})
-        .catch((error) => say('.admin-drop', error.message, true));
+        .catch((error) => warn(error.message, true));
       showPhotos();
     }
     if (button?.dataset.admin !== 'again') return;
     if (sending) {
-      say('.admin-drop', 'Some photos are still being sent. Start over when they have arrived.');
+      warn('Some photos are still being sent. Start over when they have arrived.');
     } else if (confirm('Discard these photos and start over?')) {
-      await post('admin/sets', {}).catch((error) => say('.admin-drop', error.message, true));
+      await post('admin/sets', {}).catch((error) => warn(error.message, true));
       showPhotos();
     }
   });

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..drawing.portraits import Portraits
 from ..drawing.worker import Studio
 from ..safety.owner import Owner
 from ..settings import Settings
@@ -21,10 +22,12 @@ class Admin:
     sets: PictureSets
     trainings: Trainings
     models: TunedModels
+    portraits: Portraits
 
 
 def build_admin(settings: Settings, studio: Studio) -> Admin:
     """The owner's part over the data folder of ``settings``; nothing started yet."""
     sets = PictureSets(settings.data_dir / "uploads")
     trainings = Trainings(settings.data_dir, studio.library)
-    return Admin(studio, Owner.from_environment(), sets, trainings, trainings.models)
+    owner, portraits = Owner.from_environment(), Portraits(studio)
+    return Admin(studio, owner, sets, trainings, trainings.models, portraits)

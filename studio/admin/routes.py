@@ -19,11 +19,15 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..disk import errors_as_sentences
+from ..drawing.recipe import Recipe
+from ..drawing.worker import Busy
 from ..safety.client import CLIENT_KEY
 from ..safety.guard import OWNERS_UPLOAD
 from ..safety.origin import ELSEWHERE, is_from_elsewhere
 from ..safety.owner import COOKIE, SESSION_SECONDS, NotOwner, TooEarly
 from ..training.photos import NoSuchSet, PictureSet
+from ..training.tuned import ModelCard
+from .cats import SIDE, cats_before, cats_of
 from .html import photos_html
 from .parts import Admin
 
@@ -57,6 +61,8 @@ class AdminRoutes:
                 Route("/admin/sets/{id}/thumb/{number:int}.jpg", routes.thumbnail),
                 Route("/admin/sets/{id}/picture/{number:int}.jpg", routes.picture),
                 Route("/admin/trainings/{id}/samples/{name}", routes.sample),
+                Route("/admin/models/{name}/cats.jpg", routes.cats),
+                Route("/admin/models/{name}/before.jpg", routes.cats_before),
                 Route("/admin/models/{name}.safetensors", routes.model),
             ],
         )
@@ -97,6 +103,8 @@ def _answering(handler: Handler) -> Handler:
         except ValueError as error:
             kinds = {NoSuchSet: 404, NotOwner: 401, TooEarly: 429}
             return _error(str(error), kinds.get(type(error), 400))
+        except Busy as error:
+            return _error(str(error), 503)
 
     return answer
 
@@ -206,6 +214,26 @@ class _Handlers:
         """A grid of samples of a training: one of those it lists, never a path."""
         view = await run_in_threadpool(self.admin.trainings.view, request.path_params["id"])
         return _listed(view.samples, request.path_params["name"], "image/png")
+
+    @_answering
+    async def cats(self, request: Request) -> Response:
+        """The cats of a tuned model in a row."""
+        return await self._row(cats_of(await self._card(request)))
+
+    @_answering
+    async def cats_before(self, request: Request) -> Response:
+        """What the model that it was made of draws from the same seeds."""
+        return await self._row(cats_before(await self._card(request), self.admin.studio.library))
+
+    async def _card(self, request: Request) -> ModelCard:
+        for card in await run_in_threadpool(self.admin.models.cards):
+            if card.name == request.path_params["name"]:
+                return card
+        raise NoSuchSet("There is no such model.")
+
+    async def _row(self, recipes: list[Recipe]) -> Response:
+        data = await run_in_threadpool(self.admin.portraits.jpeg, recipes, SIDE)
+        return Response(data, media_type="image/jpeg", headers=HEADERS)
 
     @_answering
     async def model(self, request: Request) -> Response:

@@ -24,20 +24,17 @@ class Look(TypedDict, total=False):
     selected: str  # id of the training that was chosen, or empty
     choice: Any
     training: str  # HTML
+    curve: str  # HTML
     log: str  # HTML
     samples: str  # HTML
     pause_button: Any
     resume_button: Any
     stop_button: Any
     cancel_button: Any
-    step: Any
-    roll_back_button: Any
     training_message: str  # HTML
     # Models
     models: str  # HTML
     model: Any
     model_message: str  # HTML
-    compared_base: Any
-    compared_model: Any
-    compared: str  # HTML
+    publish_message: str  # HTML
     visitors_model: Any  # the list in the Generate tab

@@ -17,8 +17,8 @@ from diffusion.config import FinetuneConfig
 from .. import space
 from ..page.choice import Choice
 from ..page.wiring import start
-from .actions import LENGTH_TITLES, AdminActions
-from .html import DROP, NO_TRAINING_HERE
+from .actions import CANCEL, LENGTH_TITLES, AdminActions
+from .html import ACT, DROP, NO_TRAINING_HERE
 from .parts import Admin
 from .shown import Look
 
@@ -95,43 +95,28 @@ class AdminTab:
         self.choice = gr.Radio(
             [], label="Training", show_label=False, elem_id="admin-trainings", visible=False
         )
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=6, min_width=320):
-                self.training = gr.HTML("", padding=False, elem_id="admin-training")
-                # An element of the page, not of the training's HTML, so that it stays open.
-                with gr.Accordion("Log", open=False):
-                    self.log = gr.HTML("", padding=False, elem_id="admin-log")
-            with gr.Column(scale=4, min_width=300):
-                self.samples = gr.HTML("", padding=False, elem_id="admin-samples")
+        self.training = gr.HTML("", padding=False, elem_id="admin-training", js_on_load=ACT)
+        self.samples = gr.HTML("", padding=False, elem_id="admin-samples", js_on_load=ACT)
         with gr.Row():
             options: dict[str, Any] = {"size": "sm", "min_width": 110, "interactive": False}
             self.pause_button = gr.Button("Pause", elem_id="admin-pause", **options)
             self.resume_button = gr.Button("Resume", elem_id="admin-resume", **options)
             self.stop_button = gr.Button("Stop and keep", elem_id="admin-stop", **options)
             self.cancel_button = gr.Button(
-                "Cancel and delete", elem_id="admin-cancel", elem_classes="admin-confirm", **options
-            )
-        with gr.Row(equal_height=False):
-            self.step = gr.Dropdown([], label="Earlier states", elem_id="admin-step", visible=False)
-            self.roll_back_button = gr.Button(
-                "Go back to this state", size="sm", elem_id="admin-roll-back", visible=False
+                CANCEL, elem_id="admin-cancel", elem_classes="admin-confirm", **options
             )
         self.training_message = gr.HTML("", padding=False, elem_id="admin-training-message")
+        # An element of the page, not of the training's HTML, so that it stays open.
+        with gr.Accordion("Details", open=False):
+            self.curve = gr.HTML("", padding=False, elem_id="admin-curve")
+            self.log = gr.HTML("", padding=False, elem_id="admin-log")
 
     def _build_models(self) -> None:
         gr.Markdown("### 4 · Models")
-        self.models = gr.HTML("", padding=False, elem_id="admin-models")
-        with gr.Row(equal_height=True):
-            self.model = Choice([], label="Model", elem_id="admin-model")
-            self.new_name = gr.Textbox(label="New name", elem_id="admin-new-name", max_lines=1)
-        with gr.Row():
-            options: dict[str, Any] = {"size": "sm", "min_width": 110}
-            self.rename_button = gr.Button("Rename", elem_id="admin-rename", **options)
-            self.default_button = gr.Button("Make default", elem_id="admin-default", **options)
-            self.delete_button = gr.Button(
-                "Delete", elem_id="admin-delete", elem_classes="admin-confirm", **options
-            )
+        self.models = gr.HTML("", padding=False, elem_id="admin-models", js_on_load=ACT)
+        self.model_message = gr.HTML("", padding=False, elem_id="admin-model-message")
         with gr.Accordion("Publish on the Hugging Face Hub", open=False):
+            self.model = Choice([], label="Model", elem_id="admin-model")
             self.repo = gr.Textbox(
                 label="Repository, for example mia/my-cats", elem_id="admin-repo"
             )
@@ -140,13 +125,7 @@ class AdminTab:
                 elem_id="admin-token",
             )  # fmt: skip
             self.publish_button = gr.Button("Publish", size="sm", elem_id="admin-publish")
-        self.model_message = gr.HTML("", padding=False, elem_id="admin-model-message")
-        with gr.Accordion("Compare with the base model", open=False):
-            with gr.Row():
-                self.compared_base = Choice([], label="Base model", elem_id="admin-compare-base")
-                self.compared_model = Choice([], label="Your model", elem_id="admin-compare-tuned")
-            self.compare_button = gr.Button("Compare", size="sm", elem_id="admin-compare")
-            self.compared = gr.HTML("", padding=False, elem_id="admin-compared")
+            self.publish_message = gr.HTML("", padding=False, elem_id="admin-publish-message")
 
     def _wire(self, page: gr.Blocks) -> None:
         do = self.actions
@@ -174,16 +153,15 @@ class AdminTab:
             (self.resume_button, do.resume_training, [self.choice], self.training_message),
             (self.stop_button, do.stop_training, [self.choice], self.training_message),
             (self.cancel_button, do.cancel_training, [self.choice], self.training_message),
-            (self.roll_back_button, do.roll_back, [self.choice, self.step], self.training_message),
-            (self.rename_button, do.rename_model, [self.model, self.new_name], self.model_message),
-            (self.default_button, do.make_default, [self.model], self.model_message),
-            (self.delete_button, do.delete_model, [self.model], self.model_message),
         ):
             look(button.click(action, inputs, message, **AT_ONCE).then)
+        for html, message in (
+            (self.training, self.training_message),
+            (self.samples, self.training_message),
+            (self.models, self.model_message),
+        ):
+            look(html.select(do.act, None, message, **AT_ONCE).then)
         published = [self.model, self.repo, self.token]
         self.publish_button.click(
-            do.publish_model, published, self.model_message, **AT_ONCE
+            do.publish_model, published, self.publish_message, **AT_ONCE
         ).then(None, None, self.token, js="() => ''", **AT_ONCE)  # fmt: skip
-        pair = [self.compared_base, self.compared_model]
-        comparing = {**AT_ONCE, "show_progress": "minimal"}
-        self.compare_button.click(do.compare, pair, self.compared, **comparing)

@@ -16,6 +16,8 @@ from diffusion import Denoiser
 from diffusion.checkpoint import CheckpointInfo, checkpoints_in
 from diffusion.files import file_hash
 
+from .model_note import read_note
+
 MAX_LOADED = 3  # models kept in memory
 HASH_LENGTH = 12  # hexadecimal digits of the SHA-256 that name a model's weights
 
@@ -109,6 +111,11 @@ class ModelLibrary:
     @property
     def names(self) -> list[str]:
         return list(self.paths())
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """What people read and the name of each, the default first: for a list to choose from."""
+        return [(read_note(path).title or name, name) for name, path in self.paths().items()]
 
     @property
     def default(self) -> str:

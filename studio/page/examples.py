@@ -16,7 +16,7 @@ PATIENCE = 3.0  # seconds that a visit in the page's first moments waits for all
 
 
 class Examples:
-    """Cats of the default model, one for each of its first coats.
+    """Cats of the default model: of the cat that it was taught, or of each of its first coats.
 
     They are drawn one after the other, so that a visitor's request is never behind more than one
     of them. Files are written for each visit: a file lives no longer than ``delete_cache`` says,
@@ -38,13 +38,14 @@ class Examples:
             if self._of == of:
                 return
             self._of, self._drawn, self._drawing = of, [], object()
-            coats = ["", *model.info.labels]
+            taught = model.info.taught_label
+            coats = [taught] if taught else ["", *model.info.labels]
             recipes = [
                 plain_recipe(
                     model.info.sampling,
                     seed=FIRST_SEED + i,
                     coat=coats[i % len(coats)],
-                    any_coat=i % len(coats) == 0,
+                    any_coat=not coats[i % len(coats)],
                     model=model.name,
                 )
                 for i in range(EXAMPLES)

@@ -159,7 +159,8 @@ class GenerateActions:
     def open_page(self, request: gr.Request) -> Shown:
         """What a new visit sees: the model list, and the settings of its link."""
         query = dict(request.query_params) if request else {}
-        first = plain_recipe(self.studio.library.get("").info.sampling, seed=FIRST_SEED)
+        info = self.studio.library.get("").info
+        first = plain_recipe(info.sampling, seed=FIRST_SEED, coat=info.taught_label)
         opened: Shown = {"count": 1, "linked": [], **self._controls(first)}
         if "seed" in query:
             try:
@@ -227,7 +228,7 @@ class GenerateActions:
 
     def list_models(self) -> Any:
         """The models that are there by now: one can appear while the page is open."""
-        return gr.update(choices=self.studio.library.names)
+        return gr.update(choices=self.studio.library.choices)
 
     def choose_model(self, model: str, coat: str) -> Shown:
         """The coats that a model knows, one that is its own being what it was chosen for; and the
@@ -262,7 +263,7 @@ class GenerateActions:
             "steps": gr.update(maximum=max_steps(recipe.sampler), value=recipe.steps),
             "sampler": recipe.sampler,
             "guidance": gr.update(value=recipe.guidance, label=guidance_label(model.info)),
-            "model": gr.update(choices=self.studio.library.names, value=model.name),
+            "model": gr.update(choices=self.studio.library.choices, value=model.name),
             "hint": SAMPLER_HINTS[recipe.sampler],
             "morph_coats": gr.update(choices=coats),
         }

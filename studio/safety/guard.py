@@ -36,9 +36,11 @@ Send = Callable[[Message], Awaitable[None]]
 MAX_CALL_BYTES = 500_000
 MAX_DEPTH = 20
 UPLOAD = "/gradio_api/upload"
+PREVIEW = "/cat.jpg"  # the cat of a link, drawn for whoever shows that link
 OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own
 READ = re.compile(  # what the page and scripts (gradio_client, curl) read
-    r"/(healthz|readyz|config/?|favicon\.ico|robots\.txt|manifest\.json|theme\.css|pwa_icon(/\w+)?)?"
+    r"/(cat\.jpg|healthz|readyz|config/?|favicon\.ico|robots\.txt|manifest\.json|theme\.css"
+    r"|pwa_icon(/\w+)?)?"
     r"|/(static|assets|svelte)/.+|/admin(/.*)?"
     r"|/gradio_api/(info/?|openapi\.json|app_id/?|startup-events|theme\.css|upload_progress"
     r"|queue/(data|status)|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+|file[=/].+)",
@@ -76,6 +78,8 @@ class Guard:
         reason, status = self._refusal(scope, headers), 403
         if reason is None and scope["method"] == "POST" and scope["path"] == UPLOAD:
             reason, status = self._charge(client, headers), 429
+        elif reason is None and scope["path"] == PREVIEW:  # it costs what a visit may cost
+            reason, status = self._calls.charge(client, None), 429
         elif reason is None and _is_call(scope):
             body, values, reason, status = await _read_call(receive)
             receive = _replay(body, receive)

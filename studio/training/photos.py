@@ -20,7 +20,7 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -44,6 +44,7 @@ STORED_SIDE = 640  # of a stored picture's shorter side: room to crop, small eno
 LONGEST_SIDE = 4 * STORED_SIDE
 SQUARE_SIDE = 512  # what a training is given at most
 SET_SECONDS = 7 * 86400  # a set that nobody touched so long is cleared when the next one begins
+CAPTIONS = {".txt", ".caption", ".json", ".xmp", ".xml", ".aae"}  # what lies beside photos
 SAVE_SECONDS = 1.0  # between saves while many pictures are looked at
 
 
@@ -61,6 +62,7 @@ class SetView:
     left_out: tuple[Skipped, ...]  # and why, the copies too
     more_left_out: int  # files left out beyond those that are listed
     waiting: int  # files that have arrived and are not yet looked at
+    captions: int  # text files that came beside a photo and bear its name; no use is made of them
 
     @property
     def chosen(self) -> list[Picture]:
@@ -192,10 +194,13 @@ class PictureSet:
             more = self._contents.more_left_out
             waiting = len(self._waiting())
         copies = self._copies(pictures)
+        names = {Path(picture.name).with_suffix("") for picture in pictures}
+        captions = [s for s in left_out if _is_caption(s.name, names)]
+        left_out = [s for s in left_out if s not in captions]
         left_out += [Skipped(a.name, f"near-duplicate of {b.name}") for a, b in copies]
         twice = {picture.number for picture, _ in copies}
         kept = tuple(picture for picture in pictures if picture.number not in twice)
-        return SetView(self.id, kept, copies, tuple(left_out), more, waiting)
+        return SetView(self.id, kept, copies, tuple(left_out), more, waiting, len(captions))
 
     def _copies(self, pictures: list[Picture]) -> tuple[tuple[Picture, Picture], ...]:
         """Pictures that repeat an earlier one, and that one; looked for anew after changes only."""
@@ -365,6 +370,13 @@ class PictureSets:
 
 
 # -- helpers ----------------------------------------------------------------------------------
+
+
+def _is_caption(name: str, photos: Set[Path]) -> bool:
+    """Whether a file is text beside one of ``photos`` (names without their endings)."""
+    path = Path(name)
+    beside = path.with_suffix("")
+    return path.suffix.lower() in CAPTIONS and bool({beside, beside.with_suffix("")} & photos)
 
 
 def small_enough(image: Image.Image) -> Image.Image:

@@ -205,7 +205,10 @@ class Records:
     def publish(self, folder: Path, record: Record, weights: Path) -> Record:
         """Add weights to the library, in place of the training's earlier model if it is there."""
         replacing = self.result(folder, record, self.models.by_hash())
-        name = self.models.add(weights, record.spec.name, replacing=replacing)
+        name = self.models.add(
+            weights, record.spec.name, replacing=replacing,
+            base=record.spec.base, photos=len([*(folder / IMAGES_NAME).glob("*.png")]),
+        )  # fmt: skip
         return replace(record, model=model_hash(self.models.path(name)))
 
     def result(self, folder: Path, record: Record, models: Mapping[str, str]) -> str:

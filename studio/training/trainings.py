@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffusion.checkpoint import read_checkpoint
-from diffusion.config import MAX_PICTURES
+from diffusion.config import LENGTHS, MAX_PICTURES
 from diffusion.copies import MIN_IMAGES
-from diffusion.run_folder import step_path, steps, weights_path
+from diffusion.run_folder import STATE_NAME, RunProgress, RunState, step_path, steps, weights_path
 
 from .. import space
 from ..disk import CAN_LOCK
@@ -138,6 +138,31 @@ class Trainings:
             queued = replace(record, state=TrainingState.QUEUED, queued=time.time(), message="")
             write_record(folder, queued)
 
+    def teach_longer(self, id: str) -> None:
+        """Give a finished training its budget once more. It continues from what it saved, and its
+        model is replaced at the end."""
+        _require_background()
+        with self._changing(id) as (folder, record):
+            if record.state != TrainingState.DONE:
+                raise ValueError("Only a finished training can be continued with more time.")
+            if not (folder / STATE_NAME).is_file():
+                raise ValueError("What this training would continue from is no longer here.")
+            self.records.require_room()
+            self._require_place()
+            budget = record.spec.config
+            if budget.images is not None:
+                config = replace(budget, images=2 * budget.images)
+            else:
+                config = replace(budget, minutes=2 * (budget.minutes or 0.0))
+            told = self.records.progress(folder) or RunProgress()
+            told = replace(told, state=RunState.STOPPED, fraction=told.fraction / 2, message="")
+            told.write(folder)  # before the run does: of the new budget it is half way
+            queued = replace(
+                record, spec=replace(record.spec, config=config), state=TrainingState.QUEUED,
+                queued=time.time(), message="",
+            )  # fmt: skip
+            write_record(folder, queued)
+
     def stop_and_keep(self, id: str) -> None:
         """End a training; its model so far goes to the library."""
         with self._changing(id) as (folder, record):
@@ -228,12 +253,22 @@ class Trainings:
     def estimates(self, base: str) -> dict[str, float] | None:
         """What ``python -m diffusion finetune --estimate`` says for a base model on this machine.
 
-        None while it is not known: it is measured when nothing trains. Empty if it cannot be
-        measured. Raises ValueError for an unknown model.
+        None while it is not known: it is measured when nothing trains, and meanwhile told by the
+        training that runs, if that began with the same model. Empty if it cannot be measured.
+        Raises ValueError for an unknown model.
         """
         if space.on_zero_gpu():
             return {}
-        return self._estimates.get(base, measure=not self.records.alive())
+        alive = self.records.alive()
+        known = self._estimates.get(base, measure=not alive)
+        for folder in alive if known is None else ():
+            record, told = self.records.read(folder), self.records.progress(folder)
+            same = record is not None and record.spec.base == (base or self.library.default)
+            if same and told is not None and told.images_per_second > 0:
+                speed = told.images_per_second
+                minutes = {name: images / speed / 60 for name, images in LENGTHS.items()}
+                return {"images_per_second": speed, **minutes}
+        return known
 
 
 def _ask(folder: Path, record: Record, wanted: Wanted) -> None:

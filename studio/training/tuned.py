@@ -1,24 +1,28 @@
-"""The owner's models: named, renamed, deleted, chosen as the default, given to the Hub."""
+"""The owner's models: named, deleted, chosen as the default, given to the Hub."""
 
 from __future__ import annotations
 
 import re
 import shutil
+import time
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import HfApi
 
 from diffusion import Denoiser
-from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint
+from diffusion.checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint
 from diffusion.denoiser import HUB_LIBRARY
 from diffusion.files import atomic_path
 
 from ..disk import errors_as_sentences, hold
 from ..drawing.library import ModelLibrary, model_hash
+from ..drawing.model_note import ModelNote, note_path, read_note, write_note
 
 MODELS = "models"  # folder in the data folder
 DEFAULT_NAME = "default-model"  # file in the data folder
@@ -62,6 +66,19 @@ def slug(name: str) -> str:
     return f"{kept}-cat" if RESERVED.fullmatch(kept) else kept
 
 
+@dataclass(frozen=True)
+class ModelCard:
+    """One of the owner's models, as the owner sees it."""
+
+    name: str  # of its file, and in links
+    title: str  # what people read
+    hash: str  # of its weights
+    info: CheckpointInfo  # what its checkpoint says
+    base: str  # name of a model that is here, to compare it with; or ""
+    photos: int  # that it learned from; 0 where that is not known
+    made: float  # Unix seconds
+
+
 class TunedModels:
     """Operations on ``data/models``, a folder of the library; what was shipped is left alone.
 
@@ -81,6 +98,27 @@ class TunedModels:
         paths, folder = self.library.paths().items(), self.folder.resolve()
         return sorted(name for name, path in paths if path.parent.resolve() == folder)
 
+    def cards(self) -> list[ModelCard]:
+        """The owner's models, the newest first."""
+        cards = []
+        for name in self.names():
+            path = self.folder / f"{name}.safetensors"
+            with suppress(OSError, ValueError):  # deleted or damaged just now
+                note, info = read_note(path), _info_of(path, model_hash(path))
+                base = note.base if note.base in self.library.names and note.base != name else ""
+                made = note.made or path.stat().st_mtime
+                cards.append(
+                    ModelCard(
+                        name, note.title or name, model_hash(path), info, base,
+                        note.photos, made,
+                    )
+                )  # fmt: skip
+        return sorted(cards, key=lambda card: -card.made)
+
+    def title(self, name: str) -> str:
+        """What people read for the name of a model."""
+        return read_note(self.folder / f"{name}.safetensors").title or name
+
     def by_hash(self) -> dict[str, str]:
         """The owner's models by the hashes of their files, of equal ones the first; and by their
         times of change in ns, as which the records of older versions know them."""
@@ -99,36 +137,41 @@ class TunedModels:
             raise ValueError(f"{name} came with the program. Only your own models can be changed.")
         raise ValueError(f"There is no model '{str(name)[:60]}' here.")
 
-    def add(self, source: Path, name: str, *, replacing: str = "") -> str:
+    def add(
+        self, source: Path, name: str, *, replacing: str = "", base: str = "", photos: int = 0
+    ) -> str:
         """Copy a checkpoint to the owner's models, if it loads; returns the name that it got.
 
-        That is the name of the model that it replaces, or else ``name``, or with -2, -3 and so on
-        where that is taken.
+        That is the name of the model that it replaces, or else made of ``name``, or with -2, -3 and
+        so on where that is taken. ``base`` and ``photos`` are what it was made of.
         """
         with errors_as_sentences():
             self.folder.mkdir(parents=True, exist_ok=True)
             with hold(self.folder / ".lock"):
-                chosen = replacing if replacing in self.names() else self._free(slug(name))
-                with atomic_path(self.folder / f"{chosen}.safetensors") as temporary:
+                again = replacing in self.names()
+                chosen = replacing if again else self._free(slug(name))
+                path = self.folder / f"{chosen}.safetensors"
+                with atomic_path(path) as temporary:
                     shutil.copyfile(source, temporary)
                     Denoiser.load(temporary)  # what does not load is never listed
+                title = read_note(path).title if again else self._free_title(name.strip())
+                write_note(path, ModelNote(title, base, photos, time.time()))
         return chosen
 
-    def rename(self, old: str, new: str) -> str:
-        """Call a model something else; returns the name that it got."""
-        chosen = slug(new)
+    def rename(self, name: str, title: str) -> str:
+        """Give a model another title, any text; returns it. Its name, that of its file, stays: the
+        default, links and recipes know the model by that."""
+        slug(title)  # raises for what nobody could read
+        title = " ".join(title.split())
+        if not title.isprintable():
+            raise ValueError("A model's name must be plain text on one line.")
         with errors_as_sentences():
-            path = self.path(old)
+            path = self.path(name)
             with hold(self.folder / ".lock"):
-                if chosen == old:
-                    return old
-                if chosen.casefold() in self._taken(but=old):
-                    raise ValueError(f"There is a model '{chosen}' already.")
-                was_default = self._chosen_default() == old
-                path.rename(self.folder / f"{chosen}.safetensors")
-                if was_default:
-                    self.set_default(chosen)
-        return chosen
+                if title.casefold() in self._titles(but=name):
+                    raise ValueError(f"There is a model '{title}' already.")
+                write_note(path, replace(read_note(path), title=title))
+        return title
 
     def delete(self, name: str) -> None:
         """Delete a model; if it was the default, the shipped one is that again."""
@@ -138,6 +181,7 @@ class TunedModels:
                 if self._chosen_default() == name:
                     self._default_file.unlink()
                 path.unlink(missing_ok=True)
+                note_path(path).unlink(missing_ok=True)
 
     def set_default(self, name: str) -> None:
         """Choose the model that visitors get first: one of the owner's, or one that was shipped."""
@@ -145,6 +189,11 @@ class TunedModels:
             raise ValueError(f"There is no model '{str(name)[:60]}' here.")
         with errors_as_sentences(), atomic_path(self._default_file) as temporary:
             temporary.write_text(name, encoding="utf-8")
+
+    def clear_default(self) -> None:
+        """Let visitors get first what they would without the owner's choice."""
+        with errors_as_sentences():
+            self._default_file.unlink(missing_ok=True)
 
     def publish(self, name: str, repo: str, token: str) -> str:
         """Upload a model to a repository of the Hugging Face Hub; returns its address.
@@ -178,16 +227,33 @@ class TunedModels:
             chosen = f"{name}-{number}"
         return chosen
 
-    def _taken(self, but: str = "") -> set[str]:
+    def _free_title(self, title: str) -> str:
+        taken, chosen, number = self._titles(), title, 1
+        while chosen.casefold() in taken:
+            number += 1
+            chosen = f"{title} {number}"
+        return chosen
+
+    def _taken(self) -> set[str]:
         """Names in use, as file systems that do not tell a from A see them."""
         lying = (path.stem for path in self.folder.glob("*.safetensors"))
-        return {name.casefold() for name in (*self.library.names, *lying) if name != but}
+        return {name.casefold() for name in (*self.library.names, *lying)}
+
+    def _titles(self, but: str = "") -> set[str]:
+        """Titles of the models, but one's, without regard to capitals."""
+        return {title.casefold() for title, name in self.library.choices if name != but}
 
     def _chosen_default(self) -> str:
         try:
             return self._default_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             return ""
+
+
+@lru_cache(maxsize=100)
+def _info_of(path: Path, hash: str) -> CheckpointInfo:
+    """What a checkpoint of that hash says of itself. Raises ValueError."""
+    return read_checkpoint(path)[1]
 
 
 def _hub_problem(error: Exception, repo: str) -> str:

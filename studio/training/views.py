@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from diffusion.run_folder import (
     PROGRESS_NAME,
     MetricsLine,
     RunProgress,
+    RunState,
     grids,
     steps,
     weights_path,
@@ -26,6 +28,16 @@ from .training_folder import ENDINGS, Record, TrainingSpec, TrainingState, Wante
 QUIET_SECONDS = 120.0  # without news of a running training until the page says so
 UNKNOWN = TrainingSpec(name="damaged training", config=FinetuneConfig(label="damaged", images=1))
 ENDING = {Wanted.PAUSE: "Pausing.", Wanted.STOP: "Stopping.", Wanted.CANCEL: "Deleting."}
+
+
+class Phase(str, Enum):
+    """What a running training does; each has a part of its bar."""
+
+    PREPARING = "preparing"
+    LEARNING = "learning"
+    CHECKING = "last check"
+
+    __str__ = str.__str__
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,14 @@ class TrainingView:
     can_pause: bool = False
     can_resume: bool = False
     can_stop: bool = False  # and keep what there is
+    can_go_on: bool = False  # finished, but it was still getting better
+
+    @property
+    def phase(self) -> Phase:
+        """What a running training does. Not known of one that has told nothing since its start."""
+        if self.progress.state == RunState.PREPARING:
+            return Phase.PREPARING
+        return Phase.CHECKING if self.progress.fraction >= 1 else Phase.LEARNING
 
 
 def view_of(
@@ -81,6 +101,8 @@ def view_of(
     message = _message(folder, record, progress)
     if damaged:
         message += f" Damaged: {' and '.join(damaged)}, so some of its figures are missing."
+    if state == TrainingState.RUNNING and not is_fresh(record, progress):  # it has just started
+        parts["progress"] = replace(progress, state=RunState.PREPARING, prepared=0.0)
     running, queued = state == TrainingState.RUNNING, state == TrainingState.QUEUED
     return TrainingView(
         spec=record.spec,
@@ -92,6 +114,7 @@ def view_of(
         can_pause=queued or (running and not wanted),
         can_resume=state in (TrainingState.PAUSED, TrainingState.FAILED, TrainingState.STOPPED),
         can_stop=wanted in (Wanted.NOTHING, Wanted.PAUSE) if running else kept,
+        can_go_on=state == TrainingState.DONE and 0 < progress.images <= progress.best_images,
         **parts,
     )
 

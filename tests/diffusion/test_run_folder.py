@@ -10,6 +10,7 @@ import pytest
 
 from diffusion.run_folder import (
     PROGRESS_NAME,
+    STATE_NAME,
     RunProgress,
     RunState,
     grid_path,
@@ -57,3 +58,14 @@ def test_steps_and_grids_are_found_by_the_images_they_saw(tmp_path):
     assert grids(tmp_path) == [grid_path(tmp_path, images) for images in (8, 512, 1024)]
     (tmp_path / "samples" / "base.png").touch()
     assert [path.name for path in grids(tmp_path)][:2] == ["base.png", "000000008.png"]
+
+
+def test_a_run_that_goes_on_begins_with_what_it_told(tmp_path):
+    told = RunProgress(state=RunState.STOPPED, images=64, fraction=0.25, seconds=9.0, loss=0.1)
+    told.write(tmp_path)
+    assert RunProgress.left_by(tmp_path) == RunProgress()  # it has saved nothing
+    (tmp_path / STATE_NAME).touch()
+    assert RunProgress.left_by(tmp_path) == RunProgress(images=64, fraction=0.25, seconds=9.0)
+    for damaged in ("", "[]", '{"images": "many"}', '{"images": 1}'):
+        (tmp_path / PROGRESS_NAME).write_text(damaged)
+        assert RunProgress.left_by(tmp_path) == RunProgress()

@@ -9,11 +9,21 @@ from typing import Any
 
 from drawing import cat, encode
 from PIL import Image
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from studio_fixtures import LABELS, TINY
 
+from diffusion.checkpoint import CheckpointInfo, taught_data
 from studio.admin.parts import Admin
+from studio.admin.routes import AdminRoutes
+from studio.drawing.portraits import Portraits
 from studio.drawing.worker import Studio
+from studio.safety.guard import Guard
 from studio.safety.owner import Owner
 from studio.training.photos import PictureSets
+from studio.training.tuned import ModelCard
 from studio.training.views import TrainingView
 
 PASSWORD = "correct horse battery"
@@ -63,6 +73,9 @@ class FakeTrainings:
     def pause(self, identity: str) -> None:
         self._note("pause", identity, state="paused", can_pause=False, can_resume=True)
 
+    def teach_longer(self, identity: str) -> None:
+        self._note("teach_longer", identity, state="queued", can_pause=True, can_go_on=False)
+
     def resume(self, identity: str) -> None:
         self._note("resume", identity, state="queued", can_pause=True, can_resume=False)
 
@@ -92,6 +105,13 @@ class FakeModels:
     def names(self) -> list[str]:
         return sorted(path.stem for path in self.folder.glob("*.safetensors"))
 
+    def cards(self) -> list[ModelCard]:
+        info = CheckpointInfo(TINY, labels=LABELS, data=taught_data(LABELS[-1]))
+        return [ModelCard(name, name, "0" * 12, info, "tiny", 9, 0.0) for name in self.names()]
+
+    def title(self, name: str) -> str:
+        return name
+
     def path(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
@@ -112,4 +132,15 @@ def fake_admin(studio: Studio, folder: Path, *, password: str = PASSWORD) -> Adm
         PictureSets(folder / "uploads"),
         FakeTrainings(folder / "jobs"),
         FakeModels(models),
+        Portraits(studio),
     )
+
+
+def app_of(admin):
+    """The routes in front of an app that answers everything with its own name."""
+
+    async def page(request):
+        return PlainTextResponse("the page")
+
+    routes = [Route("/{path:path}", page, methods=["GET", "POST"])]
+    return Starlette(routes=routes, middleware=[Middleware(Guard), Middleware(AdminRoutes, admin)])

@@ -93,9 +93,16 @@ class Run:
         for name in ("base", f"{self.images:09d}"):
             write(self.out / "samples" / f"{name}.png", b"a grid")
         write(self.out / "state.txt", str(self.images).encode())
+        write(self.out / "state.safetensors", b"what it goes on from")
 
     def report(self, state: str, message: str = "On its way.") -> None:
-        values = {"state": state, "message": message, "images": self.images, "fraction": 0.5}
+        values = {
+            "state": state,
+            "message": message,
+            "images": self.images,
+            "fraction": 0.5,
+            "best_images": self.images,
+        }
         values["updated"] = time.time()
         write(self.out / "progress.json", json.dumps(values).encode())
 

@@ -23,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion import Denoiser, ModelConfig
-from diffusion.checkpoint import CheckpointInfo
+from diffusion.checkpoint import CheckpointInfo, taught_data
 from diffusion.sampling import draw
 from studio.drawing.library import ModelLibrary
 from studio.drawing.worker import Studio
@@ -39,11 +39,13 @@ def save_tiny(
     config: ModelConfig = TINY,
     labels: tuple[str, ...] = LABELS,
     counts: tuple[int, ...] = (),
+    taught: bool = False,
 ) -> Path:
-    """Write a tiny model whose pictures differ by seed and by coat."""
+    """Write a tiny model whose pictures differ by seed and by coat; ``taught`` its newest label."""
     torch.manual_seed(seed)
     config = dataclasses.replace(config, num_classes=len(labels))
-    info = CheckpointInfo(config, labels=labels, label_counts=counts)
+    data = taught_data(labels[-1]) if taught else ""
+    info = CheckpointInfo(config, labels=labels, label_counts=counts, data=data)
     denoiser = Denoiser.from_config(config, info=info)
     generator = torch.Generator().manual_seed(seed)
     for parameter in denoiser.parameters():

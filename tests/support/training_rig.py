@@ -119,3 +119,9 @@ def start_long(rig: Rig, trainings: Trainings, **changes) -> str:
     id = trainings.create(changed(LONG, **changes), rig.pictures)
     wait_until(lambda: trainings.view(id).progress.images > 64, 30)
     return id
+
+
+def call_by_hand(trainings: Trainings, name: str, new: str) -> None:
+    """Give a model's file another name, as somebody does in a terminal."""
+    path = trainings.models.path(name)
+    path.rename(path.with_stem(new))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from training_rig import SPEC, changed, rig  # noqa: F401 - rig is a fixture
 
-from studio.admin.html import log_html, samples_html, training_html, training_title
+from diffusion.config import FinetuneConfig
+from diffusion.run_folder import RunProgress
+from studio.admin.trainings_html import log_html, samples_html, training_html, training_title
+from studio.training.training_folder import TrainingSpec
+from studio.training.views import TrainingView
 
 
 @pytest.mark.parametrize(
@@ -35,3 +41,43 @@ def test_one_damaged_training_is_shown_as_damaged_and_the_others_as_they_are(
         assert view.spec.name in training_title(view)
         assert log_html(view)
         assert samples_html(view) == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "shares", "title"),
+    [(dict(state="preparing", prepared=0.25), ["0.2500", "0.0000", "0.0000"], "preparing · Mia"),
+     (dict(state="preparing", prepared=0.25, fraction=0.5), ["0.2500", "0.5000", "0.0000"],
+      "preparing · Mia"),  # it goes on, and is as far as it was
+     (dict(state="training", fraction=0.5), ["1.0000", "0.5000", "0.0000"], "50 % · Mia"),
+     (dict(state="training", fraction=1.0), ["1.0000", "1.0000"], "last check · Mia")],
+)  # fmt: skip
+def test_the_phases_move_from_the_start(told, shares, title):
+    spec = TrainingSpec("Mia", FinetuneConfig("Mia", images=100), base="tiny")
+    html = training_html(TrainingView("x", spec, state="running", progress=RunProgress(**told)))
+    assert re.findall(r'<progress max="1" value="([\d.]+)"', html) == shares
+    assert f'data-title="{title}"' in html
+    assert "role=" not in html  # nothing that is said at each step
+    assert html.count("aria-current") == 1
+
+
+def test_a_training_that_is_done_says_so_once_and_offers_no_bar():
+    spec = TrainingSpec("<Mia>", FinetuneConfig("Mia", images=100), base="tiny")
+    html = training_html(TrainingView("x", spec, state="done"))
+    assert 'data-said="&lt;Mia&gt; is ready."' in html
+    assert "<progress" not in html
+    assert "More photos help" in html
+    assert "More photos help" not in training_html(
+        TrainingView("x", spec, state="done", can_go_on=True)
+    )
+
+
+def test_the_film_offers_the_states_that_are_kept(tmp_path):
+    spec = TrainingSpec("Mia", FinetuneConfig("Mia", images=100), base="tiny")
+    names = ("base", "000000016", "000000032", "000000048")
+    samples = [tmp_path / f"{name}.png" for name in names]
+    view = TrainingView("x", spec, state="done", samples=samples, steps=[32, 48], result="mia")
+    html = samples_html(view)
+    assert re.findall(r'data-keep="(\d*)"', html) == ["", "", "32", "48"]
+    assert html.count("<figure") == 2
+    assert "Before: tiny" in html
+    assert "After 48 images" in html

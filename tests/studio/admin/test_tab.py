@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import random
-import string
 from types import SimpleNamespace
 
 import gradio as gr
 import httpx
 import pytest
+from admin_calls import add_photos, call, event_of, events, press, send, shown
 from admin_fixtures import PASSWORD, fake_admin
-from drawing import cats
 from studio_fixtures import launch_page, save_tiny, wait_until
 
 from diffusion.config import LENGTHS, FinetuneConfig
@@ -63,64 +61,6 @@ def owner(served, admin):
         yield client
 
 
-def inside(block) -> set[int]:
-    """Ids of a block and of everything in it."""
-    return {block._id}.union(*(inside(child) for child in getattr(block, "children", [])))
-
-
-def events(blocks) -> dict[int, object]:
-    """Every event that begins or ends in the Admin tab and runs something on the server."""
-    (tab,) = (b for b in blocks.blocks.values() if isinstance(b, gr.Tab) and b.id == "admin")
-    ids = inside(tab)
-    return {
-        index: fn
-        for index, fn in blocks.fns.items()
-        if fn.fn is not None
-        and ids & {b._id for b in [*fn.inputs, *fn.outputs]} | ids & {t[0] for t in fn.targets}
-    }
-
-
-def send(client, served, index: int, data: list | None = None, *, visit: str = "") -> dict:
-    """What one event answers: run at once, as the page does with all of this tab."""
-    visit = visit or "".join(random.choices(string.ascii_lowercase, k=10))
-    fn = served[0].blocks.fns[index]
-    body = {
-        "data": [None] * len(fn.inputs) if data is None else data,
-        "fn_index": index, "session_hash": visit,
-    }  # fmt: skip
-    return client.post("/gradio_api/run/predict", json=body).json()
-
-
-def event_of(served, name: str) -> int:
-    return next(i for i, fn in events(served[0].blocks).items() if fn.name == name)
-
-
-def call(client, served, name: str, data: list, *, visit: str = "") -> str:
-    """The HTML line that a handler answers."""
-    answer = send(client, served, event_of(served, name), data, visit=visit)
-    return answer.get("error") or answer["data"][0]
-
-
-def shown(client, served, *, visit: str = "") -> dict[str, object]:
-    """What a look changes, by the name that the tab has for the part."""
-    index = event_of(served, "look")
-    visit = visit or "".join(random.choices(string.ascii_lowercase, k=10))
-    data = send(client, served, index, [None, None, None], visit=visit)["data"]
-    outputs = served[0].blocks.fns[index].outputs
-    found = {}
-    for block, value in zip(outputs, data, strict=True):
-        nothing = isinstance(value, dict) and set(value) <= {"__type__", "props"}
-        if not (nothing or isinstance(block, gr.State)):
-            found[block.elem_id or type(block).__name__] = value
-    return found
-
-
-def add_photos(admin, count: int = 9) -> None:
-    pictures = admin.sets.create()
-    for name, data in cats(count, 64).items():
-        pictures.add(name, [data])
-
-
 # -- strangers --------------------------------------------------------------------------------
 
 
@@ -131,9 +71,10 @@ def test_every_event_of_the_tab_refuses_strangers(served, stranger, admin):
     answering = set()
     for index, fn in found.items():
         assert fn.api_visibility == "private", fn.name
+        assert fn.show_progress == "hidden", fn.name  # or Gradio says words of its own
         assert not fn.queue, fn.name  # an answer in the queue could be listened to
         for data in (None, ["x"] * len(fn.inputs), ["training0"] + [1] * (len(fn.inputs) - 1)):
-            answer = send(stranger, served, index, data)
+            answer = send(stranger, served, index, data, event=("mia", ["delete"]))
             if "error" not in answer:
                 answering.add(fn.name)
             joined = stranger.post(
@@ -156,7 +97,8 @@ def test_with_honest_values_too_a_stranger_is_refused(served, stranger, admin):
         if fn.name == "look":
             continue
         data = [good[type(block).__name__] for block in fn.inputs]
-        assert send(stranger, served, index, data)["error"] == SIGN_IN, fn.name
+        answer = send(stranger, served, index, data, event=("mia", ["delete"]))
+        assert answer["error"] == SIGN_IN, fn.name
 
 
 def test_a_stranger_sees_the_door_and_nothing_of_the_owners(served, stranger, admin):
@@ -165,7 +107,7 @@ def test_a_stranger_sees_the_door_and_nothing_of_the_owners(served, stranger, ad
     assert 'type="password"' in view["admin-door"]
     assert view["admin-room"]["visible"] is False
     assert view["Timer"]["active"] is False
-    parts = ("admin-training", "admin-log", "admin-samples", "admin-models", "admin-compared")
+    parts = ("admin-training", "admin-log", "admin-samples", "admin-models", "admin-curve")
     for part in parts:
         assert view[part] == ""
     text = json.dumps(view)
@@ -239,9 +181,11 @@ def test_the_owner_sees_trainings_and_models(served, owner, admin):
     html = view["admin-training"]
     for piece in (
         'value="0.3400"', "1,024 images shown", "41.2 images/s", "2 min left", "All is well.",
-        "held-out loss 0.2100", "<svg",
+        "held-out loss 0.2100",
     ):  # fmt: skip
         assert piece in html
+    assert "<svg" in view["admin-curve"]
+    assert "on photos kept aside" in view["admin-curve"]
     assert "&lt;b&gt;line&lt;/b&gt;" in view["admin-log"]
     assert view["admin-trainings"]["choices"] == [["Mia · 34 %", "training0"]]
     assert 'src="admin/trainings/training0/samples/000000512.png"' in view["admin-samples"]
@@ -262,6 +206,16 @@ def test_how_long_a_training_takes_is_told_once_it_is_known(served, owner, admin
     found = str(shown(owner, served, visit=visit)["admin-length"])
     assert "Quick: under a minute" in found
     assert "Balanced: about 4 min" in found
+
+
+def test_a_training_begins_from_what_the_pages_cat_was_made_of(served, owner, admin, monkeypatch):
+    visit = "base"
+    asked = []
+    monkeypatch.setattr(admin.trainings, "estimates", lambda base: asked.append(base) or {})
+    library = admin.studio.library
+    monkeypatch.setattr(library, "_default", "mia")
+    assert shown(owner, served, visit=visit)["admin-base"]["value"] == "tiny"
+    assert asked == ["tiny"]
 
 
 def test_a_look_sends_only_what_changed(served, owner, admin):
@@ -296,9 +250,10 @@ def test_every_mistake_of_the_owners_is_a_line(served, owner, admin):
         assert 'role="alert"' in line, (place, value)
         assert sentence in line
     assert not admin.trainings.trainings
-    for name in ("rename_model", "make_default", "delete_model", "publish_model"):
-        inputs = len(served[0].blocks.fns[event_of(served, name)].inputs)
-        assert "Choose a model first" in call(owner, served, name, [None] + ["x"] * (inputs - 1))
+    assert "Choose a model first" in call(owner, served, "publish_model", [None, "x", "x"])
+    for what in ((), ("fly",), ("delete", "x", "y"), (["delete"],)):
+        line = press(owner, served, "mia", *what)
+        assert 'role="alert"' in line or what == ("delete", "x", "y")
 
 
 def test_start_gives_the_squares_and_a_second_start_is_refused(served, owner, admin):
@@ -339,7 +294,7 @@ def test_the_buttons_reach_the_training_that_is_shown(served, owner, admin):
     shown(owner, served, visit=visit)
     for name in ("pause_training", "resume_training", "stop_training"):
         assert 'role="status"' in call(owner, served, name, ["training0"], visit=visit)
-    assert "512" in call(owner, served, "roll_back", ["training0", 512], visit=visit)
+    assert "512" in press(owner, served, "training0", "keep", "512")
     assert 'role="status"' in call(owner, served, "cancel_training", ["training0"], visit=visit)
     assert 'role="alert"' in call(owner, served, "pause_training", ["training0"], visit=visit)
     assert admin.trainings.called == [
@@ -351,25 +306,44 @@ def test_the_buttons_reach_the_training_that_is_shown(served, owner, admin):
 def test_a_model_is_renamed_chosen_published_and_deleted(served, owner, admin):
     visit = "models"
     shown(owner, served, visit=visit)
-    call(owner, served, "rename_model", ["mia", "Mia the cat"], visit=visit)
-    call(owner, served, "make_default", ["mia"], visit=visit)
+    press(owner, served, "mia", "rename", "Mia the cat")
+    press(owner, served, "mia", "default")
     line = call(owner, served, "publish_model", ["mia", "me/mia", "hf_secret"], visit=visit)
     assert "Published" in line
-    call(owner, served, "delete_model", ["mia"], visit=visit)
+    press(owner, served, "mia", "delete")
     assert admin.models.called == [
         ("rename", "mia", "Mia the cat"), ("set_default", "mia"),
         ("publish", "mia", "me/mia", "hf_secret"), ("delete", "mia"),
     ]  # fmt: skip
 
 
-def test_base_and_tuned_are_compared_from_the_same_seeds(served, owner, admin):
-    visit = "compare"
-    shown(owner, served, visit=visit)
-    html = call(owner, served, "compare", ["tiny", "mia"], visit=visit)
-    assert html.count("<img") == 8
-    assert html.count(f"seed {FIRST_SEED + 1}") == 2
-    assert "tiny, no label" in html
-    assert "mia, tabby" in html  # the newest of its labels
+def test_a_finished_training_shows_its_cats_and_what_can_be_done_now(served, owner, admin):
+    visit = "ready"
+    admin.trainings.create(SPEC, [])
+    admin.trainings.change("training0", state="done", result="mia", can_go_on=True)
+    view = shown(owner, served, visit=visit)
+    html = view["admin-training"]
+    assert "mia is ready" in html
+    assert html.count('src="admin/models/mia/cats.jpg?v=') == 8
+    assert f'href="./?seed={FIRST_SEED}&amp;coat=tabby' in html  # Draw Mia
+    for act, of in (("default", "mia"), ("longer", "training0")):
+        assert f'data-act="{act}" data-of="{of}"' in html
+    hidden = [view[f"admin-{b}"]["visible"] for b in ("pause", "resume", "stop")]
+    assert hidden == [False] * 3
+    assert view["admin-cancel"]["value"] == "Delete this training"
+    admin.trainings.called.clear()
+    assert "goes on" in press(owner, served, "training0", "longer")
+    assert admin.trainings.called == [("teach_longer", "training0")]
+    assert "is ready" not in shown(owner, served, visit=visit)["admin-training"]
+
+
+def test_a_model_is_a_card(served, owner, admin):
+    html = shown(owner, served)["admin-models"]
+    for piece in (
+        'src="admin/models/mia/cats.jpg?v=', 'value="mia"', "9 photos", "from tiny", "1970",
+        "Make default", 'data-title="mia">Delete', "admin/models/mia/before.jpg?v=",
+    ):  # fmt: skip
+        assert piece in html
 
 
 def test_on_zero_gpu_the_tab_says_that_nothing_can_be_trained(studio, tmp_path, monkeypatch):

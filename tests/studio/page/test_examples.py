@@ -40,6 +40,13 @@ def test_they_go_through_the_coats(studio):
     assert coats[:4] == ["", "black", "tabby", ""]
 
 
+def test_of_a_model_that_was_taught_a_cat_they_show_that_cat(tmp_path):
+    save_tiny(tmp_path / "mia.safetensors", taught=True)
+    files = Examples(Studio(ModelLibrary([tmp_path]))).files()
+    assert {read_recipe(path).coat for path in files} == {"tabby"}
+    assert not any(read_recipe(path).any_coat for path in files)
+
+
 def test_they_outlive_their_files(studio):
     examples = Examples(studio)
     first = examples.files()

@@ -323,3 +323,17 @@ def test_names_are_only_ever_shown(pictures, name, shown, tmp_path):
     assert names(pictures) == [shown]
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
     assert sorted(file.name for file in files) == ["0001.png", "set.json"]
+
+
+def test_captions_beside_photos_are_counted_and_nothing_more(pictures):
+    for name, data in cats(3, 64).items():
+        pictures.add(f"Mia/{name}", [data])
+    for name in ("Mia/cat-000.txt", "Mia/cat-001.JSON", "Mia/cat-002.png.txt"):
+        pictures.add(name, [b"a photo of mia " + name.encode()])
+    for name in ("Mia/notes.txt", "cat-000.txt", "Mia/cat-000.doc"):
+        pictures.add(name, [b"something else " + name.encode()])
+    view = pictures.scan()
+    assert view.captions == 3
+    assert [skipped.name for skipped in view.left_out] == [
+        "Mia/notes.txt", "cat-000.txt", "Mia/cat-000.doc",
+    ]  # fmt: skip

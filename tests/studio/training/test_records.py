@@ -11,7 +11,7 @@ import time
 
 import pytest
 from studio_fixtures import save_tiny, wait_until
-from training_rig import LONG, SPEC, changed, start_long, wait_for
+from training_rig import LONG, SPEC, call_by_hand, changed, start_long, wait_for
 
 from diffusion.run_folder import weights_path
 from studio.drawing.library import model_hash
@@ -46,7 +46,7 @@ def test_another_trainings_model_of_the_same_name_is_never_replaced(rig):
     second = trainings.create(SPEC, rig.pictures)
     assert wait_for(trainings, second, "done").result == "mia-2"
     trainings.models.delete("mia")
-    trainings.models.rename("mia-2", "mia")
+    call_by_hand(trainings, "mia-2", "mia")
     assert (trainings.view(first).result, trainings.view(second).result) == ("", "mia")
     assert trainings.roll_back(first, 32) == "mia-2"
 
@@ -59,7 +59,7 @@ def test_a_data_folder_restored_by_cp_keeps_its_links(rig):
     trainings.stop_and_keep(stopped)
     wait_for(trainings, stopped, "stopped")
     trainings.roll_back(done, 32)
-    trainings.models.rename("mia", "queen")
+    call_by_hand(trainings, "mia", "queen")
     trainings.close()
     shutil.copytree(rig.data_dir, rig.data_dir.with_name("backup"), copy_function=shutil.copyfile)
     shutil.rmtree(rig.data_dir)

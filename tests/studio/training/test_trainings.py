@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -12,13 +13,15 @@ from studio_fixtures import save_tiny, wait_until
 from training_rig import (
     LONG,
     SPEC,
+    call_by_hand,
     changed,
     start_long,
     wait_for,
     wait_for_more,
 )
 
-from diffusion.run_folder import weights_path
+from diffusion.config import LENGTHS
+from diffusion.run_folder import RunProgress, weights_path
 from studio.drawing.library import model_hash
 from studio.training import views
 
@@ -76,7 +79,7 @@ def test_a_stopped_training_can_go_on_and_its_model_is_replaced(rig):
     trainings.stop_and_keep(id)
     wait_for(trainings, id, "stopped")
     first = rig.library.paths()["mia"].stat().st_mtime_ns
-    rig.servers[0].models.rename("mia", "queen")
+    call_by_hand(trainings, "mia", "queen")
     assert trainings.view(id).result == "queen"
     trainings.resume(id)
     wait_for_more(trainings, id)
@@ -84,6 +87,35 @@ def test_a_stopped_training_can_go_on_and_its_model_is_replaced(rig):
     assert wait_for(trainings, id, "stopped").result == "queen"
     assert trainings.models.names() == ["queen"]
     assert rig.library.paths()["queen"].stat().st_mtime_ns != first
+
+
+def test_a_finished_training_goes_on_with_twice_its_budget(rig):
+    trainings = rig.server()
+    id = trainings.create(SPEC, rig.pictures)
+    done = wait_for(trainings, id, "done")
+    assert done.can_go_on
+    before = rig.library.get("mia").hash
+    trainings.teach_longer(id)
+    with pytest.raises(ValueError, match="Only a finished training"):
+        trainings.teach_longer(id)
+    wait_for_more(trainings, id)
+    view = trainings.view(id)
+    assert view.spec.config.images == 2 * SPEC.config.images
+    assert not view.can_go_on
+    trainings.stop_and_keep(id)
+    assert wait_for(trainings, id, "stopped").result == "mia"
+    assert rig.library.get("mia").hash != before
+    assert trainings.models.cards()[0].photos == len(rig.pictures)
+
+
+def test_a_training_that_has_learned_all_does_not_offer_to_go_on(rig):
+    trainings = rig.server()
+    id = trainings.create(SPEC, rig.pictures)
+    wait_for(trainings, id, "done")
+    path = rig.folder(id) / "progress.json"
+    told = json.loads(path.read_text())
+    path.write_text(json.dumps({**told, "best_images": told["images"] - 8}))
+    assert not trainings.view(id).can_go_on
 
 
 def test_a_paused_training_can_be_kept_and_a_bare_one_cannot(rig):
@@ -279,3 +311,14 @@ def test_too_little_room_is_a_sentence_at_creation_and_at_the_start(rig):
     trainings.records.min_free_bytes = 0
     trainings.resume(id)
     wait_for(trainings, id, "done")
+
+
+def test_while_a_training_runs_it_tells_how_long_others_would_take(rig, monkeypatch):
+    trainings = rig.server(start=False)
+    folder = rig.folder(trainings.create(SPEC, rig.pictures))
+    monkeypatch.setattr(trainings.records, "alive", lambda: [folder])
+    assert trainings.estimates("tiny") is None
+    RunProgress(images_per_second=50.0).write(folder)
+    told = trainings.estimates("tiny")
+    assert told["quick"] == pytest.approx(LENGTHS["quick"] / 50 / 60)
+    assert trainings.estimates("") == told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import time
 from pathlib import Path
@@ -74,31 +75,70 @@ def test_what_was_shipped_or_is_not_there_is_left_alone(tuned, change):
     assert tuned.library.names == ["tiny", "leo", "mia"]
 
 
-def test_a_model_is_renamed_but_never_over_another(tuned):
-    assert tuned.rename("mia", "Mia the 2nd") == "mia-the-2nd"
-    assert tuned.rename("leo", "Leo") == "leo"
-    assert tuned.names() == ["leo", "mia-the-2nd"]
-    for taken in ("Leo", "tiny"):
+def test_a_model_gets_a_title_and_keeps_its_name(tuned):
+    assert tuned.rename("mia", "  Mia the  2nd! ") == "Mia the 2nd!"
+    assert tuned.rename("leo", "Leo") == "Leo"
+    assert tuned.names() == ["leo", "mia"]
+    assert [tuned.title(name) for name in tuned.names()] == ["Leo", "Mia the 2nd!"]
+    assert ("Mia the 2nd!", "mia") in tuned.library.choices
+    for taken in ("leo", "tiny", "LEO"):
         with pytest.raises(ValueError, match="already"):
-            tuned.rename("mia-the-2nd", taken)
-    tuned.path("leo").rename(tuned.folder / "LEO.safetensors")  # put there by hand
-    with pytest.raises(ValueError, match="already"):  # one file, where a is A
-        tuned.rename("mia-the-2nd", "leo")
-    assert tuned.rename("LEO", "leo") == "leo"
+            tuned.rename("mia", taken)
+    assert tuned.rename("leo", "LEO") == "LEO"
+    for wrong in ("", "a\u202eb", "x" * 200, "!?", None):
+        with pytest.raises(ValueError, match=r"A model's name .*\."):
+            tuned.rename("mia", wrong)
+    (tuned.folder / "leo.json").write_text('{"title": 7')  # damaged by hand
+    assert tuned.title("leo") == "leo"
 
 
-def test_the_default_is_chosen_follows_a_rename_and_ends_with_its_model(tuned):
+def test_a_renamed_model_can_be_made_the_default(tuned):
+    tuned.rename("mia", "Queen Mia")
+    tuned.set_default("mia")
+    assert tuned.library.choices[0] == ("Queen Mia", "mia")
+
+
+def test_cards_tell_what_a_model_is_made_of(tuned, tmp_path):
+    source = save_tiny(tmp_path / "new.safetensors", seed=3, taught=True)
+    before = time.time()
+    assert tuned.add(source, "Zoë B.", base="tiny", photos=12) == "zoë-b"
+    assert tuned.add(source, "Zoë B.", base="gone") == "zoë-b-2"
+    again, card, *others = tuned.cards()
+    assert (card.title, card.info.taught_label, card.base, card.photos) == (
+        "Zoë B.",
+        LABELS[-1],
+        "tiny",
+        12,
+    )
+    assert before <= card.made <= time.time()
+    assert card.hash == model_hash(source)
+    assert (again.title, again.base, again.photos) == ("Zoë B. 2", "", 0)
+    assert {(c.name, c.info.taught_label, c.base, c.photos) for c in others} == {
+        ("mia", "", "", 0), ("leo", "", "", 0),
+    }  # fmt: skip
+    tuned.rename("zoë-b", "Queen")
+    tuned.add(source, "other", replacing="zoë-b", base="tiny", photos=13)
+    assert [(c.title, c.photos) for c in tuned.cards() if c.name == "zoë-b"] == [("Queen", 13)]
+    tuned.delete("zoë-b")
+    assert not list(tuned.folder.glob("zoë-b.*"))
+
+
+def test_the_default_is_chosen_outlives_a_rename_and_ends_with_its_model(tuned):
     library = tuned.library
     tuned.set_default("mia")
     assert library.default == "mia"
     assert library.names[0] == "mia"
     tuned.rename("mia", "queen")
-    assert library.default == "queen"
-    tuned.delete("queen")
+    assert library.default == "mia"
+    tuned.delete("mia")
     assert library.default == "tiny"
     tuned.set_default("leo")
     tuned.set_default("tiny")  # one that was shipped, again
     assert library.default == "tiny"
+    tuned.set_default("leo")
+    for _ in range(2):
+        tuned.clear_default()
+        assert library.default == "tiny"
     with pytest.raises(ValueError, match="There is no model"):
         tuned.set_default("../tiny")
     (tuned.folder.parent / DEFAULT_NAME).write_bytes(b"\xff\xfe")
@@ -149,7 +189,7 @@ def test_a_full_disk_or_a_read_only_folder_is_a_sentence(tuned, tmp_path, monkey
     monkeypatch.setattr(Path, "unlink", refuse(errno.EROFS))
     with pytest.raises(ValueError, match="cannot be written to"):
         tuned.delete("mia")
-    monkeypatch.setattr(Path, "rename", refuse(errno.EACCES))
+    monkeypatch.setattr(os, "replace", refuse(errno.EACCES))
     with pytest.raises(ValueError, match="cannot be written to"):
         tuned.rename("mia", "new")
     assert tuned.names() == ["leo", "mia"]
@@ -170,7 +210,7 @@ def test_a_visitors_cats_are_finished_whatever_becomes_of_their_model(
         if change == "delete":
             tuned.delete("mia")
         elif change == "rename":
-            tuned.rename("mia", "new")
+            tuned.path("mia").rename(tuned.folder / "new.safetensors")  # by hand
         else:
             tuned.add(save_tiny(tmp_path / "new.safetensors", seed=9), "", replacing="mia")
         for seed in range(MAX_LOADED):  # other visitors crowd it out of the library's memory

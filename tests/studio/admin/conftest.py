@@ -1,0 +1,81 @@
+"""The owner's routes without the page, and the page with real trainings in a real browser."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+from admin_fixtures import PASSWORD, app_of, fake_admin
+from starlette.testclient import TestClient
+from studio_fixtures import launch_page, save_tiny
+
+from studio.admin.parts import build_admin
+from studio.drawing.library import ModelLibrary
+from studio.drawing.worker import Studio
+from studio.settings import Settings
+from studio.training import process
+
+
+@pytest.fixture
+def admin(studio, tmp_path):
+    return fake_admin(studio, tmp_path)
+
+
+@pytest.fixture
+def stranger(admin) -> TestClient:
+    return TestClient(app_of(admin))
+
+
+@pytest.fixture
+def owner(admin) -> TestClient:
+    client = TestClient(app_of(admin))
+    assert client.post("/admin/sign-in", json={"password": PASSWORD}).status_code == 200
+    return client
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, upload_folder):
+    """The page over the tiny model, with real trainings."""
+    folder = tmp_path_factory.mktemp("owner")
+    shipped = save_tiny(folder / "shipped" / "tiny.safetensors").parent
+    data = folder / "data"
+    studio = Studio(ModelLibrary([shipped, data / "models"], default="tiny"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ADMIN_PASSWORD", PASSWORD)
+        admin = build_admin(Settings(data_dir=data), studio)
+        patch.setattr(process, "_lower_priority", lambda pid: None)  # this test waits for it
+        admin.trainings.start()
+        yield launch_page(studio, data, admin), admin
+        admin.trainings.close()
+
+
+@pytest.fixture
+def visit(browser, served):
+    """Opens the Admin tab; in the end nothing was asked of other hosts and nothing went wrong."""
+    address = served[0].url
+    contexts, troubles, hosts = [], [], set()
+
+    def note(message):
+        if message.type == "error" and "401 (Unauthorized)" not in message.text:
+            troubles.append(message.text)
+
+    def open_page(*, width=1440, height=1000, scheme="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("console", note)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(address)
+        page.get_by_role("tab", name="Admin", exact=True).click()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not troubles
+    assert hosts - {None, ""} == {urlsplit(address).hostname}
