@@ -65,8 +65,11 @@ class RunProgress:
             return cls()
         with suppress(OSError, ValueError, LookupError, TypeError):
             told = json.loads((folder / PROGRESS_NAME).read_bytes())
-            values = {"images": int(told["images"])}
-            return cls(**values, fraction=float(told["fraction"]), seconds=float(told["seconds"]))
+            return cls(
+                images=int(told["images"]),
+                fraction=float(told["fraction"]),
+                seconds=float(told["seconds"]),
+            )
         return cls()
 
     def write(self, folder: Path) -> None:

@@ -36,8 +36,11 @@ class Portraits:
         Raises ValueError for what cannot be drawn, and Busy if too many wait.
         """
         model = self.studio.library.get(recipes[0].model)
-        named = {"model": model.name, "model_hash": model.hash}
-        key = tuple(dataclasses.replace(recipe, **named) for recipe in recipes), side
+        named = tuple(
+            dataclasses.replace(recipe, model=model.name, model_hash=model.hash)
+            for recipe in recipes
+        )
+        key = named, side
         with self._lock:
             one = self._drawing.setdefault(key, threading.Lock())
         with one:
