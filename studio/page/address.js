@@ -13,9 +13,10 @@
   }
 
   cats.onDrawn((drawn) => {
-    if (!drawn.mine || drawn.busy) return;
+    if (drawn.busy || !drawn.recipes.length) return;
     set((query) => {
       OURS.forEach((name) => query.delete(name));
+      if (!drawn.mine) return; // an example
       new URLSearchParams(drawn.link).forEach((value, name) => query.set(name, value));
     });
   });

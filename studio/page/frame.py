@@ -4,16 +4,16 @@ from __future__ import annotations
 
 OVER_STAGE = """
 <div class="corner">
-  <button class="icon star" data-do="star" aria-pressed="false" title="Keep this cat"
+  <button class="drawn star" data-do="star" aria-pressed="false" title="Keep this cat"
     aria-label="Keep this cat with a star"></button>
-  <button class="icon bin" data-do="delete" title="Delete this cat"
+  <button class="drawn bin" data-do="delete" title="Delete this cat"
     aria-label="Delete this cat from the strip"></button>
 </div>
 <div class="grid-bar" hidden>
-  <button class="icon left" data-do="before" title="The cat before (←)"
+  <button class="drawn left" data-do="before" title="The cat before (←)"
     aria-label="The cat before"></button>
   <button data-do="back" title="Back to all (Esc)"></button>
-  <button class="icon right" data-do="after" title="The next cat (→)"
+  <button class="drawn right" data-do="after" title="The next cat (→)"
     aria-label="The next cat"></button>
 </div>
 """
@@ -21,7 +21,7 @@ OVER_STAGE = """
 WALK = """
 <p id="ack" class="status" role="status"></p>
 <div class="walk">
-  <button class="icon play" data-do="play" disabled title="Show how this cat formed"
+  <button class="drawn play" data-do="play" disabled title="Show how this cat formed"
     aria-label="Play how this cat formed"></button>
   <input type="range" min="1" max="2" value="2" step="1" disabled
     aria-label="Walk through the steps">
@@ -48,7 +48,7 @@ _KEYS = (
 )  # fmt: skip
 
 KEYS = (
-    '<button class="icon keys" data-do="keys" title="Keys (?)" aria-label="Keys"></button>'
+    '<button class="drawn keys" data-do="keys" title="Keys (?)" aria-label="Keys"></button>'
     '<dialog id="keys"><h2>Keys</h2><dl>'
     + "".join(f"<dt><kbd>{key}</kbd></dt><dd>{what}</dd>" for key, what in _KEYS)
     + '</dl><form method="dialog"><button>Close</button></form></dialog>'

@@ -113,7 +113,7 @@ class GenerateTab:
                 0, 10, value=SampleConfig.guidance, step=0.1, elem_id="guidance",
                 label="Guidance (1 is off)",
             )  # fmt: skip
-        with gr.Accordion("Save", open=True, elem_id="saving"):
+        with gr.Accordion("Downloads", open=False, elem_id="saving"):
             with gr.Row(equal_height=True):
                 self.scale = Chips(
                     [(f"×{scale}", scale) for scale in SCALES], value=SCALES[-1],

@@ -15,7 +15,7 @@
     find('[data-do=before]').disabled = open === 0;
     find('[data-do=after]').disabled = open === all.length - 1;
     cats.setCurrent(open < 0 ? null : cats.recipes()[open]);
-    cats.walkFor(open <= 0);
+    cats.walkFor(open === 0);
     cats.stage().dispatchEvent(new CustomEvent('cat-open', {bubbles: true, detail: open}));
   }
 

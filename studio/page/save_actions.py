@@ -19,8 +19,9 @@ from ..drawing.recipe import Recipe
 from ..drawing.worker import Studio
 from .files import SCALES, enlarge, save_png, save_sheet, save_zip, still_there
 
-MAX_ALL = 64  # cats in one zip
+MAX_ALL = 100  # cats in one zip: forty, and those with a star
 BRUSH_SIDE = 512  # pixels of a picture to paint on
+NO_CAT = "There is no cat yet. Generate one first."
 GONE = "This cat is no longer stored here. Draw it again, then save it."
 
 
@@ -33,7 +34,7 @@ class SaveActions:
     def save_cat(self, shown: str | None, scale: Any, pixels: Any) -> str:
         """The cat on the stage in the size that was chosen. Raises ValueError."""
         if shown is None or not still_there([shown]):
-            raise ValueError(GONE if shown else "There is no cat yet. Generate one first.")
+            raise ValueError(GONE if shown else NO_CAT)
         return enlarge(shown, scale if scale in SCALES else 1, pixels=bool(pixels))
 
     def save_sheet(self, carried: Any, paths: list[str]) -> str:
@@ -58,11 +59,14 @@ class SaveActions:
         Raises ValueError, also for an empty list.
         """
         try:
-            recipes = [Recipe.from_dict(values) for values in json.loads(carried)]
-        except (TypeError, RecursionError):
-            raise ValueError("These cats cannot be read.") from None
-        if not 1 <= len(recipes) <= MAX_ALL:
-            raise ValueError(f"Between 1 and {MAX_ALL} cats can be saved at once.")
+            listed = json.loads(carried)
+        except (ValueError, TypeError, RecursionError):
+            listed = None
+        if not isinstance(listed, list):
+            raise ValueError("These cats cannot be read.")
+        if not 1 <= len(listed) <= MAX_ALL:
+            raise ValueError(NO_CAT if not listed else f"Save {MAX_ALL} cats at the most.")
+        recipes = [Recipe.from_dict(values) for values in listed]
         files: dict[Recipe, str] = {}
         for path in still_there(paths):
             with suppress(ValueError):  # half a cat, or cleared away just now

@@ -1,7 +1,7 @@
 // The strip: this visitor's cats as the browser remembers them, and which of them is on the stage.
 (() => {
   const {find, key, memory} = cats;
-  const past = []; // what was on the stage before, each a list of recipes
+  const past = []; // what was on the stage before: {recipes, mine}
   let before = null, current = null, gone = null;
 
   function again(recipes, isExample) {
@@ -9,6 +9,8 @@
       bubbles: true, detail: {index: isExample ? 1 : 0, value: recipes},
     }));
   }
+
+  const againBefore = (shown) => shown && again(shown.recipes, !shown.mine);
 
   function thumb(cat) {
     const button = document.createElement('button');
@@ -28,9 +30,9 @@
       if (isOn) {
         button.setAttribute('aria-current', 'true');
         const row = button.closest('#strip');
-        const at = button.offsetLeft - row.scrollLeft;
-        if (at < 0 || at + button.offsetWidth > row.clientWidth) {
-          row.scrollTo({left: button.offsetLeft - 8, behavior: cats.calm() ? 'auto' : 'smooth'});
+        const [box, room] = [button.getBoundingClientRect(), row.getBoundingClientRect()];
+        if (box.left < room.left || box.right > room.right) {
+          row.scrollBy({left: box.left - room.left - 8, behavior: cats.calm() ? 'auto' : 'smooth'});
         }
       } else button.removeAttribute('aria-current');
     }
@@ -59,7 +61,7 @@
     const at = thumbs.findIndex((button) => button.hasAttribute('aria-current'));
     (at < 0 ? thumbs[0] : thumbs[at + way])?.click();
   };
-  cats.backInTime = () => { before = null; if (past.length) again(past.pop(), false); };
+  cats.backInTime = () => { before = null; againBefore(past.pop()); };
 
   document.addEventListener('click', (event) => {
     const button = event.target.closest?.('#strip .thumb');
@@ -79,9 +81,9 @@
 
   cats.onDrawn((drawn) => {
     if (drawn.busy || !drawn.recipes.length) return;
-    if (before && key(before) !== key(drawn.recipes)) past.push(before);
+    if (before && key(before.recipes) !== key(drawn.recipes)) past.push(before);
     if (past.length > 50) past.shift();
-    before = drawn.recipes;
+    before = {recipes: drawn.recipes, mine: drawn.mine};
     gone = drawn.isNew ? null : gone;
     cats.setCurrent(drawn.recipes.length === 1 ? drawn.recipes[0] : null);
   });

@@ -94,7 +94,7 @@ def faces_style(faces: Mapping[str, Tensor]) -> str:
     """The rules that lay each face, uint8 [3, S, S], on the chip of its coat."""
     rules = [
         f"#coat label:has(input[value={_css_string(coat)}])::before"
-        f"{{background-image:url({_jpeg_uri(to_image(face), FACE_SIDE)})}}"
+        f"{{background-image:url({_jpeg_uri(to_image(face), FACE_SIDE)}) !important}}"
         for coat, face in faces.items()
     ]
     return f"<style>{''.join(rules)}</style>"

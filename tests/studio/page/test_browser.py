@@ -156,6 +156,7 @@ def test_a_model_that_appears_is_offered_and_its_coat_chosen(visit, page):
 def test_a_download_has_the_size_that_was_chosen(visit, scale):
     page = visit()
     generate(page, 12)
+    page.get_by_text("Downloads").click()
     page.get_by_label("Show sharp pixels").check()
     pick(page, "scale", scale)
     with page.expect_download() as download:

@@ -143,6 +143,7 @@ def test_the_forming_is_replayed_and_a_click_ends_it(visit):
     page = visit()
     page.evaluate("""() => {
       window.replays = [];
+      performance.now = () => 0;  // however slow this machine is
       new MutationObserver((all) => all.forEach(({addedNodes, removedNodes}) => {
         addedNodes.forEach((node) => node.className === 'replay' && replays.push('begins'));
         removedNodes.forEach((node) => node.className === 'replay' && replays.push('ends'));
@@ -207,7 +208,7 @@ def test_all_that_matters_is_on_the_first_screen(visit, width, height):
         assert box["y"] + box["height"] <= height, what
     cat = page.locator(".stage img.cat").bounding_box()
     assert cat["width"] >= min(width, 448) - 2
-    for button in page.locator("button:visible").all():
+    for button in page.locator("button:not([aria-hidden] *):visible").all():
         box = button.bounding_box()
         if width == 390 and box["y"] < height and button.evaluate("e => !e.closest('#play')"):
             assert box["height"] >= 43.5, button.evaluate("e => e.outerHTML")
@@ -224,7 +225,7 @@ def test_a_phone_has_sheets_and_a_swipe(visit):
     sync_api.expect(page.locator("#settings")).to_be_hidden()
     page.get_by_role("button", name="Coat and settings").click()
     pick(page, "coat", "black")
-    page.locator("#stage").click(position={"x": 20, "y": 20})
+    page.mouse.click(20, 60)  # outside of the sheet
     sync_api.expect(page.locator("#settings")).to_be_hidden()
     sync_api.expect(page.locator(".bar-coat")).to_have_text("black")
     generate_by_click(page)

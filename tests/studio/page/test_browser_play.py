@@ -65,7 +65,7 @@ def test_a_downloaded_png_brings_its_cat_and_settings_back(visit, tmp_path):
     generate(page, 77)
     cat = pixels(page)
     with page.expect_download() as download:
-        page.locator("#download").click()
+        page.locator("#save").click()
     path = tmp_path / "cat.png"
     download.value.save_as(path)
     large = decode(path.read_bytes())
@@ -165,6 +165,7 @@ def test_variations_and_the_strip(visit):
     wait_for_status(page, "^seed 50 · any coat · 12 steps")
     page.wait_for_selector(DRAWN)
     np.testing.assert_array_equal(pixels(page), one)
+    page.get_by_text("Downloads").click()
     with page.expect_download() as download:
         page.locator("#zip").click()
     assert len(zipfile.ZipFile(download.value.path()).namelist()) >= 10
