@@ -64,7 +64,7 @@ class GenerateTab:
             self.strip = gr.HTML(MINE, elem_id="mine", js_on_load=AGAIN)
             self.examples = gr.HTML("", elem_id="examples")
         self.tools = Tools()
-        gr.HTML(KEYS)
+        gr.HTML(KEYS, elem_id="help")
         self._wire(page)
 
     def _build_stage(self) -> None:

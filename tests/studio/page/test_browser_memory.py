@@ -207,7 +207,7 @@ def test_all_that_matters_is_on_the_first_screen(visit, width, height):
         assert box["y"] >= 0, what
         assert box["y"] + box["height"] <= height, what
     cat = page.locator(".stage img.cat").bounding_box()
-    assert cat["width"] >= min(width, 448) - 2
+    assert cat["width"] >= min(width, 440) - 2
     for button in page.locator("button:not([aria-hidden] *):visible").all():
         box = button.bounding_box()
         if width == 390 and box["y"] < height and button.evaluate("e => !e.closest('#play')"):
