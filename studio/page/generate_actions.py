@@ -149,7 +149,7 @@ class GenerateActions:
     def open_cat(self, paths: list[str], event: gr.SelectData) -> Shown:
         """One cat of the grid on the stage, whose files come first; or, at -1, all of them."""
         index = event.index if isinstance(event.index, int) else 0
-        path = paths[max(index, 0)] if index < len(paths) else None
+        path = paths[max(index, 0)] if max(index, 0) < len(paths) else None
         try:
             if path is None or not still_there([path]):
                 raise ValueError(
