@@ -26,7 +26,7 @@
 
   function mark() {
     for (const button of document.querySelectorAll('#strip .thumb')) {
-      const isOn = current && button.dataset.recipe === key(current);
+      const isOn = current && key(JSON.parse(button.dataset.recipe)) === key(current);
       if (isOn) {
         button.setAttribute('aria-current', 'true');
         const row = button.closest('#strip');
