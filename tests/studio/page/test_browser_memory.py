@@ -175,10 +175,11 @@ def test_the_walk_plays_and_says_which_step_is_shown(visit):
 def test_stop_is_there_only_while_there_is_something_to_stop(visit, page_gate):
     page = visit()
     sync_api.expect(page.locator("#stop")).to_be_hidden()
-    with page_gate.close(seconds=0.3):
+    with page_gate.close() as gate:
         page.locator("#generate").click()
         sync_api.expect(page.locator("#stop")).to_be_visible()
         page.locator("#stop").click()
+        gate.event.set()
         wait_for_status(page, "(s|step.)$")
     sync_api.expect(page.locator("#stop")).to_be_hidden()
 
