@@ -29,7 +29,8 @@
   const heard = new MutationObserver((changes) => {
     const place = (node) => (node.nodeType === 1 ? node : node.parentElement);
     const isAnswer = changes.some(({target}) => place(target)?.closest(
-      '#status, #stage, .note, .toast-wrap, #film, #morph-film'));
+      // not Gradio's own signs of waiting beside them
+      '#status .prose, #stage .prose, .note .prose, .toast-wrap, #film, #morph-film'));
     if (isAnswer) say('');
   });
   heard.observe(document.documentElement, {subtree: true, childList: true, characterData: true});
