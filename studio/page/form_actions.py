@@ -84,9 +84,7 @@ class FormActions:
     def plain(self) -> Shown:
         """The form as a first visit finds it."""
         model = self.studio.library.get("")
-        first = plain_recipe(
-            model.info.sampling, seed=FIRST_SEED, coat=model.info.taught_label
-        )
+        first = plain_recipe(model.info.sampling, seed=FIRST_SEED, coat=model.info.taught_label)
         controls = self.controls(first)
         return {"count": count_choice(1), "scale": usual_scale(model.picture_size), **controls}
 
