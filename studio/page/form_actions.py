@@ -100,7 +100,8 @@ class FormActions:
             sampler = kept.get("sampler", model.info.sampling.sampler)
             usual = model.info.sampling.num_steps if sampler != "ddpm" else max_steps(sampler)
             recipe = read_recipe_form(
-                FIRST_SEED, kept.get("coat", model.info.taught_label or ANY_COAT), kept.get("steps", usual), sampler,
+                FIRST_SEED, kept.get("coat", model.info.taught_label or ANY_COAT),
+                kept.get("steps", usual), sampler,
                 kept.get("guidance", model.info.sampling.guidance), model.name,
             )  # fmt: skip
             shown: Shown = {**self.plain(), **self.controls(recipe)}
