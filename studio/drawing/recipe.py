@@ -166,12 +166,12 @@ class Recipe:
                 "partly repainted" if self.mask else f"from a picture, strength {self.strength:.3g}"
             )
             parts.append(kind)
-        parts.append(f"{self.steps} steps")
+        parts.append(f"{self.steps} steps" if self.steps > 1 else "1 step")
         if self.sampler != SampleConfig.sampler:
             parts.append(self.sampler)
         if self.guidance != SampleConfig.guidance:
             parts.append(f"guidance {self.guidance:g}")
-        return " · ".join([*parts, self.model])
+        return " · ".join([*parts, self.model] if self.model else parts)
 
 
 def _check_turns(text: str) -> None:

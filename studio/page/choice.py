@@ -1,4 +1,8 @@
-"""Gradio's dropdown, without its memory of what there is to choose from."""
+"""Gradio's choices, without their memory of what there is to choose from.
+
+Gradio's own check what was chosen against choices that they forget with the visit, when others have
+come: they would then refuse whatever the page still shows. Here the handlers check it.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,7 @@ import gradio as gr
 
 
 class Choice(gr.Dropdown):
-    """A dropdown whose handlers check what was chosen.
-
-    Gradio's own checks it against choices that it forgets with the visit, when others have come: it
-    would then refuse whatever the page still shows.
-    """
+    """A dropdown whose handlers check what was chosen."""
 
     is_template = True  # in the browser it is a Dropdown
 
@@ -21,3 +21,13 @@ class Choice(gr.Dropdown):
         if self.multiselect:
             return payload if isinstance(payload, list) else []
         return payload if isinstance(payload, str) else ""
+
+
+class Chips(gr.Radio):
+    """A row of chips, one of which is chosen; its handlers check which."""
+
+    is_template = True  # in the browser it is a Radio
+
+    def preprocess(self, payload: Any) -> str | int | None:
+        """What was chosen; None where it is of another kind."""
+        return payload if isinstance(payload, (str, int)) else None

@@ -7,6 +7,7 @@ hours strangers can have any number of cats drawn, so the oldest files also go w
 from __future__ import annotations
 
 import io
+import math
 import threading
 import zipfile
 from collections import OrderedDict
@@ -14,18 +15,21 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import torch
 from gradio.processing_utils import hash_bytes
 from gradio.utils import get_upload_folder
 from PIL import Image
 from torch import Tensor
 
 from diffusion.files import atomic_path
-from diffusion.pictures import from_image
+from diffusion.pictures import from_image, grid
 
 from ..disk import is_low
 from ..drawing.png_metadata import encode_png, read_recipe
 from ..drawing.recipe import Recipe
 
+SCALES = (1, 2, 4, 8)  # how much larger than drawn a download is
+USUAL_SIDE = 1024  # pixels of a download, unless another size is chosen
 MAX_KEPT_BYTES = 1_000_000_000  # of results; some 8,000 cats, or 1,000 with a full strip each
 
 _kept: OrderedDict[Path, int] = OrderedDict()  # bytes of each file written here, the oldest first
@@ -66,20 +70,44 @@ def save_png(picture: Tensor, recipe: Recipe) -> str:
     return save_file(encode_png(picture, recipe), png_name(recipe))
 
 
+def usual_scale(size: int) -> int:
+    """How much larger pictures of ``size`` pixels are downloaded: to 1,024 pixels at the most."""
+    return max(scale for scale in SCALES if scale == 1 or size * scale <= USUAL_SIDE)
+
+
 def save_half_a_cat(picture: Tensor) -> str:
     """Store what had formed when it was stopped, without a recipe: that would draw a whole one."""
     return save_file(encode_png(picture, None), "half-a-cat.png")
 
 
-def enlarge(path: str, scale: int) -> str:
-    """Store a PNG of this page with its pixels ``scale`` times as large; returns the path."""
+def enlarge(path: str, scale: int, *, pixels: bool = False) -> str:
+    """Store a PNG of this page ``scale`` times as large; returns the path.
+
+    It is resampled smoothly, or with ``pixels`` shown as its sharp pixels.
+    """
     with Image.open(path) as image:
-        picture = from_image(image)
+        smooth = image.convert("RGB")
     try:
         recipe = read_recipe(path)
     except ValueError:  # half a cat
         recipe = None
-    return save_file(encode_png(picture, recipe, scale=scale), Path(path).name)
+    if scale > 1 and not pixels:
+        size = (smooth.width * scale, smooth.height * scale)
+        smooth, scale = smooth.resize(size, Image.Resampling.LANCZOS), 1
+    png = encode_png(from_image(smooth), recipe, scale=scale)
+    return save_file(png, Path(path).name)
+
+
+def save_sheet(paths: Sequence[str]) -> str:
+    """Store one PNG with several pictures of this page side by side; returns the path."""
+    pictures = []
+    for path in paths:
+        with Image.open(path) as image:
+            pictures.append(from_image(image))
+    buffer = io.BytesIO()
+    sheet = grid(torch.stack(pictures), columns=math.ceil(len(pictures) ** 0.5))
+    sheet.save(buffer, "PNG")
+    return save_file(buffer.getvalue(), "cats.png")
 
 
 def png_name(recipe: Recipe) -> str:

@@ -1,4 +1,8 @@
-"""The Generate tab: its layout, and which action each of its events starts."""
+"""The Generate tab: its layout, and which action each of its events starts.
+
+What concerns the browser alone (its memory of cats, keys, sheets, the walk through the steps) is in
+the scripts of this folder; they know the ids that are given here.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,20 @@ from gradio.components import Component
 
 from diffusion import SAMPLERS, SampleConfig
 
-from ..drawing.recipe import PICTURE_STRENGTH
 from ..drawing.worker import Studio
-from .choice import Choice
-from .editor import PictureEditor
+from .choice import Chips, Choice
 from .examples import FIRST_SEED, Examples
+from .files import SCALES
 from .film_actions import FilmActions
-from .forms import ANY_COAT, MAX_CATS, random_seed
-from .generate_actions import SAMPLER_HINTS, GenerateActions
+from .form_actions import COUNTS, SAMPLER_HINTS
+from .forms import ANY_COAT, random_seed
+from .frame import BAR, KEYS, MINE, OVER_STAGE, STRIP_HEAD, WALK
+from .generate_actions import GenerateActions
+from .save_actions import SaveActions
 from .shown import Controls, Drawn
-from .stage import PICK, stage_html, status_html
+from .stage import OPEN, stage_html, status_html
+from .thumbs import Faces
+from .tools import Tools
 from .wiring import start
 
 # How events reach the server: none is an endpoint for scripts.
@@ -28,58 +36,72 @@ AT_ONCE = {**PRIVATE, "queue": False}
 DRAWING = {**PRIVATE, "concurrency_limit": None}  # the studio bounds what waits
 ON_STAGE = {**DRAWING, "trigger_mode": "multiple"}  # a newer run ends the older
 
+AGAIN = """
+element.addEventListener('cat-again', (event) => trigger('select', event.detail));
+"""  # the strip's script: a cat whose recipe the browser knows is drawn again
+
 
 class GenerateTab:
-    """Builds the tab; all work is done by its ``GenerateActions`` and ``FilmActions``."""
+    """Builds the tab; all work is done by its actions."""
 
     def __init__(self, studio: Studio, examples: Examples) -> None:
         self.actions = GenerateActions(studio, examples)
+        self.form = self.actions.form
         self.film_actions = FilmActions(studio, self.actions.visits)
+        self.save_actions = SaveActions(studio)
+        self.faces_of = Faces(studio)
 
     def build(self, page: gr.Blocks) -> None:
         """Lay out the tab inside ``page`` and wire its events."""
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=6, min_width=320):
+        self.model = Choice([], label="Model", elem_id="model")
+        with gr.Row(equal_height=False, elem_id="desk"):
+            with gr.Column(scale=6, min_width=320, elem_id="left"):
                 self._build_stage()
-            with gr.Column(scale=4, min_width=300):
+            with gr.Column(scale=5, min_width=300, elem_id="settings"):
                 self._build_controls()
-        gr.Markdown(
-            "Your cats of this visit, and some examples. Click one to see it again.",
-            elem_id="strip-label",
-        )
-        self.strip = gr.Gallery(
-            label="Cats of this visit", show_label=False, elem_id="strip", height="auto",
-            format="png", object_fit="contain", allow_preview=False,
-            interactive=False, buttons=[],
-        )  # fmt: skip
-        self._build_play()
+        gr.HTML(STRIP_HEAD, elem_id="strip-head")
+        with gr.Row(elem_id="strip"):
+            self.strip = gr.HTML(MINE, elem_id="mine", js_on_load=AGAIN)
+            self.examples = gr.HTML("", elem_id="examples")
+        self.tools = Tools()
+        gr.HTML(KEYS, elem_id="help")
         self._wire(page)
 
     def _build_stage(self) -> None:
-        self.stage = gr.HTML(stage_html(None, []), elem_id="stage", js_on_load=PICK)
-        with gr.Row(equal_height=True):
+        with gr.Column(elem_id="easel"):
+            self.stage = gr.HTML(stage_html(None, []), elem_id="stage", js_on_load=OPEN)
+            gr.HTML(OVER_STAGE, elem_id="over-stage")
+            with gr.Row(elem_id="actions"):
+                options: dict[str, Any] = {"size": "sm", "min_width": 44}
+                self.save_action = gr.Button("Save", elem_id="save", **options)
+                self.share_action = gr.Button("Share", elem_id="share", **options)
+                self.animate_action = gr.Button("Animate", elem_id="animate-it", **options)
+                self.vary_action = gr.Button("Vary", elem_id="vary", **options)
+                self.repaint_action = gr.Button("Repaint", elem_id="repaint-it", **options)
+                self.explore_action = gr.Button("Explore", elem_id="explore", **options)
+        with gr.Row(equal_height=True, elem_id="go"):
             self.generate_button = gr.Button(
                 "Generate", variant="primary", size="lg", elem_id="generate", scale=4
             )
             self.stop_button = gr.Button("Stop", size="lg", elem_id="stop", scale=1, min_width=80)
+            gr.HTML(BAR, elem_id="bar")
         self.status = gr.HTML(status_html(""), elem_id="status")
-        self.walk = gr.Slider(
-            1, 12, value=12, step=1, label="Walk through the steps", elem_id="walk",
-            interactive=False,
-        )  # fmt: skip
+        gr.HTML(WALK, elem_id="walk")
 
     def _build_controls(self) -> None:
-        with gr.Row(equal_height=True):
+        self.coat = Chips([ANY_COAT], value=ANY_COAT, label="Coat", elem_id="coat")
+        self.faces = gr.HTML("", elem_id="faces")
+        self.count = Chips(list(COUNTS), value=1, label="How many cats", elem_id="count")
+        with gr.Row(equal_height=True, elem_id="seed-line"):
             self.seed = gr.Number(
-                value=FIRST_SEED, precision=0, label="Seed", elem_id="seed", scale=3, min_width=140
+                value=FIRST_SEED, precision=0, label="Seed", elem_id="seed", scale=3, min_width=120
             )
-            with gr.Column(scale=2, min_width=100, elem_id="seed-buttons"):
-                self.dice = gr.Button("🎲 Random", size="sm", elem_id="dice")
-                self.reuse = gr.Button("♻ Reuse", size="sm", elem_id="reuse")
-        self.fresh = gr.Checkbox(True, label="New seed for each click", elem_id="fresh")
-        self.coat = Choice([ANY_COAT], value=ANY_COAT, label="Coat", elem_id="coat")
-        self.count = gr.Slider(1, MAX_CATS, value=1, step=1, label="How many cats", elem_id="count")
-        with gr.Accordion("Advanced", open=False):
+            self.fresh = gr.Checkbox(
+                True, label="New seed for each click", elem_id="fresh", min_width=44
+            )
+            self.dice = gr.Button("Random", size="sm", elem_id="dice", min_width=90)
+            self.reuse = gr.Button("Reuse", size="sm", elem_id="reuse", min_width=90)
+        with gr.Accordion("Advanced", open=False, elem_id="advanced"):
             self.steps = gr.Slider(
                 1, 100, value=SampleConfig.num_steps, step=1, label="Steps", elem_id="steps"
             )
@@ -91,113 +113,39 @@ class GenerateTab:
                 0, 10, value=SampleConfig.guidance, step=0.1, elem_id="guidance",
                 label="Guidance (1 is off)",
             )  # fmt: skip
-            self.model = Choice([], label="Model", elem_id="model")
-            self.pixels = gr.Checkbox(False, label="Show sharp pixels", elem_id="pixels")
-        with gr.Accordion("Save and share", open=True):
-            self.scale = gr.Radio(
-                [("×1", 1), ("×4", 4), ("×8", 8)], value=8, label="Download size",
-                elem_id="scale",
-            )  # fmt: skip
+        with gr.Accordion("Downloads", open=False, elem_id="saving"):
+            with gr.Row(equal_height=True):
+                self.scale = Chips(
+                    [(f"×{scale}", scale) for scale in SCALES], value=SCALES[-1],
+                    label="Download size", elem_id="scale",
+                )  # fmt: skip
+                self.pixels = gr.Checkbox(False, label="Show sharp pixels", elem_id="pixels")
             with gr.Row():
-                self.download = gr.DownloadButton(
-                    "Save PNG", interactive=False, elem_id="download", min_width=80, size="sm"
-                )
-                self.copy = gr.Button("Copy link", elem_id="copy", min_width=80, size="sm")
-                self.zip = gr.DownloadButton(
-                    "Save all (zip)", interactive=False, elem_id="zip", min_width=80, size="sm"
-                )
-
-    def _build_play(self) -> None:
-        with gr.Tabs(elem_id="play"):
-            with gr.Tab("Animate"):
-                gr.Markdown("A film of how the current cat formed out of noise.")
-                with gr.Row():
-                    self.film_kind = gr.Radio(
-                        ["the estimate", "the noisy picture"], value="the estimate", label="Show"
-                    )
-                    self.film_seconds = gr.Slider(0.5, 10, value=2, step=0.5, label="Seconds")
-                    self.film_speed = gr.Slider(1, 30, value=15, step=1, label="Frames per second")
-                    self.film_hold = gr.Slider(
-                        0, 10, value=1, step=0.5, label="Seconds on the last frame"
-                    )
-                self.animate_button = gr.Button("Animate", elem_id="animate")
-                self.film = self._build_film("film", note="film-note")
-            with gr.Tab("Morph"):
-                gr.Markdown(
-                    "A film that turns one cat into the next, in a loop. "
-                    "Several coats are used in turn."
-                )
-                with gr.Row():
-                    self.morph_seeds = gr.Textbox("1, 2, 3", label="Seeds", elem_id="morph-seeds")
-                    self.morph_coats = Choice(
-                        [ANY_COAT], multiselect=True, label="Coats (empty: the coat chosen above)",
-                        elem_id="morph-coats",
-                    )  # fmt: skip
-                    self.morph_frames = gr.Slider(
-                        2, 32, value=12, step=1, label="Frames between two cats"
-                    )
-                self.morph_button = gr.Button("Morph", elem_id="morph")
-                self.morph_film = self._build_film("morph-film", note="morph-note")
-            with gr.Tab("Variations"):
-                gr.Markdown("Nine cats around the one on the stage.")
-                self.vary_strength = gr.Slider(
-                    0.02, 1, value=0.25, step=0.01, label="How different", elem_id="vary-strength"
-                )
-                self.vary_button = gr.Button("Vary", elem_id="vary")
-            with gr.Tab("From a picture"):
-                gr.Markdown(
-                    "Upload, photograph or sketch something. It is covered "
-                    "with noise and becomes a cat."
-                )
-                self.picture = PictureEditor(
-                    type="filepath", label="Picture", elem_id="picture", canvas_size=(512, 512),
-                    height=420, layers=False, format="png",
-                )  # fmt: skip
-                self.picture_strength = gr.Slider(
-                    0.05, 1, value=PICTURE_STRENGTH, step=0.05, label="How much to change"
-                )
-                self.picture_button = gr.Button("Start from this picture", elem_id="from-picture")
-            with gr.Tab("Repaint"):
-                gr.Markdown("Paint over the part to redraw. The rest stays exactly as it is.")
-                self.take = gr.Button("Use the current cat", elem_id="take")
-                self.canvas = PictureEditor(
-                    type="filepath", label="Picture and mask", elem_id="canvas", format="png",
-                    canvas_size=(512, 512), height=420, layers=False,
-                    brush=gr.Brush(default_size=60, colors=["#ff7a00"], color_mode="fixed"),
-                )  # fmt: skip
-                self.repaint_button = gr.Button("Repaint", elem_id="repaint")
-            with gr.Tab("Restore"):
-                gr.Markdown("Drop a PNG that you saved here. Its cat and its settings come back.")
-                self.file = gr.File(file_types=[".png"], label="PNG", elem_id="restore", height=140)
-
-    @staticmethod
-    def _build_film(name: str, *, note: str) -> dict[str, Component]:
-        """The components of one film, by their names in ``ShownFilm``."""
-        line = gr.HTML(status_html(""), elem_id=note)
-        film = gr.Image(
-            label="Film", format="gif", interactive=False, height=300, buttons=[],
-            elem_id=name, visible=False,
-        )  # fmt: skip
-        with gr.Row():
-            gif = gr.DownloadButton("Download GIF", visible=False, elem_id=f"{name}-gif")
-            mp4 = gr.DownloadButton("Download MP4", visible=False, elem_id=f"{name}-mp4")
-        return {"note": line, "film": film, "gif": gif, "mp4": mp4}
+                self.download = gr.Button("Save this cat", elem_id="download", size="sm")
+                self.sheet = gr.Button("Save the sheet", elem_id="sheet", size="sm")
+                self.zip = gr.Button("Save all (zip)", elem_id="zip", size="sm")
+        self.reset = gr.Button("Reset settings", elem_id="reset", size="sm")
 
     # -- wiring -------------------------------------------------------------------------------
 
     def _wire(self, page: gr.Blocks) -> None:
         self.paths, self.recipe = gr.State([]), gr.State(None)
-        self.shown, self.linked = gr.State(None), gr.State([])
+        self.shown, self.linked = gr.State(""), gr.State([])
+        self.as_it_is = gr.State(False)  # instead of a new seed
+        self.carried = gr.Textbox("", visible=False)  # what the browser knows, as JSON
+        self.saved = gr.File(visible=False)
+        self.morph_coats = self.tools.morph_coats
         self.settings = [
             self.seed, self.coat, self.steps, self.sampler, self.guidance, self.model,
         ]  # fmt: skip
-        self.keep = [self.scale, self.paths]
-        self._wire_form()
-        self._wire_stage(page)
+        self._wire_form(page)
+        self._wire_stage()
+        self._wire_opening(page)
+        self._wire_saving()
         self._wire_films()
 
-    def _wire_form(self) -> None:
-        do = self.actions
+    def _wire_form(self, page: gr.Blocks) -> None:
+        do = self.form
         self.dice.click(random_seed, None, self.seed, **AT_ONCE)
         for chosen in (self.seed.input, self.dice.click):  # then it is this one that is wanted
             chosen(None, None, self.fresh, js="() => false", **PRIVATE)
@@ -205,55 +153,91 @@ class GenerateTab:
         hinted = self._named("steps", "hint")
         start(self.sampler.input, do.choose_sampler, [self.sampler, self.model], hinted, **AT_ONCE)
         self.model.focus(do.list_models, None, self.model, **AT_ONCE)
-        known = self._named("coat", "morph_coats", "steps", "sampler", "hint", "guidance")
-        start(self.model.input, do.choose_model, [self.model, self.coat], known, **AT_ONCE)
-        self.pixels.change(None, self.pixels, None, js="(on) => { catPixels(on) }", **PRIVATE)
-        self.walk.input(None, self.walk, None, js="(step) => { catWalk(step) }", **PRIVATE)
-        self.copy.click(None, None, None, js="() => { catLink() }", **PRIVATE)
-        self.scale.change(do.rescale, [self.shown, self.scale], self.download, **AT_ONCE)
-        self.take.click(do.take_cat, self.shown, self.canvas, **AT_ONCE)
+        known = self._named(
+            "coat", "morph_coats", "steps", "sampler", "hint", "guidance", "scale"
+        )  # fmt: skip
+        chosen = start(self.model.input, do.choose_model, [self.model, self.coat], known, **AT_ONCE)
+        chosen.then(self.faces_of.style, self.model, self.faces, **AT_ONCE)
+        self.pixels.change(None, self.pixels, None, js="(on) => { cats.pixels(on) }", **PRIVATE)
+        for name in ("coat", "count", "steps", "sampler", "guidance", "scale"):
+            component = getattr(self, name)
+            keep = f"(value) => {{ cats.keepSetting('{name}', value) }}"
+            component.input(None, component, None, js=keep, **PRIVATE)
+        keep = "(model) => { cats.keepModel(model) }"
+        self.model.input(None, self.model, None, js=keep, **PRIVATE)
+        plain = self._named("count", "scale", *Controls.__annotations__)
+        start(self.reset.click, do.plain, None, plain, **AT_ONCE)
+        self.reset.click(
+            None, None, self.fresh, js="() => { cats.forgetSettings(); return true }", **PRIVATE
+        )
 
-    def _wire_stage(self, page: gr.Blocks) -> None:
-        do, settings, keep = self.actions, self.settings, self.keep
-        drawn, controls = self._named(*Drawn.__annotations__), [*Controls.__annotations__]
-        restored = {**drawn, **self._named(*controls)}
-        opened = self._named("count", *controls, "paths", "strip", "status", "linked")
-
-        for button, action, inputs in (
-            (self.generate_button, do.generate, [self.count]),
-            (self.picture_button, do.start_from_picture, [self.picture, self.picture_strength]),
-            (self.repaint_button, do.repaint, [self.canvas]),
-        ):
-            seeded = button.click(_new_seed, self.fresh, self.seed, **AT_ONCE)
-            start(seeded.then, action, [*inputs, *settings, *keep], drawn, **ON_STAGE)
-        exact = [self.count, *settings, *keep]
+    def _wire_stage(self) -> None:
+        do, tools = self.actions, self.tools
+        drawn = self._named(*Drawn.__annotations__)
+        restored = {**drawn, **self._named(*Controls.__annotations__)}
+        seeded = [self.fresh, *self.settings, self.paths]
+        start(self.generate_button.click, do.generate, [self.count, *seeded], drawn, **ON_STAGE)
+        exact = [self.count, self.as_it_is, *self.settings, self.paths]
         start(self.seed.submit, do.generate, exact, drawn, **ON_STAGE)  # Enter: this very seed
-        varied = [self.recipe, self.vary_strength, *keep]
-        start(self.vary_button.click, do.vary, varied, drawn, **ON_STAGE)
-        start(self.file.upload, do.restore, [self.file, *keep], restored, **ON_STAGE)
-        for cats in (self.strip, self.stage):
-            start(cats.select, do.restore_from_strip, keep, restored, **ON_STAGE)
-        for play in (self.vary_button.click, self.picture_button.click, self.repaint_button.click,
-                     self.file.upload, self.strip.select):  # fmt: skip
-            play(None, None, None, js="() => { catShow() }", **PRIVATE)
+        for button, action, inputs, note in (
+            (tools.picture_button, do.start_from_picture,
+             [tools.picture, tools.picture_strength, *seeded], tools.picture_note),
+            (tools.repaint_button, do.repaint, [tools.canvas, *seeded], tools.repaint_note),
+        ):  # fmt: skip
+            start(button.click, action, inputs, {**drawn, "problem": note}, **ON_STAGE)
+        vary = functools.partial(gr.on, [self.vary_action.click, tools.vary_again.click])
+        around = [self.recipe, tools.vary_strength, self.paths]
+        start(vary, do.vary, around, {**drawn, "problem": tools.vary_note}, **ON_STAGE)
+        told = {**restored, "problem": tools.restore_note}
+        start(tools.file.upload, do.restore, [tools.file, self.paths], told, **ON_STAGE)
+        start(self.strip.select, do.restore_from_strip, [self.paths], restored, **ON_STAGE)
+        start(self.stage.select, do.open_cat, [self.paths], restored, **AT_ONCE)
         self.stop_button.click(do.visits.stop, **AT_ONCE)
-        loaded = start(page.load, do.open_page, None, opened, **AT_ONCE)
-        start(loaded.then, do.first_cat, [self.linked, *keep], drawn, **DRAWING)
+        self.share_action.click(None, None, None, js="() => { cats.share() }", **PRIVATE)
+        for action, tool in ((self.explore_action, "Variations"), (self.repaint_action, "Repaint")):
+            action.click(None, None, None, js=f"() => {{ cats.tool('{tool}') }}", **PRIVATE)
+        gr.on(
+            [tools.take.click, self.repaint_action.click],
+            self.save_actions.take_cat, self.shown, tools.canvas, **AT_ONCE,
+        )  # fmt: skip
+
+    def _wire_opening(self, page: gr.Blocks) -> None:
+        do = self.actions
+        opened = self._named(
+            "count", "scale", *Controls.__annotations__, "examples", "shown", "status", "linked"
+        )
+        loaded = start(
+            page.load, do.open_page, [self.carried], opened, js="() => [cats.settings()]", **AT_ONCE
+        )
+        drawn = self._named(*Drawn.__annotations__)
+        first = [self.linked, self.shown, self.paths]
+        shown = start(loaded.then, do.first_cat, first, drawn, **DRAWING)
+        shown.then(self.faces_of.style, self.model, self.faces, **AT_ONCE)
+
+    def _wire_saving(self) -> None:
+        do = self.save_actions
+        carried = [self.carried, self.paths]
+        one = functools.partial(gr.on, [self.save_action.click, self.download.click])
+        for asked, action, inputs, js in (
+            (one, do.save_cat, [self.shown, self.scale, self.pixels], None),
+            (self.sheet.click, do.save_sheet, carried, "() => [cats.onStage(), null]"),
+            (self.zip.click, do.save_all, carried, "() => [cats.inStrip(), null]"),
+        ):
+            done = asked(action, inputs, self.saved, js=js, **AT_ONCE)
+            done.success(None, self.saved, None, js="(file) => { cats.save(file) }", **PRIVATE)
 
     def _wire_films(self) -> None:
-        do = self.film_actions
-        pace = [self.film_kind, self.film_seconds, self.film_speed, self.film_hold]
-        start(self.animate_button.click, do.animate, [self.recipe, *pace], self.film, **DRAWING)
-        asked = functools.partial(gr.on, [self.morph_button.click, self.morph_seeds.submit])
-        path = [self.morph_seeds, self.morph_coats, self.morph_frames, *self.settings[1:]]
-        start(asked, do.morph, path, self.morph_film, **DRAWING)
+        do, tools = self.film_actions, self.tools
+        pace = [tools.film_kind, tools.film_seconds, tools.film_speed, tools.film_hold]
+        animate = functools.partial(gr.on, [self.animate_action.click, tools.animate_button.click])
+        start(animate, do.animate, [self.recipe, *pace], tools.film, **DRAWING)
+        self.animate_action.click(None, None, None, js="() => { cats.tool('Animate') }", **PRIVATE)
+        asked = functools.partial(gr.on, [tools.morph_button.click, tools.morph_seeds.submit])
+        path = [tools.morph_seeds, tools.morph_coats, tools.morph_frames, *self.settings[1:]]
+        start(asked, do.morph, path, tools.morph_film, **DRAWING)
 
     def _named(self, *names: str) -> dict[str, Component]:
         return {name: getattr(self, name) for name in names}
-
-
-def _new_seed(fresh: bool) -> Any:
-    return random_seed() if fresh else gr.skip()
 
 
 def _reuse_seed(recipe: dict | None) -> tuple[Any, bool]:

@@ -12,21 +12,18 @@ from typing import Any, TypedDict
 class Drawn(TypedDict, total=False):
     """What a drawing changes."""
 
+    seed: Any  # a new one, where each click takes one
     stage: str  # HTML
     status: str  # HTML
     paths: list[str]  # files of this visit's cats, the newest first
-    strip: list[str]  # the same, shown
     recipe: dict[str, Any]  # of the cat on the stage
     shown: str  # its file
-    download: Any
-    zip: Any
-    walk: Any
 
 
 class Controls(TypedDict, total=False):
     """What a recipe says in the form."""
 
-    seed: int
+    seed: Any
     coat: Any
     steps: Any
     sampler: str
@@ -39,8 +36,12 @@ class Controls(TypedDict, total=False):
 class Shown(Drawn, Controls, total=False):
     """All that an action may change, films aside."""
 
-    count: int
+    count: Any
+    scale: Any
     linked: list[dict[str, Any]] | None  # recipes of the visit's link; None: it is impossible
+    examples: str  # HTML
+    problem: str  # HTML beside the tool that could not start
+    saved: Any  # a file to download
 
 
 class ShownFilm(TypedDict, total=False):

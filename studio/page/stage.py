@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 import math
 from collections.abc import Sequence
 
@@ -17,13 +18,11 @@ from ..drawing.png_metadata import encode_png
 from ..drawing.recipe import Recipe, to_query
 from ..drawing.worker import Update
 
-PICK = """
-element.addEventListener('click', (event) => {
-  const cats = [...element.querySelectorAll('.stage button')];
-  const index = cats.indexOf(event.target.closest('button'));
-  if (index >= 0) trigger('select', {index, value: null});
+OPEN = """
+element.addEventListener('cat-open', (event) => {
+  trigger('select', {index: event.detail, value: null});
 });
-"""  # the stage's script: a cat that is clicked among others is selected
+"""  # the stage's script: the server hears which cat of a grid is open; -1 is all of them
 
 
 def stage_html(
@@ -33,52 +32,71 @@ def stage_html(
     forming: bool = False,
     stopped: bool = False,
     frames: Sequence[Tensor] = (),
+    pngs: Sequence[bytes] | None = None,
+    mine: bool = False,
 ) -> str:
     """Pictures as data URIs: no files, no further requests. A finished one carries its recipe.
 
-    Each of several finished ones is a button, for ``PICK``. ``frames`` are the steps of the first
-    picture, for the slider that walks through them. The link to the pictures lies on the stage, for
-    the button that copies it.
+    ``pngs`` are the finished pictures as PNGs, where they are written already. Each of several
+    finished ones is a button that opens it. ``frames`` are the steps of the first picture, for the
+    slider that walks through them. The stage carries the link to the pictures and their recipes;
+    with ``mine``, the browser remembers them as cats of its visitor.
     """
     if pictures is None:
         return '<div class="stage empty" role="img" aria-label="Nothing drawn yet"></div>'
-    cells = []
-    pickable = len(recipes) > 1 and not forming and not stopped
+    finished = not forming and not stopped
+    if pngs is None:
+        pngs = [
+            encode_png(picture, recipe) if finished else _bare_png(picture)
+            for picture, recipe in zip(pictures, recipes, strict=True)
+        ]
     state = "Forming" if forming else "Half-formed" if stopped else "Generated"
-    for picture, recipe in zip(pictures, recipes, strict=True):
-        data = _bare_png(picture) if forming or stopped else encode_png(picture, recipe)
-        alt = f"{state} cat: {recipe.describe()}"
-        cell = f'<img class="cat" alt="{html.escape(alt)}" src="{_uri(data)}">'
-        cells.append(f'<button title="Show this cat alone">{cell}</button>' if pickable else cell)
+    cells = []
+    for png, recipe in zip(pngs, recipes, strict=True):
+        alt = html.escape(f"{state} cat: {recipe.describe()}")
+        cell = f'<img class="cat" alt="{alt}" src="{_uri(png)}">'
+        many = finished and len(recipes) > 1
+        cells.append(f'<button title="Open this cat">{cell}</button>' if many else cell)
     film = "".join(f'<i data-frame="{_uri(_bare_png(frame))}"></i>' for frame in frames)
     columns = math.ceil(len(cells) ** 0.5)
+    known = json.dumps([recipe.to_dict() for recipe in recipes]) if finished else "[]"
     link = html.escape(to_query(recipes))
     return (
         f'<div class="stage" style="--columns: {columns}" data-link="{link}" '
+        f'data-recipes="{html.escape(known)}"{" data-mine" if mine and finished else ""} '
         f'aria-busy="{"true" if forming else "false"}">'
         f"{''.join(cells)}</div><div hidden class='film'>{film}</div>"
     )
 
 
-def status_html(text: str, *, error: bool = False) -> str:
-    """The line under the stage; an error is announced by screen readers."""
+def status_html(text: str, *, error: bool = False, working: bool = False) -> str:
+    """The line under the stage; an error is announced by screen readers.
+
+    ``working`` says that there is something to stop.
+    """
     role = 'role="alert" class="status error"' if error else 'role="status" class="status"'
-    return f"<p {role}>{html.escape(text)}</p>"
+    return f"<p {role}{' data-working' if working else ''}>{html.escape(text)}</p>"
 
 
 def progress_text(update: Update) -> str:
     """How a job stands, in words."""
     if update.place:
         return f"Waiting: place {update.place + 1} in the queue"
+    if update.step == 0:
+        return "Waiting"
     return f"Step {update.step} of {update.total}"
 
 
 def result_text(recipe: Recipe, count: int, seconds: float, *, stopped: bool, note: str) -> str:
     """What made these pictures and how long it took."""
-    many = f"{count} cats from " if count > 1 else ""
     spent = f"{seconds:.2f}\N{NO-BREAK SPACE}s"  # on one line
     took = f"stopped after {spent}" if stopped else spent
-    return " · ".join(filter(None, [many + recipe.describe(), took, note]))
+    return " · ".join(filter(None, [cats_text(recipe, count), took, note]))
+
+
+def cats_text(first: Recipe, count: int) -> str:
+    """What made these pictures."""
+    return f"{count} cats from {first.describe()}" if count > 1 else first.describe()
 
 
 def _bare_png(picture: Tensor) -> bytes:

@@ -61,5 +61,10 @@ def choose(page, dropdown, option):
     page.get_by_role("option", name=option, exact=True).click()
 
 
+def pick(page, chips, value):
+    """Choose one of a row of chips."""
+    page.locator(f'#{chips} label:has(input[value="{value}"])').click()
+
+
 def open_tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()

@@ -207,7 +207,7 @@ STRANGE = [
 
 def test_no_handler_of_the_page_breaks(http, page):
     """Each private event with strange values, by turns in all of its inputs and in one of them."""
-    good = {"Slider": 1, "Number": 1, "Dropdown": "euler", "Radio": 8, "Textbox": "1, 2"}
+    good = {"Slider": 1, "Number": 1, "Choice": "euler", "Chips": 1, "Textbox": "1, 2"}
     events = {
         fn.name: (index, fn)
         for index, fn in page.blocks.fns.items()
@@ -237,9 +237,9 @@ def test_bad_files_on_the_page_get_a_sentence(http, page, picture):
         editor = {"background": file, "layers": [file], "composite": file}
         painted = {"background": good, "layers": [file], "composite": None}
         for answer in (
-            handle(http, start, [editor, 0.5, *settings, 8, None]),
-            handle(http, repaint, [editor, *settings, 8, None]),
-            handle(http, repaint, [painted, *settings, 8, None]),
+            handle(http, start, [editor, 0.5, False, *settings, None]),
+            handle(http, repaint, [editor, False, *settings, None]),
+            handle(http, repaint, [painted, False, *settings, None]),
         ):
             if answer.get("error"):
                 assert_sentence(answer)

@@ -15,6 +15,7 @@ from browsing import (  # noqa: F401 - fixtures
     decode,
     generate,
     open_tab,
+    pick,
     pixels,
     status,
     sync_api,
@@ -118,16 +119,16 @@ def test_the_slider_walks_the_steps_back_and_forth(visit):
 def test_a_link_brings_the_same_cat(visit):
     page = visit()
     page.get_by_label("New seed for each click").uncheck()
-    choose(page, "coat", "black")
+    pick(page, "coat", "black")
     generate(page, 42)
-    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Share").click()
     page.wait_for_function("window.catLinkCopied")
     sync_api.expect(page.locator("#said")).to_have_text("Copied")
     link = urlsplit(page.evaluate("window.catLinkCopied"))
     other = visit(f"/?{link.query}")
     wait_for_status(other, r"^seed 42 · black .*\ss$")
     np.testing.assert_array_equal(pixels(other), pixels(page))
-    sync_api.expect(other.locator("#coat input")).to_have_value("black")
+    sync_api.expect(other.locator("#coat input:checked")).to_have_value("black")
 
 
 def test_a_link_with_impossible_settings_is_told_and_the_page_works(visit):
@@ -142,7 +143,7 @@ def test_a_model_that_appears_is_offered_and_its_coat_chosen(visit, page):
     save_tiny(file, seed=3, labels=(*LABELS, "Mia"))
     try:
         choose(opened, "model", "tinymia")
-        sync_api.expect(opened.locator("#coat input")).to_have_value("Mia")
+        sync_api.expect(opened.locator("#coat input:checked")).to_have_value("Mia")
         generate(opened, 4)
         assert re.search(r"Mia .* tinymia", status(opened))
         open_tab(opened, "Morph")
@@ -155,23 +156,23 @@ def test_a_model_that_appears_is_offered_and_its_coat_chosen(visit, page):
 def test_a_download_has_the_size_that_was_chosen(visit, scale):
     page = visit()
     generate(page, 12)
-    page.get_by_label(f"×{scale}").check()
-    for _ in range(50):  # the file behind the button is replaced
-        with page.expect_download() as download:
-            page.locator("#download").click()
-        large = decode(download.value.path().read_bytes())
-        if len(large) == TINY.image_size * scale:
-            break
-        page.wait_for_timeout(100)
+    page.get_by_text("Downloads").click()
+    page.get_by_label("Show sharp pixels").check()
+    pick(page, "scale", scale)
+    with page.expect_download() as download:
+        page.locator("#download").click()
+    large = decode(download.value.path().read_bytes())
+    assert len(large) == TINY.image_size * scale
     np.testing.assert_array_equal(large[::scale, ::scale], pixels(page))
 
 
 def test_enter_generates_from_any_number(visit):
     page = visit()
-    field = page.locator("#count input[type=number]")
+    page.get_by_text("Advanced").click()
+    field = page.locator("#steps input[type=number]")
     field.fill("2")
     field.press("Enter")
-    wait_for_status(page, r"^2 cats from seed .*\ss$")
+    wait_for_status(page, r"^seed .* 2 steps .*\ss$")
 
 
 def test_everything_has_a_name(visit):
@@ -191,22 +192,28 @@ def test_everything_has_a_name(visit):
 
 def test_a_cat_is_picked_out_of_many(visit):
     page = visit()
-    page.locator("#count input[type=number]").fill("4")
+    pick(page, "count", 4)
     page.locator("#seed input").fill("60")
     page.locator("#seed input").press("Enter")
     wait_for_status(page, r"^4 cats from seed 60 .*\ss$")
     third = pixels(page, 2)
     page.get_by_role("button", name="Generated cat: seed 62").click()
-    wait_for_status(page, r"^seed 62 .*\ss$")
-    assert page.locator(".stage img.cat").count() == 1
-    np.testing.assert_array_equal(pixels(page), third)
+    wait_for_status(page, "^seed 62 ")
+    sync_api.expect(page.locator(".stage img.cat:visible")).to_have_count(1)
+    np.testing.assert_array_equal(pixels(page, 2), third)
     sync_api.expect(page.locator("#seed input")).to_have_value("62")
     with page.expect_download() as download:
-        page.locator("#download").click()
+        page.locator("#save").click()
     assert download.value.suggested_filename == "cat-62.png"
-    assert page.locator(".stage button").count() == 0  # alone, there is nothing to pick
-    page.locator(".stage").click()
-    wait_for_status(page, r"^seed 62 .*\ss$")
+    current = page.locator("#strip [aria-current] img")
+    sync_api.expect(current).to_have_attribute("alt", re.compile("seed 62 "))
+    page.keyboard.press("ArrowRight")
+    wait_for_status(page, "^seed 63 ")
+    sync_api.expect(current).to_have_attribute("alt", re.compile("seed 63 "))
+    sync_api.expect(page.get_by_role("button", name="The next cat")).to_be_disabled()
+    page.keyboard.press("Escape")
+    wait_for_status(page, "^4 cats from seed 60 ")
+    sync_api.expect(page.locator(".stage img.cat:visible")).to_have_count(4)
 
 
 def test_a_second_click_draws_the_second_cat(visit, page, page_gate):

@@ -10,10 +10,10 @@ from browsing import (  # noqa: F401 - fixtures
     CHROMIUM,
     DRAWN,
     browser,
-    choose,
     decode,
     generate,
     open_tab,
+    pick,
     pixels,
     status,
     sync_api,
@@ -61,15 +61,16 @@ def test_a_morph_goes_from_cat_to_cat(visit):
 
 def test_a_downloaded_png_brings_its_cat_and_settings_back(visit, tmp_path):
     page = visit()
-    choose(page, "coat", "tabby")
+    pick(page, "coat", "tabby")
     generate(page, 77)
     cat = pixels(page)
     with page.expect_download() as download:
-        page.locator("#download").click()
+        page.locator("#save").click()
     path = tmp_path / "cat.png"
     download.value.save_as(path)
     large = decode(path.read_bytes())
-    np.testing.assert_array_equal(large[::8, ::8], cat)
+    smooth = Image.fromarray(cat).resize((128, 128), Image.Resampling.LANCZOS)
+    np.testing.assert_array_equal(large, np.array(smooth))
 
     other = visit()
     open_tab(other, "Restore")
@@ -78,7 +79,7 @@ def test_a_downloaded_png_brings_its_cat_and_settings_back(visit, tmp_path):
     other.wait_for_selector(DRAWN)
     np.testing.assert_array_equal(pixels(other), cat)
     sync_api.expect(other.locator("#seed input")).to_have_value("77")
-    sync_api.expect(other.locator("#coat input")).to_have_value("tabby")
+    sync_api.expect(other.locator("#coat input:checked")).to_have_value("tabby")
 
 
 def test_repaint_keeps_what_was_not_painted(visit):
@@ -126,7 +127,7 @@ def repaint_the_middle(page):
     page.mouse.move(left + 25, middle + 15, steps=6)
     page.mouse.up()
     page.wait_for_timeout(1000)
-    page.get_by_role("button", name="Repaint", exact=True).click()
+    page.locator("#repaint").click()
     wait_for_status(page, "partly repainted")
     page.wait_for_selector(DRAWN)
 
@@ -136,15 +137,18 @@ def test_a_picture_becomes_a_cat(visit, tmp_path):
     Image.new("RGB", (300, 200), "orange").save(path)
     page = visit()
     open_tab(page, "From a picture")
+    seed, told = page.locator("#seed input").input_value(), status(page)
     page.get_by_role("button", name="Start from this picture").click()
-    sync_api.expect(page.locator("#status [role=alert]")).to_contain_text("picture is missing")
+    note = page.locator("#picture-note [role=alert]")
+    sync_api.expect(note).to_contain_text("picture is missing")
+    assert (page.locator("#seed input").input_value(), status(page)) == (seed, told)
     page.locator("#picture input[type=file]").first.set_input_files(path)
     sync_api.expect(page.locator("#picture")).not_to_contain_text("Upload an image")
     page.wait_for_timeout(2000)
     page.get_by_role("button", name="Start from this picture").click()
     wait_for_status(page, "from a picture, strength 0.55")
     page.wait_for_selector(DRAWN)
-    page.get_by_role("button", name="Copy link").click()
+    page.get_by_role("button", name="Share").click()
     sync_api.expect(page.locator("#said")).to_have_text("No link: save the PNG")
 
 
@@ -156,10 +160,11 @@ def test_variations_and_the_strip(visit):
     page.get_by_role("button", name="Vary", exact=True).click()
     wait_for_status(page, "^9 cats from seed 50")
     assert page.locator(".stage img.cat").count() == 9
-    page.locator("#strip button").nth(9).click()  # the cat from before the variations
+    page.locator("#strip .thumb").nth(9).click()  # the cat from before the variations
     wait_for_status(page, "^seed 50 · any coat · 12 steps")
     page.wait_for_selector(DRAWN)
     np.testing.assert_array_equal(pixels(page), one)
+    page.get_by_text("Downloads").click()
     with page.expect_download() as download:
         page.locator("#zip").click()
     assert len(zipfile.ZipFile(download.value.path()).namelist()) >= 10

@@ -31,8 +31,8 @@ def jobs(page, monkeypatch) -> list:
 def test_a_client_that_leaves_frees_the_machine(http, page, jobs, name, monkeypatch, page_gate):
     if name == "the page":
         visit = new_visit()
-        handle(http, handlers(page, "open_page")[0], [], visit=visit)
-        data = [16, 1, "any", 100, "euler", 1, "tiny", 8, None]
+        handle(http, handlers(page, "open_page")[0], [""], visit=visit)
+        data = [16, False, 1, "any", 100, "euler", 1, "tiny", None]
         join, stream = "/queue/join", f"/queue/data?session_hash={visit}"
         body = {"data": data, "fn_index": handlers(page, "generate")[0], "session_hash": visit}
     else:
@@ -69,12 +69,12 @@ def test_a_client_that_leaves_frees_the_machine(http, page, jobs, name, monkeypa
 def test_stop_ends_what_this_visit_draws(http, page, jobs, name, page_gate):
     settings = ["any", 100, "euler", 1, "tiny"]
     visit = new_visit()
-    handle(http, handlers(page, "open_page")[0], [], visit=visit)
+    handle(http, handlers(page, "open_page")[0], [""], visit=visit)
     if name == "animate":  # there must be a cat on the stage
-        drawn = [1, 1, "any", 100, "euler", 1, "tiny", 8, None]
+        drawn = [1, False, 1, "any", 100, "euler", 1, "tiny", None]
         handle(http, handlers(page, "generate")[0], drawn, visit=visit)
     data = {
-        "generate": [16, 1, *settings, 8, None],
+        "generate": [16, False, 1, *settings, None],
         "morph": ["1, 2", [], 32, *settings],
         "animate": [None, "the estimate", 2, 15, 1],
     }[name]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import html
+import io
+import json
+import re
 import threading
+import zipfile
 from collections import OrderedDict
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
@@ -11,16 +16,20 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from studio_fixtures import LABELS, pixels, save_tiny, wait_until
 
 from diffusion import Denoiser
+from diffusion.pictures import from_image
 from studio.drawing.library import ModelLibrary
 from studio.drawing.png_metadata import read_recipe
 from studio.drawing.recipe import Recipe, to_query, variations
 from studio.drawing.worker import Studio
 from studio.page import files
 from studio.page.examples import FIRST_SEED, Examples
-from studio.page.generate_actions import SAMPLER_HINTS, GenerateActions
+from studio.page.form_actions import SAMPLER_HINTS, FormActions
+from studio.page.generate_actions import GenerateActions
+from studio.page.save_actions import SaveActions
 from studio.page.shown import Shown
 
 pytestmark = pytest.mark.usefixtures("upload_folder")
@@ -47,7 +56,8 @@ def test_a_plain_visit(actions, monkeypatch):
     opened = actions.open_page(request())
     assert settings(opened) == [1, FIRST_SEED, "any", 12, "dpmpp_2m", Recipe.guidance, "tiny"]
     assert opened["linked"] == []
-    assert [read_recipe(path).seed for path in opened["strip"]] == list(
+    shown = re.findall(r'data-recipe="([^"]*)"', opened["examples"])
+    assert [json.loads(html.unescape(recipe))["seed"] for recipe in shown] == list(
         range(FIRST_SEED, FIRST_SEED + 8)
     )
 
@@ -72,7 +82,7 @@ def test_stop_ends_every_job_of_the_visit(actions, studio, gate):
 def test_of_two_runs_of_a_visit_the_newer_has_the_stage(actions, studio, gate):
     gate.close()
     old, new, other = (
-        actions._draw([Recipe(seed=seed, steps=40)], 8, [], request) for seed, request in
+        actions._draw([Recipe(seed=seed, steps=40)], [], request) for seed, request in
         ((1, request()), (2, request()), (3, SimpleNamespace(session_hash="another")))
     )  # fmt: skip
     for run in (old, new, other):
@@ -87,9 +97,9 @@ def test_of_two_runs_of_a_visit_the_newer_has_the_stage(actions, studio, gate):
 
 def test_what_a_newer_run_ends_is_left_half_formed(actions, studio, gate):
     with gate.close(seconds=0.2):
-        old = actions._draw([Recipe(seed=1, steps=40)], 8, [], request())
+        old = actions._draw([Recipe(seed=1, steps=40)], [], request())
         assert any('aria-busy="true"' in shown.get("stage", "") for shown in old)
-        stage = next(actions._draw([Recipe(seed=2, steps=40)], 8, [], request()))["stage"]
+        stage = next(actions._draw([Recipe(seed=2, steps=40)], [], request()))["stage"]
     assert "Half-formed cat: seed 1 " in stage
     assert 'aria-busy="false"' in stage
 
@@ -101,7 +111,7 @@ def test_nothing_comes_late_from_an_older_run(actions, monkeypatch, late):
 
     def draw_another(job):
         if job.recipes[0].seed == 1:
-            newer.append(actions._draw([Recipe(seed=2, steps=2)], 8, [], request()))
+            newer.append(actions._draw([Recipe(seed=2, steps=2)], [], request()))
             next(newer[0])
 
     def failing(job, request):
@@ -110,13 +120,13 @@ def test_nothing_comes_late_from_an_older_run(actions, monkeypatch, late):
         if job.recipes[0].seed == 1:
             raise ValueError("broken")
 
-    def slow(job, scale, strip):
+    def slow(job, paths, *, mine):
         draw_another(job)
-        return finished(job, scale, strip)
+        return finished(job, paths, mine=mine)
 
     monkeypatch.setattr(actions.visits, "watch", failing if late == "error" else watch)
     monkeypatch.setattr(actions, "_finished", slow if late == "cat" else finished)
-    told = [shown["status"] for shown in actions._draw([Recipe(seed=1, steps=2)], 8, [], request())]
+    told = [shown["status"] for shown in actions._draw([Recipe(seed=1, steps=2)], [], request())]
     assert all("Step" in line or "Waiting" in line for line in told)
     *_, last = newer[0]
     assert "seed 2 " in last["status"]
@@ -126,19 +136,20 @@ def test_a_cat_is_shown_though_it_pushes_others_of_its_strip_off_the_disk(action
     monkeypatch.setattr(files, "_kept", OrderedDict())
     strip: list[str] = []
     for seed in (1, 2, 3):
-        *_, last = actions._draw([Recipe(seed=seed, steps=2)], 8, strip, request())
+        *_, last = actions._draw([Recipe(seed=seed, steps=2)], strip, request())
         strip = last["paths"]
         assert f"seed {seed} " in last["status"]
         monkeypatch.setattr(files, "MAX_KEPT_BYTES", sum(files._kept.values()) + 100)
     assert read_recipe(strip[0]).seed == 3
-    assert last["zip"]["value"]  # the zip
+    asked = json.dumps([read_recipe(path).to_dict() for path in strip])
+    assert SaveActions(actions.studio).save_all(asked, strip)  # the zip
 
 
 def test_a_refused_run_leaves_the_stage_to_the_one_before(actions, studio, gate):
     gate.close()
-    run = actions._draw([Recipe(seed=1, steps=4)], 8, [], request())
+    run = actions._draw([Recipe(seed=1, steps=4)], [], request())
     next(run)
-    (refused,) = actions._draw([Recipe(model="lion")], 8, [], request())
+    (refused,) = actions._draw([Recipe(model="lion")], [], request())
     assert "here; choose another." in refused["status"]
     gate.event.set()
     *_, last = run
@@ -171,7 +182,7 @@ def test_an_impossible_link_says_so_and_shows_the_plain_page(actions, query):
     plain = actions.open_page(request())
     assert settings(opened) == settings(plain)
     told, example = (
-        list(actions.first_cat(page["linked"], 8, page["paths"], request()))
+        list(actions.first_cat(page["linked"], page["shown"], [], request()))
         for page in (opened, plain)
     )
     assert told[0]["stage"] == example[0]["stage"]  # the same cat
@@ -183,12 +194,12 @@ def test_a_link_to_a_model_that_is_gone_takes_the_default(actions):
     for hash in ({}, {"model_hash": "0123456789ab"}):
         opened = actions.open_page(request(seed="1", steps="2", model="../lion", **hash))
         assert settings(opened)[-1] == "tiny"
-        *_, last = actions.first_cat(opened["linked"], 8, [], request())
+        *_, last = actions.first_cat(opened["linked"], "", [], request())
         assert ("tiny draws this cat, because the model that first drew it is not here.") in last[
             "status"
         ]
     opened = actions.open_page(request(seed="1", steps="2"))
-    *_, plain = actions.first_cat(opened["linked"], 8, [], request())
+    *_, plain = actions.first_cat(opened["linked"], "", [], request())
     assert "not here" not in plain["status"]
 
 
@@ -199,7 +210,7 @@ def test_a_link_draws_what_it_was_copied_from(actions):
     query = dict(parse_qsl(to_query(drawn.recipes)))
     linked = actions.open_page(request(**query))["linked"]
     assert [Recipe.from_dict(values) for values in linked] == list(drawn.recipes)
-    *_, last = actions.first_cat(linked, 8, [], request())
+    *_, last = actions.first_cat(linked, "", [], request())
     assert Recipe.from_dict(last["recipe"]) == drawn.recipes[0]
     assert torch.equal(pixels(last["shown"]), drawn.pictures[0])
 
@@ -207,9 +218,9 @@ def test_a_link_draws_what_it_was_copied_from(actions):
 def test_the_models_that_are_there_by_now_are_offered(tmp_path):
     save_tiny(tmp_path / "tiny.safetensors")
     actions = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    assert actions.list_models()["choices"] == ["tiny"]
+    assert actions.form.list_models()["choices"] == ["tiny"]
     save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
-    assert actions.list_models()["choices"] == ["mia", "tiny"]
+    assert actions.form.list_models()["choices"] == ["mia", "tiny"]
 
 
 def test_a_models_own_coat_is_chosen_with_it(tmp_path):
@@ -217,13 +228,13 @@ def test_a_models_own_coat_is_chosen_with_it(tmp_path):
     save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
     save_tiny(tmp_path / "plain.safetensors", labels=())
     actions = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    shown = actions.choose_model("mia", "tabby")
+    shown = actions.form.choose_model("mia", "tabby")
     coat, coats = shown["coat"], shown["morph_coats"]
     assert coat["value"] == "Mia"
-    assert coat["choices"] == coats["choices"] == ["any", "black", "tabby", "Mia"]
-    assert actions.choose_model("a", "Mia")["coat"]["value"] == "any"
-    assert actions.choose_model("a", "tabby")["coat"]["value"] == "tabby"
-    assert actions.choose_model("plain", "tabby")["coat"]["choices"] == ["any"]
+    assert coat["choices"] == coats["choices"] == ["any", "Mia", "black", "tabby"]
+    assert actions.form.choose_model("a", "Mia")["coat"]["value"] == "any"
+    assert actions.form.choose_model("a", "tabby")["coat"]["value"] == "tabby"
+    assert actions.form.choose_model("plain", "tabby")["coat"]["choices"] == ["any"]
     assert (shown["steps"]["value"], shown["sampler"]) == (12, "dpmpp_2m")
     assert shown["hint"] == SAMPLER_HINTS["dpmpp_2m"]
 
@@ -238,7 +249,7 @@ def test_guidance_says_what_it_does_for_the_model(tmp_path):
     actions = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
     for model, words in (("a", "clearer coat, but slower"), ("plain", "has no effect"),
                          ("guided", "clearer cats and coats")):  # fmt: skip
-        assert words in actions.choose_model(model, "any")["guidance"]["label"]
+        assert words in actions.form.choose_model(model, "any")["guidance"]["label"]
         opened = actions.open_page(request(seed="1", model=model, guidance="2"))
         assert words in opened["guidance"]["label"]
         assert opened["guidance"]["value"] == 2
@@ -251,10 +262,10 @@ def test_a_full_disk_is_told_and_the_page_opens_all_the_same(actions, monkeypatc
     monkeypatch.setattr("studio.page.examples.save_file", full)
     opened = actions.open_page(request())
     assert settings(opened)[-1] == "tiny"
-    assert opened["paths"] == opened["strip"] == []
+    assert opened["examples"] == opened["shown"] == ""
     assert "The disk is full." in opened["status"]
-    monkeypatch.setattr("studio.page.generate_actions.save_png", full)
-    *_, last = actions._draw([Recipe(steps=2)], 8, [], request())
+    monkeypatch.setattr("studio.page.generate_actions.save_file", full)
+    *_, last = actions._draw([Recipe(steps=2)], [], request())
     assert "The disk is full." in last["status"]
 
 
@@ -262,31 +273,34 @@ def test_lost_files_of_a_long_visit_hurt_nobody(actions, monkeypatch):
     monkeypatch.setattr("studio.page.examples.PATIENCE", 60.0)
     lost = [path.replace("cat-", "lost-") for path in actions.examples.files()[:2]]
     job = actions.studio.draw([Recipe(steps=2)], record="denoised")
-    assert len(actions._finished(job, 8, lost)["strip"]) == 1
+    assert len(actions._finished(job, lost)["paths"]) == 1
+    saving = SaveActions(actions.studio)
     for nothing in (lost[0], None):
-        assert actions.rescale(nothing, 4) == gr.skip()
-        assert actions.take_cat(nothing) == gr.skip()
-    (failed,) = actions.restore(lost[0], 8, [], request())
-    assert "alert" in failed["status"]
-    (told,) = actions.restore_from_strip(8, lost, SimpleNamespace(index=1), request())
+        with pytest.raises(ValueError, match=r"no longer stored here|no cat yet"):
+            saving.save_cat(nothing, 4, False)
+        assert saving.take_cat(nothing) == gr.skip()
+    (failed,) = actions.restore(lost[0], [], request())
+    assert "alert" in failed["problem"]
+    told = actions.open_cat(lost, SimpleNamespace(index=1))
     assert "no longer stored here" in told["status"]
-    assert told.keys() == failed.keys()
+    assert told.keys() == {"status"}
 
 
 def test_half_a_cat_is_not_kept(actions):
     job = actions.studio.draw([Recipe(steps=2)], record="denoised")
     job.stopped = True
-    half = actions._finished(job, 8, [])
-    assert half["strip"] == []
+    half = actions._finished(job, [])
+    assert half["paths"] == []
     assert "stopped after" in half["status"]
     assert half["recipe"] == job.recipes[0].to_dict()  # to animate or vary it
     shown = half["shown"]
-    for path in (shown, half["download"]["value"]):
+    saving = SaveActions(actions.studio)
+    for path in (shown, saving.save_cat(shown, 8, False)):
         with pytest.raises(ValueError, match="no recipe"):
             read_recipe(path)
     # what is painted on and saved is what is on the stage
     assert torch.equal(pixels(shown), job.pictures[0])
-    assert np.array(actions.take_cat(shown)["background"])[::32, ::32].tolist() == (
+    assert np.array(saving.take_cat(shown)["background"])[::32, ::32].tolist() == (
         job.pictures[0].permute(1, 2, 0).tolist()
     )
 
@@ -295,20 +309,133 @@ def test_a_cat_is_in_the_strip_once(actions):
     jobs = [actions.studio.draw([Recipe(seed=s, steps=2)], record="denoised") for s in (1, 2, 1)]
     strip: list[str] = []
     for job in jobs:
-        strip = actions._finished(job, 8, strip)["paths"]
+        strip = actions._finished(job, strip)["paths"]
     assert [read_recipe(path).seed for path in strip] == [1, 2]
 
 
 def test_a_download_has_the_size_that_was_chosen(actions):
     job = actions.studio.draw([Recipe(steps=2)], record="denoised")
-    finished = actions._finished(job, 4, [])
-    shown, download = finished["shown"], finished["download"]
-    for scale, update in (
-        (4, download),
-        (1, actions.rescale(shown, 1)),
-        (8, actions.rescale(shown, 8)),
-    ):
-        large = pixels(update["value"])
+    shown = actions._finished(job, [])["shown"]
+    saving = SaveActions(actions.studio)
+    for scale in (1, 4, 8):
+        path = saving.save_cat(shown, scale, True)
+        large = pixels(path)
         assert large.shape == (3, 16 * scale, 16 * scale)
         assert torch.equal(large[:, ::scale, ::scale], job.pictures[0])
-        assert read_recipe(update["value"]) == job.recipes[0]
+        assert read_recipe(path) == job.recipes[0]
+
+
+def test_a_large_download_is_smooth_unless_its_pixels_are_asked_for(actions):
+    job = actions.studio.draw([Recipe(steps=2)], record="denoised")
+    shown = actions._finished(job, [])["shown"]
+    saving = SaveActions(actions.studio)
+    smooth, blocks = (pixels(saving.save_cat(shown, 8, sharp)) for sharp in (False, True))
+    assert smooth.shape == blocks.shape
+    with Image.open(shown) as image:
+        expected = from_image(image.resize((128, 128), Image.Resampling.LANCZOS))
+    assert torch.equal(smooth, expected)
+    assert not torch.equal(smooth, blocks)
+
+
+def test_a_usual_download_has_1024_pixels_at_the_most():
+    sides = {size: size * files.usual_scale(size) for size in (16, 64, 128, 256, 512, 2048)}
+    assert sides == {16: 128, 64: 512, 128: 1024, 256: 1024, 512: 1024, 2048: 2048}
+
+
+def test_all_cats_of_the_strip_are_saved_also_those_of_another_day(actions):
+    old, new = (
+        actions.studio.draw([Recipe(seed=seed, steps=2)], record="denoised") for seed in (1, 2)
+    )
+    paths = actions._finished(new, [])["paths"]
+    asked = json.dumps([new.recipes[0].to_dict(), old.recipes[0].to_dict()])
+    with zipfile.ZipFile(SaveActions(actions.studio).save_all(asked, paths)) as archive:
+        names = archive.namelist()
+        drawn = [pixels_of_bytes(archive.read(name)) for name in names]
+    assert names == ["01-cat-2.png", "02-cat-1.png"]
+    assert torch.equal(drawn[0], new.pictures[0])
+    assert torch.equal(drawn[1], old.pictures[0])
+
+
+@pytest.mark.parametrize("asked", ["[]", "x", "3", None, "[1]", '[{"seed": -1}]', "[" * 9999])
+def test_what_cannot_be_saved_is_told(actions, asked):
+    with pytest.raises(ValueError, match=r"\.$"):
+        SaveActions(actions.studio).save_all(asked, [])
+
+
+def test_a_sheet_shows_the_cats_side_by_side(actions):
+    job = actions.studio.draw([Recipe(seed=seed, steps=2) for seed in range(4)], record="denoised")
+    paths = actions._finished(job, [])["paths"]
+    asked = json.dumps([recipe.to_dict() for recipe in job.recipes])
+    sheet = pixels(SaveActions(actions.studio).save_sheet(asked, paths))
+    assert sheet.shape == (3, 38, 38)  # two by two, with a margin of two pixels
+    assert torch.equal(sheet[:, 2:18, 20:36], job.pictures[1])
+
+
+def test_a_cat_of_the_strip_is_drawn_from_what_the_browser_kept(actions):
+    recipe = Recipe(seed=7, coat="tabby", steps=2).to_dict()
+    for index, kept in ((0, 1), (1, 0)):  # an example does not become one of the visitor's own
+        *_, last = actions.restore_from_strip(
+            [], SimpleNamespace(index=index, value=[recipe]), request()
+        )
+        assert "seed 7 · tabby" in last["status"]
+        assert len(last["paths"]) == kept
+        assert ("data-mine" in last["stage"]) == bool(kept)
+
+
+@pytest.mark.parametrize("value", [None, 3, [], {}, [3], [{"seed": -1}], [{"evil": 1}]])
+def test_a_broken_memory_is_told(actions, value):
+    (told,) = actions.restore_from_strip([], SimpleNamespace(index=0, value=value), request())
+    assert "alert" in told["status"]
+
+
+def test_a_cat_of_a_grid_is_opened_and_all_of_them_again(actions):
+    job = actions.studio.draw(
+        [Recipe(seed=seed, steps=2) for seed in (5, 6, 7, 8)], record="denoised"
+    )
+    paths = actions._finished(job, [])["paths"]
+    opened = actions.open_cat(paths, SimpleNamespace(index=2))
+    assert opened["recipe"] == job.recipes[2].to_dict()
+    assert (opened["shown"], opened["seed"]) == (paths[2], 7)
+    assert "stage" not in opened
+    assert actions.open_cat(paths, SimpleNamespace(index=-1))["seed"] == 5
+
+
+@pytest.mark.parametrize("name", ["vary", "start_from_picture", "repaint", "restore"])
+def test_a_tool_that_cannot_start_changes_nothing_but_says_why(actions, name):
+    form = (True, 5, "any", 2, "dpmpp_2m", 1, "")
+    given = {
+        "vary": (None, 0.25), "start_from_picture": (None, 0.5, *form), "repaint": (None, *form),
+        "restore": (None,),
+    }[name]  # fmt: skip
+    (told,) = getattr(actions, name)(*given, [], request())
+    assert told.keys() == {"problem"}
+    assert 'role="alert"' in told["problem"]
+
+
+def test_a_new_seed_is_told_with_the_first_answer(actions):
+    form = (5, "any", 2, "dpmpp_2m", 1, "")
+    first, *_ = actions.generate(1, True, *form, [], request())
+    assert first["seed"] != 5
+    first, *_, last = actions.generate(1, False, *form, [], request())
+    assert first["seed"] == 5
+    assert "seed 5 " in last["status"]
+
+
+def test_what_a_visitor_changed_is_there_again(tmp_path):
+    save_tiny(tmp_path / "a.safetensors")
+    save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
+    form = FormActions(Studio(ModelLibrary([tmp_path])))
+    plain = form.plain()
+    assert form.kept("{}") == plain
+    kept = form.kept(json.dumps({"count": 9, "coat": "Mia", "model": "mia", "scale": 2}))
+    assert settings(kept) == [9, FIRST_SEED, "Mia", 12, "dpmpp_2m", Recipe.guidance, "mia"]
+    assert kept["scale"] == 2
+    assert settings(form.kept('{"sampler": "ddpm"}'))[3] == 1000
+    for broken in ("", "x", "3", None, '{"coat": "Mia"}', '{"count": 99}', '{"steps": "x"}',
+                   '{"coat": {}}', "[" * 9999, "x" * 20_000):  # fmt: skip
+        assert form.kept(broken) == plain
+
+
+def pixels_of_bytes(png: bytes) -> torch.Tensor:
+    with Image.open(io.BytesIO(png)) as image:
+        return from_image(image)

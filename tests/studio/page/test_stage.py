@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from html.parser import HTMLParser
 
 import pytest
@@ -54,6 +55,8 @@ def test_pictures_come_back_from_the_page(count, columns, tmp_path):
     assert stage["style"] == f"--columns: {columns}"
     assert stage["data-link"] == to_query(recipes)
     assert stage["aria-busy"] == "false"
+    assert json.loads(stage["data-recipes"]) == [recipe.to_dict() for recipe in recipes]
+    assert "data-mine" not in stage
     assert len(tags.named("i")) == count
     assert torch.equal(pixels(tags.named("i")[-1]["data-frame"]), drawn[-1])
 
@@ -68,6 +71,13 @@ def test_a_forming_picture_carries_no_recipe(tmp_path):
     (tmp_path / "cat.png").write_bytes(base64.b64decode(image["src"].split(",")[1]))
     with pytest.raises(ValueError, match="no recipe"):
         read_recipe(tmp_path / "cat.png")
+
+
+def test_only_finished_cats_become_ones_own():
+    for how, kept in (({}, True), ({"forming": True}, False), ({"stopped": True}, False)):
+        stage = Tags(stage_html(pictures(2), [Recipe()] * 2, mine=True, **how)).named("div")[0]
+        assert ("data-mine" in stage) == kept
+        assert (stage["data-recipes"] != "[]") == kept
 
 
 def test_half_a_cat_carries_no_recipe(tmp_path):
@@ -103,6 +113,8 @@ def test_lines_for_people():
     assert progress_text(at) == "Step 7 of 12"
     waits = Update(pictures=None, step=0, total=12, place=3, done=False)
     assert progress_text(waits) == "Waiting: place 4 in the queue"
+    begins = Update(pictures=None, step=0, total=12, place=0, done=False)
+    assert progress_text(begins) == "Waiting"
     recipe = Recipe(seed=1, model="tiny")
     assert (
         result_text(recipe, 1, 0.5, stopped=False, note="")

@@ -1,0 +1,144 @@
+"""What the form of the Generate tab shows: for a model, for a recipe, for one who comes back.
+
+Each action returns what changes, by the names in ``Shown``; it knows no component.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import gradio as gr
+
+from diffusion.checkpoint import CheckpointInfo
+
+from ..drawing.recipe import Recipe, max_steps, plain_recipe
+from ..drawing.worker import Studio
+from .examples import FIRST_SEED
+from .files import SCALES, usual_scale
+from .forms import ANY_COAT, read_count, read_recipe_form, text
+from .shown import Controls, Shown
+
+COUNTS = (1, 4, 9, 16)  # cats at once: squares
+MAX_KEPT = 10_000  # characters of settings that a browser kept
+SAMPLER_HINTS = {
+    "dpmpp_2m": "DPM-Solver++(2M): best for few steps. The default.",
+    "euler": "Euler: simple and robust; needs more steps.",
+    "heun": "Heun: accurate from 18 steps on; each step takes twice as long.",
+    "ddim": "DDIM: deterministic. Here it is the same as Euler.",
+    "ddpm": "DDPM: the original method; adds noise at each step and needs hundreds of "
+    "steps, up to 1,000.",
+}
+
+
+def guidance_label(info: CheckpointInfo) -> str:
+    """What guidance does to the cats of a model."""
+    if info.guide:
+        return "Guidance: clearer cats and coats, less variety (1 is off)"
+    if info.labels:
+        return "Guidance: a clearer coat, but slower; no effect on any coat (1 is off)"
+    return "Guidance: has no effect with this model"
+
+
+def count_choice(count: int) -> Any:
+    """The choice of how many cats, where a link may ask for a number in between."""
+    return gr.update(choices=sorted({*COUNTS, count}), value=count)
+
+
+class FormActions:
+    """The values of the form, and what there is to choose from."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.studio = studio
+
+    def choose_sampler(self, sampler: str, model: str) -> Shown:
+        """The step range and hint that belong to a sampler."""
+        sampler = text(sampler, "The sampler")
+        most = max_steps(sampler)
+        usual = self.studio.library.get(text(model, "The model")).info.sampling.num_steps
+        value = most if sampler == "ddpm" else usual
+        steps = gr.update(maximum=most, value=value)
+        return {"steps": steps, "hint": SAMPLER_HINTS.get(sampler, "")}
+
+    def list_models(self) -> Any:
+        """The models that are there by now: one can appear while the page is open."""
+        return gr.update(choices=self.studio.library.choices)
+
+    def choose_model(self, model: str, coat: str) -> Shown:
+        """The coats that a model knows, one that is its own being what it was chosen for; and the
+        sampling and the size of downloads that suit it."""
+        coats, own = self.coats(model), self._own_coats(model)
+        coat = own[-1] if own else coat if coat in coats else ANY_COAT
+        loaded = self.studio.library.get(model)
+        usual = loaded.info.sampling
+        return {
+            "coat": gr.update(choices=coats, value=coat),
+            "morph_coats": gr.update(choices=coats, value=[]),
+            "steps": gr.update(maximum=max_steps(usual.sampler), value=usual.num_steps),
+            "sampler": usual.sampler,
+            "hint": SAMPLER_HINTS[usual.sampler],
+            "guidance": gr.update(value=usual.guidance, label=guidance_label(loaded.info)),
+            "scale": usual_scale(loaded.picture_size),
+        }
+
+    def plain(self) -> Shown:
+        """The form as a first visit finds it."""
+        model = self.studio.library.get("")
+        first = plain_recipe(model.info.sampling, seed=FIRST_SEED, coat=model.info.taught_label)
+        controls = self.controls(first)
+        return {"count": count_choice(1), "scale": usual_scale(model.picture_size), **controls}
+
+    def kept(self, values: Any) -> Shown:
+        """The form with what a visitor changed and a browser kept, a JSON object; the plain form
+        where that no longer works here."""
+        try:
+            if not isinstance(values, str) or len(values) > MAX_KEPT:
+                raise ValueError
+            kept = json.loads(values)
+            names = self.studio.library.names
+            model = self.studio.library.get(kept["model"] if kept.get("model") in names else "")
+            sampler = kept.get("sampler", model.info.sampling.sampler)
+            usual = model.info.sampling.num_steps if sampler != "ddpm" else max_steps(sampler)
+            recipe = read_recipe_form(
+                FIRST_SEED, kept.get("coat", model.info.taught_label or ANY_COAT),
+                kept.get("steps", usual), sampler,
+                kept.get("guidance", model.info.sampling.guidance), model.name,
+            )  # fmt: skip
+            shown: Shown = {**self.plain(), **self.controls(recipe)}
+            shown["count"] = count_choice(read_count(kept.get("count", 1)))
+            scale = kept.get("scale")
+            shown["scale"] = scale if scale in SCALES else usual_scale(model.picture_size)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return self.plain()
+        return shown
+
+    def controls(self, recipe: Recipe) -> Controls:
+        """The form as it stands for a recipe.
+
+        Raises ValueError for a model or coat that is not here, while the form has its own values.
+        """
+        model = self.studio.library.get(recipe.model)
+        model.info.label_index(recipe.coat)
+        coats = self.coats(model.name)
+        return {
+            "seed": recipe.seed,
+            "coat": gr.update(
+                choices=coats, value=ANY_COAT if recipe.any_coat else recipe.coat or ANY_COAT
+            ),
+            "steps": gr.update(maximum=max_steps(recipe.sampler), value=recipe.steps),
+            "sampler": recipe.sampler,
+            "guidance": gr.update(value=recipe.guidance, label=guidance_label(model.info)),
+            "model": gr.update(choices=self.studio.library.choices, value=model.name),
+            "hint": SAMPLER_HINTS[recipe.sampler],
+            "morph_coats": gr.update(choices=coats),
+        }
+
+    def coats(self, model: str) -> list[str]:
+        """What there is to choose from: any coat, then the model's own ones, then the others."""
+        labels, own = self.studio.library.get(model).info.labels, self._own_coats(model)
+        return [ANY_COAT, *own, *(label for label in labels if label not in own)]
+
+    def _own_coats(self, model: str) -> list[str]:
+        """Labels of a model that the default model lacks: somebody's own cats."""
+        usual = self.studio.library.get("").info.labels
+        return [label for label in self.studio.library.get(model).info.labels if label not in usual]

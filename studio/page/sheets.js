@@ -1,0 +1,46 @@
+// On a phone: settings and tools come from below as sheets, a bar at the bottom stays, and a swipe
+// goes to the next cat.
+(() => {
+  const {find} = cats;
+  const SWIPE = 50; // pixels
+  const isPhone = () => matchMedia('(max-width: 640px)').matches;
+  let from = null;
+
+  cats.closeSheets = () => document.body.classList.remove('sheet-settings', 'sheet-tools');
+  cats.openSheet = (name) => {
+    cats.closeSheets();
+    if (isPhone()) document.body.classList.add(`sheet-${name}`);
+  };
+  cats.does('settings', () => cats.openSheet('settings'));
+  cats.does('close-sheet', cats.closeSheets);
+  cats.does('count', () => {
+    const all = [...document.querySelectorAll('#count input')];
+    const at = all.findIndex((input) => input.checked);
+    all[(at + 1) % all.length]?.click();
+  });
+
+  function label() {
+    const coat = find('#coat input:checked'), count = find('#count input:checked');
+    const [left, right] = [find('.bar-coat'), find('.bar-count')];
+    if (left && coat) left.textContent = coat.value === 'any' ? 'Any coat' : coat.value;
+    if (right && count) right.textContent = `×${count.value}`;
+  }
+  document.addEventListener('change', () => setTimeout(label));
+  cats.onDrawn(() => setTimeout(label));
+
+  document.addEventListener('pointerdown', (event) => {
+    const inSheet = event.target.closest?.('#settings, #play, #bar, #actions, [role=listbox], .options');
+    if (!inSheet) cats.closeSheets();
+  });
+  document.addEventListener('touchstart', (event) => {
+    const isOne = event.touches.length === 1 && event.target.closest?.('#stage, #over-stage');
+    from = isOne ? event.touches[0] : null;
+  }, {passive: true});
+  document.addEventListener('touchend', (event) => {
+    if (!from) return;
+    const to = event.changedTouches[0];
+    const [right, down] = [to.clientX - from.clientX, to.clientY - from.clientY];
+    from = null;
+    if (Math.abs(right) > SWIPE && Math.abs(down) < Math.abs(right) / 2) cats.step(right < 0 ? 1 : -1);
+  }, {passive: true});
+})();
