@@ -18,12 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffusion import __version__
-from diffusion.animate import noisy_x0
-from diffusion.codec import Codec
 from diffusion.device import is_out_of_memory
 from diffusion.samplers import Step
 from diffusion.sampling import Start, draw
@@ -32,13 +29,13 @@ from .. import space
 from ..safety.client import HOUSE, current_client
 from .job_log import log_job
 from .library import LoadedModel, ModelLibrary
+from .observer import Observer, store
 from .recipe import Recipe, build_start, of_this_version
 
 MAX_BATCH = 16  # pictures drawn at once
 MAX_JOB_PICTURES = 256
 CLOSE_SECONDS = 10.0  # that the worker may take to end its step
 RECOVERY_SECONDS = 60.0  # after memory was short, until batches may grow again
-MAX_FRAMES = 60  # steps that are kept of a picture's forming
 UPDATE_SECONDS = 0.125  # a watching page is told at most so often
 
 
@@ -129,7 +126,8 @@ class Studio:
     def submit(self, recipes: Sequence[Recipe], *, record: str = "") -> Job:
         """Queue recipes, which must share one batch key, and return at once.
 
-        ``record`` keeps how they form: "denoised" (estimates of x0) or "noisy". Raises ValueError
+        ``record`` keeps how they form: "denoised" (estimates of x0), "noisy",
+        or "preview" (what was watched, which costs nothing). Raises ValueError
         for what cannot be drawn, and Busy if too many jobs wait.
         """
         if not 1 <= len(recipes) <= MAX_JOB_PICTURES:
@@ -306,13 +304,15 @@ class Studio:
         first = jobs[0]
         recipes = [job.recipes[row] for job, row in turn]
         start = build_start(first.model.denoiser, recipes)
-        observer = _Observer(turn, first.model.denoiser.codec)
+        observer = Observer(turn, first.model.denoiser.codec)
         callback = None if space.on_zero_gpu() else observer  # it cannot cross the process border
         model = first.model.name, first.model.hash
         pictures = first.context.run(self._run, *model, start, recipes[0], callback)
         for (job, row), picture in zip(turn, pictures, strict=True):
             if not (job.stopped and row in observer.stopped_rows.get(job, ())):
-                _store(job, row, picture)
+                store(job, row, picture)
+                if job.record == "preview" and row == 0 and job.frames:
+                    job.frames[-1] = picture
             job.undone -= 1
         with self._arrived:
             for job in jobs:
@@ -361,39 +361,3 @@ class Studio:
                     self._jobs.remove(job)
         for job in jobs:
             job.finish(error)
-
-
-class _Observer:
-    """The sampler's callback: tells each job of a turn how its pictures form."""
-
-    def __init__(self, turn: Sequence[tuple[Job, int]], codec: Codec) -> None:
-        self.turn, self.codec = turn, codec
-        self.jobs = list(dict.fromkeys(job for job, _ in turn))
-        self.stopped_rows: dict[Job, set[int]] = {}
-
-    def __call__(self, step: Step) -> bool:
-        previews = self.codec.preview(step.denoised).cpu()
-        every = max(1, -(-step.total // MAX_FRAMES))
-        keep = step.index % every == 0 or step.index == step.total
-        for i, (job, row) in enumerate(self.turn):
-            if job in self.stopped_rows:
-                continue
-            _store(job, row, self._decode(step.denoised, i) if job.stopped else previews[i])
-            job.steps_taken[row] += 1
-            if keep and job.record and row == 0:
-                shown = noisy_x0(step) if job.record == "noisy" else step.denoised
-                job.frames.append(self._decode(shown, i))
-        for job in self.jobs:
-            if job.stopped and job not in self.stopped_rows:
-                self.stopped_rows[job] = {row for other, row in self.turn if other is job}
-        return all(job.stopped for job in self.jobs)
-
-    def _decode(self, x0: Tensor, row: int) -> Tensor:
-        """One picture: uint8 [3, S, S], without the rest of its batch."""
-        return self.codec.decode(x0[row : row + 1])[0].cpu()
-
-
-def _store(job: Job, row: int, picture: Tensor) -> None:
-    if job.pictures is None:
-        job.pictures = torch.full((len(job.recipes), *picture.shape), 128, dtype=torch.uint8)
-    job.pictures[row] = picture

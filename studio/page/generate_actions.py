@@ -220,7 +220,7 @@ class GenerateActions:
         cats become the visitor's own.
         """
         try:
-            job = self.studio.submit(recipes, record="denoised")
+            job = self.studio.submit(recipes, record="preview")
         except (ValueError, Busy) as error:
             yield _failed(error)
             return

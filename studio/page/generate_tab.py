@@ -194,8 +194,9 @@ class GenerateTab:
         start(self.stage.select, do.open_cat, [self.paths], restored, **AT_ONCE)
         self.stop_button.click(do.visits.stop, **AT_ONCE)
         self.share_action.click(None, None, None, js="() => { cats.share() }", **PRIVATE)
-        for action, tool in ((self.explore_action, "Variations"), (self.repaint_action, "Repaint")):
-            action.click(None, None, None, js=f"() => {{ cats.tool('{tool}') }}", **PRIVATE)
+        opened = (self.explore_action, "Variations"), (self.repaint_action, "Repaint")
+        for chip, tool in opened:
+            chip.click(None, None, None, js=f"() => {{ cats.tool('{tool}') }}", **PRIVATE)
         gr.on(
             [tools.take.click, self.repaint_action.click],
             self.save_actions.take_cat, self.shown, tools.canvas, **AT_ONCE,

@@ -68,9 +68,9 @@ class Faces:
                     self._styles.popitem(last=False)
             return self._styles[of]
 
-    def _draw(self, recipes: Sequence[Recipe]) -> Sequence[Tensor] | None:
+    def _draw(self, recipes: Sequence[Recipe]) -> Sequence[Tensor] | Tensor | None:
         """Pictures of recipes, in a thread of its own: they are nobody's request."""
-        drawn: list[Sequence[Tensor]] = []
+        drawn: list[Tensor] = []
 
         def draw() -> None:
             try:

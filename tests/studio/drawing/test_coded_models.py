@@ -104,6 +104,16 @@ def test_films_are_decoded(coded, record):
         assert_near(job.frames[-1], job.pictures[0])
 
 
+def test_what_was_watched_is_kept_at_no_cost_and_ends_with_the_picture(coded):
+    job = coded.draw([PLAIN, dataclasses.replace(PLAIN, seed=8)], record="preview")
+    codec = coded.library.get().denoiser.codec
+    _, steps = steps_of(coded, PLAIN)
+    assert len(job.frames) == len(steps) == 4
+    for frame, step in zip(job.frames[:-1], steps, strict=False):
+        assert_near(frame, codec.preview(step.denoised)[0])
+    assert torch.equal(job.frames[-1], job.pictures[0])
+
+
 def test_a_part_is_repainted_and_the_rest_kept_exactly(coded):
     picture = torch.randint(0, 256, (16, 16, 3), dtype=torch.uint8)
     mask = Image.new("L", (16, 16), 0)

@@ -10,9 +10,9 @@ import torch
 from jobs import PLAIN, alone, assert_same_pixels, finish
 from studio_fixtures import wait_until
 
-import studio.drawing.worker as generation
 from diffusion.sampling import draw
 from studio.drawing.library import ModelLibrary
+from studio.drawing.observer import MAX_FRAMES
 from studio.drawing.recipe import morph
 from studio.drawing.worker import Busy, Studio
 from studio.safety.client import current_client
@@ -222,7 +222,7 @@ def test_steps_are_recorded(studio, record):
     job = studio.draw([dataclasses.replace(PLAIN, seed=s, steps=5) for s in (1, 2)], record=record)
     assert len(job.frames) == 5
     long = studio.draw([dataclasses.replace(PLAIN, sampler="ddpm", steps=130)], record=record)
-    assert 40 < len(long.frames) <= generation.MAX_FRAMES + 1
+    assert 40 < len(long.frames) <= MAX_FRAMES + 1
 
 
 def test_the_two_recordings_differ(studio):

@@ -218,9 +218,9 @@ def test_a_link_draws_what_it_was_copied_from(actions):
 def test_the_models_that_are_there_by_now_are_offered(tmp_path):
     save_tiny(tmp_path / "tiny.safetensors")
     actions = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    assert actions.form.list_models()["choices"] == ["tiny"]
+    assert actions.form.list_models()["choices"] == [("tiny", "tiny")]
     save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
-    assert actions.form.list_models()["choices"] == ["mia", "tiny"]
+    assert actions.form.list_models()["choices"] == [("mia", "mia"), ("tiny", "tiny")]
 
 
 def test_a_models_own_coat_is_chosen_with_it(tmp_path):
