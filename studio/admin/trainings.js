@@ -21,10 +21,8 @@
       title = undefined;
     }
     const line = find('#admin-said');
-    if (line && now && now !== said) {
-      if (said) line.textContent = now; // what was so when the page was opened is no news
-      said = now;
-    }
+    if (line && said === undefined) said = now ?? ''; // so when the page was opened: no news
+    else if (line && now && now !== said) line.textContent = said = now;
   }
 
   setInterval(tell, 1000);

@@ -33,7 +33,7 @@ from .forms import (
     read_recipe_form,
 )
 from .shown import Shown
-from .stage import progress_text, result_text, stage_html, status_html
+from .stage import cats_text, progress_text, result_text, stage_html, status_html
 from .thumbs import examples_html
 from .visits import Visits
 
@@ -147,7 +147,7 @@ class GenerateActions:
         yield from self._draw(recipes, paths, request, begun={**controls}, mine=event.index != 1)
 
     def open_cat(self, paths: list[str], event: gr.SelectData) -> Shown:
-        """One cat of the grid on the stage, whose files come first; or, at -1, all of them."""
+        """One cat of the grid on the stage, whose files come first; or, at -4, all four of it."""
         index = event.index if isinstance(event.index, int) else 0
         path = paths[max(index, 0)] if max(index, 0) < len(paths) else None
         try:
@@ -159,7 +159,7 @@ class GenerateActions:
             controls = self.form.controls(recipe)
         except ValueError as error:
             return _failed(error)
-        status = status_html(recipe.describe())
+        status = status_html(cats_text(recipe, max(1, -index)))
         return {"status": status, "recipe": recipe.to_dict(), "shown": path, **controls}
 
     # -- a visit's first moments --------------------------------------------------------------

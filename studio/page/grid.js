@@ -16,7 +16,9 @@
     find('[data-do=after]').disabled = open === all.length - 1;
     cats.setCurrent(open < 0 ? null : cats.recipes()[open]);
     cats.walkFor(open === 0);
-    cats.stage().dispatchEvent(new CustomEvent('cat-open', {bubbles: true, detail: open}));
+    cats.stage().dispatchEvent(new CustomEvent('cat-open', {
+      bubbles: true, detail: open < 0 ? -all.length : open,
+    }));
   }
 
   cats.opened = () => (open < 0 ? null : cats.recipes()[open]);

@@ -22,7 +22,7 @@ OPEN = """
 element.addEventListener('cat-open', (event) => {
   trigger('select', {index: event.detail, value: null});
 });
-"""  # the stage's script: the server hears which cat of a grid is open; -1 is all of them
+"""  # the stage's script: the server hears which cat of a grid is open; -4: all four of it
 
 
 def stage_html(

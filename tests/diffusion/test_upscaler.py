@@ -108,7 +108,9 @@ def test_a_model_with_an_upscaler_is_fine_tuned_at_the_small_size(tmp_path, monk
     photos = write_zip(tmp_path / "mia.zip", cats(16, 32))
     sizes, drawn = [], finetune.draw_replays
     monkeypatch.setattr(
-        finetune, "draw_replays", lambda b, like: sizes.append(like.image_size) or drawn(b, like)
+        finetune,
+        "draw_replays",
+        lambda b, like, *rest: sizes.append(like.image_size) or drawn(b, like, *rest),
     )
     config = FinetuneConfig(label="Mia", images=16, batch_size=4)
     assert finetune.finetune(base, photos, run, config)

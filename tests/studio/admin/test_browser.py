@@ -97,7 +97,7 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
         "[...document.querySelectorAll('.admin-pairs img')].every((i) => i.naturalWidth === 2048)"
     )
     page.keyboard.press("Escape")
-    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.locator("dialog[open]")).to_have_count(0)
 
     expect(page.locator(".admin-ready")).to_contain_text("Mia is ready")
     page.get_by_role("button", name="Make Mia the page’s cat").click()

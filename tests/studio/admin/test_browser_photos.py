@@ -54,7 +54,7 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
     page.mouse.move(x + side * 0.75, y + side * 0.7, steps=4)
     page.mouse.up()
     page.get_by_role("button", name="Use this square").click()
-    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.locator("dialog[open]")).to_have_count(0)
     left, top, size = map(int, first.get_attribute("data-square").split(","))
     assert (left, top, size) == pytest.approx((48, 48, 96), abs=2)
     assert first.locator("img").get_attribute("src") != before
@@ -68,7 +68,7 @@ def test_a_folder_and_a_zip_are_looked_at_cropped_and_chosen(visit, tmp_path):
     expect(counts(page)).to_have_text("12 photos to learn from · 4 left out")
     first.click()
     page.keyboard.press("Escape")
-    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.locator("dialog[open]")).to_have_count(0)
 
     other = enter(visit())  # another device
     expect(counts(other)).to_have_text("12 photos to learn from · 4 left out")

@@ -397,7 +397,9 @@ def test_a_cat_of_a_grid_is_opened_and_all_of_them_again(actions):
     assert opened["recipe"] == job.recipes[2].to_dict()
     assert (opened["shown"], opened["seed"]) == (paths[2], 7)
     assert "stage" not in opened
-    assert actions.open_cat(paths, SimpleNamespace(index=-1))["seed"] == 5
+    again = actions.open_cat(paths, SimpleNamespace(index=-4))
+    assert again["seed"] == 5
+    assert "4 cats from seed 5" in again["status"]
 
 
 @pytest.mark.parametrize("name", ["vary", "start_from_picture", "repaint", "restore"])
