@@ -154,7 +154,9 @@ class TunedModels:
                 with atomic_path(path) as temporary:
                     shutil.copyfile(source, temporary)
                     Denoiser.load(temporary)  # what does not load is never listed
-                title = read_note(path).title if again else self._free_title(name.strip())
+                title = (
+                    read_note(path).title if again else self._free_title(name.strip(), but=chosen)
+                )
                 write_note(path, ModelNote(title, base, photos, time.time()))
         return chosen
 
@@ -227,8 +229,8 @@ class TunedModels:
             chosen = f"{name}-{number}"
         return chosen
 
-    def _free_title(self, title: str) -> str:
-        taken, chosen, number = self._titles(), title, 1
+    def _free_title(self, title: str, *, but: str) -> str:
+        taken, chosen, number = self._titles(but=but), title, 1
         while chosen.casefold() in taken:
             number += 1
             chosen = f"{title} {number}"

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from admin_browsing import counts, enter, send, sign_in, start_over, training
-from browsing import CHROMIUM, DRAWN, browser, choose, generate, open_tab, sync_api  # noqa: F401
+from browsing import CHROMIUM, DRAWN, browser, choose, generate, open_tab, pick, sync_api  # noqa: F401
 from drawing import cats, write_folder, write_zip
 
 pytestmark = [
@@ -82,9 +82,8 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
 
     open_tab(page, "Generate")
     page.wait_for_selector(DRAWN)
-    page.get_by_role("button", name="Advanced").click()
     choose(page, "model", "Mia")
-    choose(page, "coat", "Mia")
+    pick(page, "coat", "Mia")
     generate(page, 5)
     source = page.locator(".stage img.cat").get_attribute("src")
     assert source.startswith("data:image/png")
@@ -109,7 +108,7 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     fresh = visit()
     open_tab(fresh, "Generate")
     fresh.wait_for_selector(DRAWN)
-    expect(fresh.locator("#coat input")).to_have_value("Mia")
+    expect(fresh.locator("#coat input:checked")).to_have_value("Mia")
     fresh.close()
 
     asked = []
