@@ -75,6 +75,11 @@ def test_what_was_shipped_or_is_not_there_is_left_alone(tuned, change):
     assert tuned.library.names == ["tiny", "leo", "mia"]
 
 
+def test_a_new_model_is_called_as_it_was_named(tuned):
+    name = tuned.add(tuned.path("mia"), "Nora")
+    assert (name, tuned.title(name)) == ("nora", "Nora")  # by which it is not taken itself
+
+
 def test_a_model_gets_a_title_and_keeps_its_name(tuned):
     assert tuned.rename("mia", "  Mia the  2nd! ") == "Mia the 2nd!"
     assert tuned.rename("leo", "Leo") == "Leo"
