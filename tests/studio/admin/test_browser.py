@@ -89,38 +89,6 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     assert source.startswith("data:image/png")
     expect(page.locator("#status p")).to_contain_text("Mia")
 
-    open_tab(page, "Admin")
-    page.get_by_role("button", name="Compare Mia").click()
-    expect(page.locator(".admin-pairs img")).to_have_count(8)
-    page.wait_for_function(
-        "[...document.querySelectorAll('.admin-pairs img')].every((i) => i.naturalWidth === 2048)"
-    )
-    page.keyboard.press("Escape")
-    expect(page.locator("dialog[open]")).to_have_count(0)
-
-    expect(page.locator(".admin-ready")).to_contain_text("Mia is ready")
-    page.get_by_role("button", name="Make Mia the page’s cat").click()
-    expect(page.locator(".admin-ready")).to_contain_text("Mia is the page’s cat")
-    title = page.get_by_label("Name of the model")
-    title.fill("Mia of the Hill")
-    title.press("Enter")
-    expect(page.locator("#admin-model-message")).to_contain_text("called Mia of the Hill")
-    fresh = visit()
-    open_tab(fresh, "Generate")
-    fresh.wait_for_selector(DRAWN)
-    expect(fresh.locator("#coat input:checked")).to_have_value("Mia")
-    fresh.close()
-
-    asked = []
-    page.on("dialog", lambda dialog: asked.append(dialog.message))
-    page.get_by_role("button", name="Cancel and delete").click()
-    expect(page.locator("#admin-training")).to_contain_text("Nothing has been trained yet")
-    page.get_by_role("button", name="Delete", exact=True).click()
-    expect(page.locator("#admin-models")).to_contain_text("You have no models of your own yet")
-    cancelled, deleted = asked
-    assert re.fullmatch(r"Cancel and delete: Mia · \w+\? This cannot be undone\.", cancelled)
-    assert deleted == "Delete: Mia of the Hill? This cannot be undone."
-
 
 # -- looks ------------------------------------------------------------------------------------
 
