@@ -29,6 +29,7 @@ WEIGHTS_NAME = "model.safetensors"
 FORMAT = "cat-diffusion-2"
 PARTS = ("guide.", "codec.")  # what the names of their tensors begin with
 FORMATS = (FORMAT, "cat-diffusion-1")  # that can be read; 1 had no ``sampling``
+HASH_LENGTH = 12  # hexadecimal digits of a file's SHA-256 that name a model's weights
 SHIPPED = Path(__file__).resolve().parent.parent / "checkpoints"
 
 

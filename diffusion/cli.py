@@ -60,10 +60,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_train(commands: Commands) -> None:
     parser = commands.add_parser("train", help="train a model on a folder or zip of pictures")
-    parser.add_argument(
-        "--data", required=True, action="append", metavar="PATH",
-        help="folder or zip of pictures; may be given several times",
-    )  # fmt: skip
+    _add_data(parser, "pictures")
     parser.add_argument(
         "--labels", action="append", default=[], metavar="CSV",
         help="CSV file with the columns file and label; may be given several times",
@@ -90,10 +87,7 @@ def _add_train_codec(commands: Commands) -> None:
     parser = commands.add_parser(
         "train-codec", help="train the codec of models that draw latents, or its decoder alone"
     )
-    parser.add_argument(
-        "--data", required=True, action="append", metavar="PATH",
-        help="folder or zip of square pictures; may be given several times",
-    )  # fmt: skip
+    _add_data(parser, "square pictures")
     parser.add_argument(
         "--latents", action="append", default=[], metavar="FILE",
         help="a teacher's latents of these pictures; may be given several times (default: those "
@@ -104,12 +98,7 @@ def _add_train_codec(commands: Commands) -> None:
         "--size", type=int, default=256, metavar="PIXELS",
         help="width and height of the pictures (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument(
-        "--out", required=True, metavar="DIR",
-        help="folder of this run; if it was stopped, it goes on",
-    )  # fmt: skip
-    _add_budget(parser)
-    _add_settings(parser, CODEC_OPTIONS)
+    _add_codec_run(parser)
     parser.set_defaults(run=run_train_codec)
 
 
@@ -117,10 +106,7 @@ def _add_train_upscaler(commands: Commands) -> None:
     parser = commands.add_parser(
         "train-upscaler", help="train a network that enlarges what a model draws"
     )
-    parser.add_argument(
-        "--data", required=True, action="append", metavar="PATH",
-        help="folder or zip of large square pictures; may be given several times",
-    )  # fmt: skip
+    _add_data(parser, "large square pictures")
     parser.add_argument(
         "--model", required=True, metavar="NAME_OR_FILE", help="whose pictures it will enlarge"
     )
@@ -133,12 +119,7 @@ def _add_train_upscaler(commands: Commands) -> None:
         "--labels", action="append", default=[], metavar="CSV",
         help="CSV file with the columns file and label, for the model to redraw by",
     )  # fmt: skip
-    parser.add_argument(
-        "--out", required=True, metavar="DIR",
-        help="folder of this run; if it was stopped, it goes on",
-    )  # fmt: skip
-    _add_budget(parser)
-    _add_settings(parser, CODEC_OPTIONS)
+    _add_codec_run(parser)
     parser.set_defaults(run=run_train_upscaler)
 
 
@@ -156,6 +137,23 @@ def _add_distill(commands: Commands) -> None:
     _add_budget(parser)
     _add_settings(parser, DISTILL_OPTIONS)
     parser.set_defaults(run=run_distill)
+
+
+def _add_data(parser: argparse.ArgumentParser, kind: str) -> None:
+    parser.add_argument(
+        "--data", required=True, action="append", metavar="PATH",
+        help=f"folder or zip of {kind}; may be given several times",
+    )  # fmt: skip
+
+
+def _add_codec_run(parser: argparse.ArgumentParser) -> None:
+    """Where a training of a codec's network goes on, how long, and with what settings."""
+    parser.add_argument(
+        "--out", required=True, metavar="DIR",
+        help="folder of this run; if it was stopped, it goes on",
+    )  # fmt: skip
+    _add_budget(parser)
+    _add_settings(parser, CODEC_OPTIONS)
 
 
 def _add_budget(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from .animate import FORMATS as ANIMATION_FORMATS
 from .animate import MAX_FILM_PICTURES, Recorder, film_frames, write_animation
 from .average import average
 from .checkpoint import (
+    HASH_LENGTH,
     PARTS,
     CheckpointInfo,
     find_checkpoint,
@@ -43,7 +44,6 @@ GRID_FORMATS = (".png", ".jpg", ".webp")
 SAMPLE_BATCH = 16  # pictures drawn at once
 MAX_SEEDS = 100_000
 MAX_BULK_SEEDS = 1_000_000  # where they go into shards
-HASH_LENGTH = 12  # hexadecimal digits by which the page knows a model's weights
 
 
 def parse_seeds(text: str, *, most: int = MAX_SEEDS) -> list[int]:

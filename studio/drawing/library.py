@@ -13,13 +13,12 @@ from pathlib import Path
 from weakref import WeakValueDictionary
 
 from diffusion import Denoiser
-from diffusion.checkpoint import CheckpointInfo, checkpoints_in
+from diffusion.checkpoint import HASH_LENGTH, CheckpointInfo, checkpoints_in
 from diffusion.files import file_hash
 
 from .model_note import read_note
 
 MAX_LOADED = 3  # models kept in memory
-HASH_LENGTH = 12  # hexadecimal digits of the SHA-256 that name a model's weights
 
 
 @dataclass(frozen=True, eq=False)
