@@ -20,7 +20,7 @@ from .config import MAX_SIZE, AutoencoderConfig, TrainConfig
 from .data import ImageSet
 from .device import autocast
 from .objectives import oom_as_sentence
-from .reconstruction import BATCH, Reconstruction, corners, cut
+from .reconstruction import BATCH, Reconstruction, corners, cut, difference, look_places
 from .teacher import TaughtSet
 
 SETTINGS: dict[str, Any] = {  # TrainConfig fields without the budget
@@ -34,8 +34,6 @@ SETTINGS: dict[str, Any] = {  # TrainConfig fields without the budget
 }
 CROP = 24  # latents, width = height, of the crops that the decoder learns from
 LATENT_NOISE = 0.1  # standard deviations at most: what a denoiser draws is not exact either
-LOOK = 96  # pixels, width = height, of the part of a crop that the perceptual distance looks at
-PERCEPTUAL_WEIGHT = 0.5
 NORMALIZED_BY = 512  # pictures whose latents tell mean and standard deviation
 PREVIEW_BY = 64  # pictures that the preview is fitted to
 
@@ -124,17 +122,13 @@ class CodecTraining(Reconstruction):
                 latents = self.autoencoder.encode(crops).float()
         level = LATENT_NOISE * torch.rand(count, 1, 1, 1, generator=generator)
         drawn = torch.randn(latents.shape, generator=noise, device=device)
-        looks = corners(count, max(factor * size - LOOK, 0), generator)
+        looks = look_places(count, factor * size, generator)
         return crops, latents + level.to(device) * drawn, looks.to(device), *taught
 
     def loss(self, *rows: Tensor) -> Tensor:
         crops, latents, looks, *taught = rows
         decoded, encoded = self.network(latents, *taught[:1])
-        loss = (decoded - crops).abs().mean(dim=(1, 2, 3))
-        if self.perceptual is not None:
-            side = min(LOOK, crops.shape[-1])
-            seen, real = cut(decoded, looks, side), cut(crops, looks, side)
-            loss = loss + PERCEPTUAL_WEIGHT * self.perceptual(seen, real)
+        loss = difference(decoded, crops, looks, self.perceptual)
         if taught:
             loss = loss + (encoded - taught[1]).square().mean(dim=(1, 2, 3))
         return loss

@@ -18,6 +18,8 @@ from .objectives import SAMPLE_COLUMNS, Objective
 
 SAMPLES = 8
 BATCH = 8  # pictures encoded and decoded at once where nothing is learned
+LOOK = 96  # pixels, width = height, of the part of a crop that the perceptual distance looks at
+PERCEPTUAL_WEIGHT = 0.5
 
 
 class Reconstruction(Objective):
@@ -67,6 +69,24 @@ class Reconstruction(Objective):
         codec = self.codec(averaged)
         with autocast(self.device):
             return codec.decode(codec.encode(pictures.to(self.device))).cpu()
+
+
+def look_places(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """Where in crops of width ``size`` the perceptual distance looks: corners [count, 2]."""
+    return corners(count, max(size - LOOK, 0), generator)
+
+
+def difference(
+    made: Tensor, real: Tensor, looks: Tensor, perceptual: nn.Module | None = None
+) -> Tensor:
+    """How far pictures [N, 3, H, W] are from the real ones, pixel by pixel (mean absolute error)
+    and, at ``looks``, as people see it: [N]."""
+    error = (made - real).abs().mean(dim=(1, 2, 3))
+    if perceptual is None:
+        return error
+    side = min(LOOK, real.shape[-1])
+    seen = perceptual(cut(made, looks, side), cut(real, looks, side))
+    return error + PERCEPTUAL_WEIGHT * seen
 
 
 def psnr(error: float) -> float:

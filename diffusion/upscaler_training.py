@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .codec import UpscalingCodec, to_float
@@ -19,7 +18,7 @@ from .codec_file import save_codec, weights_hash
 from .config import TrainConfig, UpscalerConfig
 from .data import ImageSet
 from .objectives import oom_as_sentence
-from .reconstruction import Reconstruction, corners, cut
+from .reconstruction import Reconstruction, corners, cut, difference, look_places
 from .teacher import TaughtSet
 from .upscaler import Upscaler
 
@@ -35,8 +34,6 @@ SETTINGS: dict[str, Any] = {  # TrainConfig fields without the budget
 }
 CROP = 128  # pixels, width = height, of the large crops that it learns from
 NOISE = 0.06  # standard deviations at most: what a model draws is not exact either
-LOOK = 96  # pixels, width = height, of the part of a crop that the perceptual distance looks at
-PERCEPTUAL_WEIGHT = 0.5
 
 
 class UpscalerTraining(Reconstruction):
@@ -69,7 +66,7 @@ class UpscalerTraining(Reconstruction):
         }
         torch.manual_seed(config.seed)
         self.network = Upscaler(init) if isinstance(init, UpscalerConfig) else init
-        self.factor = self.network.config.factor
+        self.factor, self.shrink = self.network.config.factor, self.network.shrink
         self.examples = TaughtSet(self.images, redrawn[None, self.kept])
         self.perceptual = perceptual
 
@@ -94,7 +91,7 @@ class UpscalerTraining(Reconstruction):
         pictures, redrawn = to_float(batch[0].to(self.device)), batch[1][:, 0].to(self.device)
         count, factor = len(pictures), self.factor
         of_model, mirrored = torch.rand(2, count, generator=generator) < 0.5
-        small = _where(of_model, redrawn.float(), F.avg_pool2d(pictures, factor))
+        small = _where(of_model, redrawn.float(), self.shrink(pictures))
         mirrored &= config.mirror
         pictures = _where(mirrored, pictures.flip(3), pictures)
         small = _where(mirrored, small.flip(3), small)
@@ -104,16 +101,12 @@ class UpscalerTraining(Reconstruction):
         crops, small = cut(pictures, factor * places, factor * size), cut(small, places, size)
         level = NOISE * torch.rand(count, 1, 1, 1, generator=generator)
         unit = torch.randn(small.shape, generator=noise, device=self.device)
-        looks = corners(count, max(factor * size - LOOK, 0), generator)
+        looks = look_places(count, factor * size, generator)
         return crops, small + level.to(self.device) * unit, looks.to(self.device)
 
     def loss(self, *rows: Tensor) -> Tensor:
         crops, small, looks = rows
-        enlarged = self.network(small)
-        side = min(LOOK, crops.shape[-1])
-        seen, real = cut(enlarged, looks, side), cut(crops, looks, side)
-        loss = (enlarged - crops).abs().mean(dim=(1, 2, 3))
-        return loss + PERCEPTUAL_WEIGHT * self.perceptual(seen, real)
+        return difference(self.network(small), crops, looks, self.perceptual)
 
     @torch.no_grad()
     def save(self, averaged: nn.Module, path: Path, *, images: int) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from drawing import cats, write_folder
-from helpers import AUTOENCODER, small_autoencoder
+from helpers import AUTOENCODER, Darker, small_autoencoder
 from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
-from diffusion import TrainConfig, codec_training
+from diffusion import TrainConfig, codec_training, reconstruction
 from diffusion.checkpoint import WEIGHTS_NAME, read_tensors
 from diffusion.cli import main
 from diffusion.codec import LatentCodec, to_float
@@ -32,22 +32,10 @@ SIZE, SHAPE = 32, (4, 8, 8)  # of the pictures, and of their latents
 FAST = {"images": 200, "batch_size": 8, "lr": 5e-3, "muon_lr": 1e-2}
 
 
-class Darker(nn.Module):
-    """A distance of its own: how much darker the first picture is; remembers the sizes it saw."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: list[tuple[int, ...]] = []
-
-    def forward(self, pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        self.sizes.append(tuple(pictures.shape))
-        return (targets - pictures).mean(dim=(1, 2, 3))
-
-
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     monkeypatch.setattr(codec_training, "CROP", 6)
-    monkeypatch.setattr(codec_training, "LOOK", 16)
+    monkeypatch.setattr(reconstruction, "LOOK", 16)
 
 
 @pytest.fixture(scope="module")

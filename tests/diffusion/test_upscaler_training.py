@@ -12,15 +12,15 @@ from drawing import cats, write_folder
 from helpers import (
     SMALL,
     UPSCALER,
+    Darker,
     latent_denoiser,
     small_autoencoder,
     small_denoiser,
     small_upscaler,
 )
-from torch import nn
 from torch.testing import assert_close
 
-from diffusion import TrainConfig, upscaler_training
+from diffusion import TrainConfig, reconstruction, upscaler_training
 from diffusion.checkpoint import WEIGHTS_NAME, read_tensors
 from diffusion.cli import main
 from diffusion.codec import to_float
@@ -36,17 +36,10 @@ CPU = torch.device("cpu")
 SIZE = 32
 
 
-class Darker(nn.Module):
-    """A distance of its own: how much darker the first picture is."""
-
-    def forward(self, pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return (targets - pictures).mean(dim=(1, 2, 3))
-
-
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
     monkeypatch.setattr(upscaler_training, "CROP", 16)
-    monkeypatch.setattr(upscaler_training, "LOOK", 12)
+    monkeypatch.setattr(reconstruction, "LOOK", 12)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +122,7 @@ def test_the_loss_is_of_pixels_and_of_what_people_see(images):
 
 
 def test_it_learns_to_enlarge(images, tmp_path, monkeypatch):
-    monkeypatch.setattr(upscaler_training, "PERCEPTUAL_WEIGHT", 0.0)
+    monkeypatch.setattr(reconstruction, "PERCEPTUAL_WEIGHT", 0.0)
     monkeypatch.setattr(upscaler_training, "NOISE", 0.0)
     config = settings(images=240, batch_size=8, lr=3e-3, muon_lr=1e-2)
     blocks = torch.randint(0, 256, (len(images), 3, SIZE // 2, SIZE // 2), dtype=torch.uint8)

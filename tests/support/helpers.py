@@ -149,3 +149,16 @@ def latent_denoiser(config: ModelConfig = LATENT, *, guide: ModelConfig | None =
     denoiser = randomize_(Denoiser.from_config(config, info=info))
     denoiser.codec.network.load_state_dict(small_autoencoder().state_dict())
     return denoiser.eval().requires_grad_(False)
+
+
+class Darker(nn.Module):
+    """A perceptual distance of its own: how much darker the first picture is. It remembers the
+    sizes that it saw."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, pictures: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(tuple(pictures.shape))
+        return (targets - pictures).mean(dim=(1, 2, 3))
