@@ -2,9 +2,10 @@
 
 import pytest
 from drawing import cats, write_labels, write_zip
+from studio_fixtures import save_tiny
 from training_runs import LABELS
 
-from diffusion import objectives
+from diffusion import finetune, objectives
 
 
 @pytest.fixture
@@ -19,3 +20,22 @@ def pictures(tmp_path_factory):
     root = tmp_path_factory.mktemp("pictures")
     labels = {f"cat-{i:03d}.png": LABELS[i % 2] for i in range(16)}
     return write_zip(root / "cats.zip", cats(24)), write_labels(root / "labels.csv", labels)
+
+
+@pytest.fixture
+def few_replays(monkeypatch):
+    """A fine-tuning draws 2 replays of each of the tiny model's labels, and of none."""
+    monkeypatch.setattr(finetune, "REPLAYS", 6)
+    monkeypatch.setattr(finetune, "SAMPLES", 2)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """The file of a tiny model, to be taught a cat."""
+    return save_tiny(tmp_path_factory.mktemp("base") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A zip of 24 pictures of a cat called Mia."""
+    return write_zip(tmp_path_factory.mktemp("photos") / "mia.zip", cats(24))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import refused
 from drawing import cats, write_folder
 from helpers import AUTOENCODER, Darker, small_autoencoder
 from safetensors.torch import save_file
@@ -336,13 +337,6 @@ def command(folder: Path, out: Path, *more: str) -> list[str]:
     return ["train-codec", "--data", str(folder), "--out", str(out), *budget, *more]
 
 
-def refused(capsys, arguments: list[str]) -> str:
-    assert main(arguments) == 1
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert last.startswith("Error: ")
-    return last.removeprefix("Error: ")
-
-
 def test_the_command_trains_goes_on_and_tells(folder, codec, tmp_path, capsys):
     out = tmp_path / "run"
     assert main(command(folder, out, "--init", codec)) == 0
@@ -380,5 +374,5 @@ def test_every_mistake_is_a_sentence(folder, codec, tmp_path, capsys):
         ([*init, "--latents", str(wrong)], "4 channels at 4x4"),
         ([*init, "--augment", "1"], "--augment"),
     ):
-        assert words in refused(capsys, command(folder, out, *arguments))
+        assert words in refused(capsys, *command(folder, out, *arguments))
     assert not out.exists()

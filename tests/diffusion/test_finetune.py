@@ -1,66 +1,29 @@
 """Fine-tuning: what is added to the network, what it is shown, and that no run is ever lost."""
 
-import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from drawing import cat, cats, write_folder, write_zip
+from drawing import cat, cats, write_folder
 from PIL import Image
 from studio_fixtures import LABELS, TINY, save_tiny
-from tqdm import tqdm
+from training_runs import after, metrics, progress
 
 from diffusion import Denoiser, finetune, objectives
 from diffusion.checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint, read_tensors
-from diffusion.cli import main
-from diffusion.config import LENGTHS, FinetuneConfig
+from diffusion.config import FinetuneConfig
 from diffusion.denoiser import build_unet
 from diffusion.parameterizations import EDM
-from diffusion.run_folder import METRICS_NAME, PROGRESS_NAME, STATE_NAME, STEPS_NAME
+from diffusion.run_folder import STATE_NAME, STEPS_NAME
 
 ROOT = Path(__file__).resolve().parents[2]
 NEW = len(LABELS)  # index of the new label
-
-
-@pytest.fixture(autouse=True)
-def _few_replays(monkeypatch):
-    monkeypatch.setattr(finetune, "REPLAYS", 6)  # 2 of each label, and of none
-    monkeypatch.setattr(finetune, "SAMPLES", 2)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return save_tiny(tmp_path_factory.mktemp("base") / "tiny.safetensors")
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    return write_zip(tmp_path_factory.mktemp("pictures") / "mia.zip", cats(24))
+pytestmark = pytest.mark.usefixtures("few_replays")
 
 
 def config(**changes) -> FinetuneConfig:
     return FinetuneConfig(**{"label": "Mia", "images": 64, "batch_size": 4, **changes})
-
-
-def progress(out: Path) -> dict:
-    return json.loads((out / PROGRESS_NAME).read_text())
-
-
-def metrics(out: Path) -> list[dict]:
-    return [json.loads(line) for line in (out / METRICS_NAME).read_text().splitlines()]
-
-
-def after(steps: int):
-    asked = iter(range(10**9))
-    return lambda: next(asked) + 1 >= steps
 
 
 # -- the network that learns ------------------------------------------------------------------
@@ -102,19 +65,19 @@ class Colours(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("level", "expected"), [(10, 0), (200, 1), (128, 2)])
-def test_the_likeliest_label_is_the_one_that_denoises_best(base, pictures, level, expected):
+def test_the_likeliest_label_is_the_one_that_denoises_best(base, photos, level, expected):
     """Classes black, white and (the null class) grey."""
     info = read_checkpoint(base)[1]
     denoiser = Denoiser(Colours([-1.0, 1.0, 0.0]), info=info)
-    images = finetune.load_pictures(pictures, info)
+    images = finetune.load_pictures(photos, info)
     images = replace(images, pixels=torch.full_like(images.pixels, level))
     assert finetune.likeliest_label(denoiser, images, config().training()) == expected
 
 
-def test_pictures_from_the_whole_set_are_tried_with_the_labels(base, pictures):
+def test_pictures_from_the_whole_set_are_tried_with_the_labels(base, photos):
     """100 white ones by name come before 200 black ones."""
     info = read_checkpoint(base)[1]
-    images = finetune.load_pictures(pictures, info).subset([0] * 300)
+    images = finetune.load_pictures(photos, info).subset([0] * 300)
     pixels = torch.zeros_like(images.pixels)
     pixels[:100] = 255
     denoiser = Denoiser(Colours([-1.0, 1.0, 0.0]), info=info)
@@ -134,24 +97,24 @@ def test_an_unlabelled_network_gets_its_first_label():
     assert torch.equal(after(x, noise, torch.tensor([0, 1])), unet(x, noise))
 
 
-def test_a_run_begins_with_the_likeliest_label(base, pictures, tmp_path, monkeypatch):
+def test_a_run_begins_with_the_likeliest_label(base, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(finetune, "likeliest_label", lambda *_: 1)
-    rows = finetune._prepare(base, pictures, tmp_path, config()).network.class_embedding.weight
+    rows = finetune._prepare(base, photos, tmp_path, config()).network.class_embedding.weight
     assert torch.equal(rows[NEW], rows[1])
     assert not torch.equal(rows[NEW], rows[NEW + 1])
 
 
-def test_an_unlabelled_base_can_be_taught(pictures, tmp_path):
+def test_an_unlabelled_base_can_be_taught(photos, tmp_path):
     base = save_tiny(tmp_path / "base.safetensors", labels=())
-    assert finetune.finetune(base, pictures, tmp_path / "run", config(images=16))
+    assert finetune.finetune(base, photos, tmp_path / "run", config(images=16))
     assert read_checkpoint(tmp_path / "run" / WEIGHTS_NAME)[1].labels == ("Mia",)
 
 
-def test_a_guide_goes_along(pictures, tmp_path):
+def test_a_guide_goes_along(photos, tmp_path):
     base = save_tiny(tmp_path / "base.safetensors")
     weak = save_tiny(tmp_path / "weak.safetensors", labels=(), config=replace(TINY, channels=8))
     Denoiser.load(base).guided_by(Denoiser.load(weak)).save(base)
-    assert finetune.finetune(base, pictures, tmp_path / "run", config(images=16))
+    assert finetune.finetune(base, photos, tmp_path / "run", config(images=16))
     tuned = Denoiser.load(tmp_path / "run" / WEIGHTS_NAME)
     theirs = Denoiser.load(weak).model.state_dict()
     for name, tensor in tuned.guide.model.state_dict().items():
@@ -180,9 +143,9 @@ def test_what_may_change(base):
 # -- what it is shown -------------------------------------------------------------------------
 
 
-def test_pictures_carry_the_new_label_and_some_are_held_out(base, pictures):
+def test_pictures_carry_the_new_label_and_some_are_held_out(base, photos):
     _, info = finetune.add_label(*read_checkpoint(base), "Mia")
-    images = finetune.load_pictures(pictures, info)
+    images = finetune.load_pictures(photos, info)
     assert set(images.classes.tolist()) == {NEW}
     training, heldout = finetune.hold_out(images)
     assert len(training) == 21
@@ -206,15 +169,15 @@ def test_eight_pictures_are_enough_and_seven_are_not(base, tmp_path):
         finetune.load_pictures(write_folder(tmp_path / "seven", cats(7)), info)
 
 
-def test_too_many_pictures_are_refused(base, pictures, monkeypatch):
+def test_too_many_pictures_are_refused(base, photos, monkeypatch):
     monkeypatch.setattr(finetune, "MAX_PICTURES", 23)
     with pytest.raises(ValueError, match="At most 23 pictures can be used, and there are 24"):
-        finetune.load_pictures(pictures, read_checkpoint(base)[1])
+        finetune.load_pictures(photos, read_checkpoint(base)[1])
 
 
-def test_replays_are_what_the_base_draws_under_every_label(base, pictures):
+def test_replays_are_what_the_base_draws_under_every_label(base, photos):
     denoiser = Denoiser.load(base)
-    like = finetune.load_pictures(pictures, denoiser.info)
+    like = finetune.load_pictures(photos, denoiser.info)
     replays = finetune.draw_replays(denoiser, like)
     assert replays.classes.tolist() == [0, 1, -1] * 2
     drawn = finetune.generate(denoiser, [finetune.REPLAY_SEED + 4], class_labels=[1])
@@ -231,9 +194,9 @@ def test_many_labels_share_the_replays():
 
 @pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.75])
 @pytest.mark.parametrize("count", [8, 17, 24])
-def test_the_share_of_replays_is_what_was_asked_for(base, pictures, keep, count):
+def test_the_share_of_replays_is_what_was_asked_for(base, photos, keep, count):
     denoiser = Denoiser.load(base)
-    own = finetune.load_pictures(pictures, denoiser.info).subset(range(count))
+    own = finetune.load_pictures(photos, denoiser.info).subset(range(count))
     replays = finetune.draw_replays(denoiser, own)
     mixed = finetune.mix(own, replays, keep)
     shown = torch.tensor([name.startswith("replay") for name in mixed.names]).float().mean()
@@ -250,9 +213,9 @@ def test_the_share_of_replays_is_what_was_asked_for(base, pictures, keep, count)
 # -- the run ----------------------------------------------------------------------------------
 
 
-def test_a_whole_run_leaves_a_model_that_knows_the_new_label(base, pictures, tmp_path):
+def test_a_whole_run_leaves_a_model_that_knows_the_new_label(base, photos, tmp_path):
     out = tmp_path / "run"
-    assert finetune.finetune(base, pictures, out, config())
+    assert finetune.finetune(base, photos, out, config())
     told = progress(out)
     assert (told["state"], told["images"], told["fraction"]) == ("finished", 64, 1.0)
     assert told["best_heldout_loss"] > 0
@@ -272,24 +235,24 @@ def test_a_whole_run_leaves_a_model_that_knows_the_new_label(base, pictures, tmp
     assert samples == {"base.png", *(f"{images:09d}.png" for images in range(8, 72, 8))}
 
 
-def test_the_base_draws_the_seeds_of_the_samples(base, pictures, tmp_path, monkeypatch):
+def test_the_base_draws_the_seeds_of_the_samples(base, photos, tmp_path, monkeypatch):
     drawn = {}
     monkeypatch.setattr(finetune, "save_grid", lambda p, path, **_: drawn.update({path.name: p}))
-    finetune.finetune(base, pictures, tmp_path, config(images=8))
+    finetune.finetune(base, photos, tmp_path, config(images=8))
     expected = finetune.generate(Denoiser.load_for_sampling(base), objectives.SAMPLE_SEEDS[:2])
     assert torch.equal(drawn["base.png"], expected)
 
 
 @pytest.mark.parametrize(("keep", "replays"), [(0.0, 0.0), (0.5, 0.5)])
-def test_a_run_is_made_of_its_settings(base, pictures, tmp_path, keep, replays):
-    run = finetune._prepare(base, pictures, tmp_path, config(lr=0.0125, keep=keep))
+def test_a_run_is_made_of_its_settings(base, photos, tmp_path, keep, replays):
+    run = finetune._prepare(base, photos, tmp_path, config(lr=0.0125, keep=keep))
     shown = [name.startswith("replay") for name in run.objective.images.names]
     assert sum(shown) / len(shown) == pytest.approx(replays, abs=0.02)
     assert run.peak_lrs[0] == 0.0125
 
 
-def test_how_a_run_stands_is_told_as_it_goes(base, pictures, tmp_path):
-    run = finetune._prepare(base, pictures, tmp_path, config(images=None, minutes=1.0))
+def test_how_a_run_stands_is_told_as_it_goes(base, photos, tmp_path):
+    run = finetune._prepare(base, photos, tmp_path, config(images=None, minutes=1.0))
     run.progress.images, run.progress.seconds = 60, 15.0
     told = finetune._standing(run)
     assert (told["fraction"], told["images_per_second"], told["seconds_left"]) == (0.25, 4.0, 45.0)
@@ -300,8 +263,8 @@ def test_how_a_run_stands_is_told_as_it_goes(base, pictures, tmp_path):
     assert finetune._standing(run)["seconds_left"] == 45.0
 
 
-def test_frozen_layers_stay_as_they_are(base, pictures, tmp_path):
-    finetune.finetune(base, pictures, tmp_path, config(images=16, layers="label"))
+def test_frozen_layers_stay_as_they_are(base, photos, tmp_path):
+    finetune.finetune(base, photos, tmp_path, config(images=16, layers="label"))
     weights, before = read_checkpoint(tmp_path / WEIGHTS_NAME)[0], read_checkpoint(base)[0]
     changed = [name for name, tensor in before.items() if not torch.equal(weights[name], tensor)]
     assert changed == ["class_embedding.weight"]
@@ -309,8 +272,8 @@ def test_frozen_layers_stay_as_they_are(base, pictures, tmp_path):
     assert not torch.equal(new[NEW], before["class_embedding.weight"][-1])
 
 
-def test_it_learns_the_new_cat_and_keeps_the_old_ones(base, pictures, tmp_path):
-    """Pale pictures: the new label turns pale, the others hardly move."""
+def test_it_learns_the_new_cat_and_keeps_the_old_ones(base, photos, tmp_path):
+    """Pale photos: the new label turns pale, the others hardly move."""
     folder = tmp_path / "pale"
     folder.mkdir()
     for i in range(12):
@@ -328,12 +291,12 @@ def test_it_learns_the_new_cat_and_keeps_the_old_ones(base, pictures, tmp_path):
 
 
 @pytest.mark.parametrize(("falling", "seen", "best"), [(2, 48, 16), (6, 64, 48)])
-def test_a_run_that_gets_worse_keeps_its_best(base, pictures, tmp_path, falling, seen, best):
+def test_a_run_that_gets_worse_keeps_its_best(base, photos, tmp_path, falling, seen, best):
     """Given up on, or at the end of its budget before it is."""
     losses = iter([*[0.5] * (falling - 1), 0.4, *[0.6] * 100])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(objectives, "heldout_loss", lambda *_, **__: next(losses))
-        assert finetune.finetune(base, pictures, tmp_path, config())
+        assert finetune.finetune(base, photos, tmp_path, config())
     told = progress(tmp_path)
     assert told["state"] == "finished"
     assert "was rising" in told["message"]
@@ -341,12 +304,12 @@ def test_a_run_that_gets_worse_keeps_its_best(base, pictures, tmp_path, falling,
     assert read_checkpoint(tmp_path / WEIGHTS_NAME)[1].history[-1].startswith(f"{best} images")
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(base, pictures, tmp_path):
-    assert finetune.finetune(base, pictures, tmp_path / "whole", config())
-    assert not finetune.finetune(base, pictures, tmp_path / "parts", config(), stop=after(5))
+def test_a_stopped_run_goes_on_to_the_same_bits(base, photos, tmp_path):
+    assert finetune.finetune(base, photos, tmp_path / "whole", config())
+    assert not finetune.finetune(base, photos, tmp_path / "parts", config(), stop=after(5))
     assert progress(tmp_path / "parts")["state"] == "stopped"
     assert progress(tmp_path / "parts")["images"] == 20
-    assert finetune.finetune(base, pictures, tmp_path / "parts", config())
+    assert finetune.finetune(base, photos, tmp_path / "parts", config())
     whole, parts = (read_tensors(tmp_path / run / STATE_NAME)[0] for run in ("whole", "parts"))
     assert [name for name in whole if not torch.equal(whole[name], parts[name])] == []
 
@@ -359,129 +322,12 @@ def test_a_failure_is_told_where_the_page_looks(base, tmp_path):
     assert "has 3 usable pictures" in told["message"]
 
 
-def test_memory_that_runs_out_before_the_training_is_told_too(
-    base, pictures, tmp_path, monkeypatch
-):
+def test_memory_that_runs_out_before_the_training_is_told_too(base, photos, tmp_path, monkeypatch):
     def fail(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to")
 
     monkeypatch.setattr(finetune, "generate", fail)
     with pytest.raises(RuntimeError):
-        finetune.finetune(base, pictures, tmp_path, config())
+        finetune.finetune(base, photos, tmp_path, config())
     assert progress(tmp_path)["state"] == "failed"
     assert progress(tmp_path)["message"] == "There is not enough memory."
-
-
-# -- the command ------------------------------------------------------------------------------
-
-
-def test_estimates_are_measured_here(base, capsys):
-    assert main(["finetune", "--base", str(base), "--estimate"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["images_per_second"] > 0
-    assert 0 < told["quick"] <= told["balanced"] <= told["thorough"]
-    assert list(told) == ["images_per_second", *LENGTHS]
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"label": "  "}, "The label must be a name of 1 to 40 characters"),
-        ({"label": "x" * 41}, "The label must be a name"),
-        ({"label": "a\nb"}, "The label must be a name"),
-        ({"keep": 0.9}, "keep must be 0, or between 0.05 and 0.75"),
-        ({"keep": 0.01}, "keep must be 0, or between 0.05 and 0.75"),
-        ({"layers": "some"}, "layers must be one of all, deep, label"),
-        ({"minutes": 1.0}, "either in images or in minutes"),
-        ({"batch_size": 0}, "batch_size must be between 1 and 256"),
-        ({"lr": -1.0}, "must not be negative"),
-    ],
-)
-def test_impossible_settings_are_a_sentence(changes, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        config(**changes)
-
-
-def test_what_is_missing_is_said(base, capsys):
-    assert main(["finetune", "--base", str(base), "--label", "Mia"]) == 1
-    assert capsys.readouterr().err == "Error: --data is required.\n"
-
-
-def start(base: Path, data: Path, out: Path, images: int) -> subprocess.Popen:
-    """A real process, as the studio starts it."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = ["--base", str(base), "--data", str(data), "--out", str(out), "--label", "Mia"]
-    arguments += ["--images", str(images), "--batch-size", "4"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "diffusion", "finetune", *arguments],
-        cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def test_sigterm_saves_and_leaves(base, pictures, tmp_path):
-    process = start(base, pictures, tmp_path, 1_000_000)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / METRICS_NAME).exists() and time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        if (tmp_path / PROGRESS_NAME).exists() and progress(tmp_path)["state"] == "training":
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors
-    assert errors.splitlines()[-1] == "Stopped. Run the same command to go on."
-    assert progress(tmp_path)["state"] == "stopped"
-    assert Denoiser.load(tmp_path / WEIGHTS_NAME).info.labels == (*LABELS, "Mia")
-
-
-def killed_again_and_again(base: Path, pictures: Path, out: Path, *, times: int) -> int:
-    """SIGKILL a run at random moments; returns how many images it had seen at last, more than 100.
-
-    In a process of our own, forked for each life, so that imports are paid once. On a busy machine
-    a life achieves little, and it takes more of them.
-    """
-    import torchvision.utils  # noqa: F401 - which a run imports when it first saves samples
-
-    tqdm.set_lock(threading.RLock())  # its own outlives a fork, and whoever is killed with it
-    chance = random.Random(0)
-    seen = lives = 0
-    while lives < times or seen <= 100:
-        lives += 1
-        assert lives < 10 * times, f"only {seen} images in so many lives"
-        child = os.fork()
-        if child == 0:
-            try:
-                finetune.REPORT_SECONDS = 0.0
-                finetune.finetune(base, pictures, out, config(images=1_000_000))
-            finally:
-                os._exit(1)
-        time.sleep(chance.uniform(0.05, 1.2))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status), "the run ended by itself"
-        for path in [*out.glob("*.safetensors"), *out.glob(f"{STEPS_NAME}/*.safetensors")]:
-            if path.name == STATE_NAME:
-                read_tensors(path)
-            elif not path.name.startswith("."):
-                Denoiser.load(path)
-        if (out / STATE_NAME).exists():
-            images = read_tensors(out / STATE_NAME)[1]["progress"]["images"]
-            assert images >= seen
-            seen = images
-    return seen
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments_it_always_goes_on(base, pictures, tmp_path, monkeypatch):
-    training = FinetuneConfig.training
-    often = lambda self: replace(training(self), save_images=16)  # noqa: E731
-    monkeypatch.setattr(FinetuneConfig, "training", often)
-    seen = killed_again_and_again(base, pictures, tmp_path, times=10)
-    for path in tmp_path.rglob(".*"):
-        os.utime(path, (0, time.time() - 61))  # old enough not to be another process's
-    assert finetune.finetune(base, pictures, tmp_path, config(images=seen + 64))
-    lines = [line["images"] for line in metrics(tmp_path)]
-    assert lines == sorted(set(lines))
-    assert lines[-1] == seen + 64
-    leftovers = [path.name for path in tmp_path.rglob(".*") if path.is_file()]
-    assert leftovers == []

@@ -15,7 +15,7 @@ from diffusion.checkpoint import CheckpointInfo, read_tensors
 from diffusion.config import ModelConfig
 from diffusion.data import load_images
 from diffusion.objectives import Denoising
-from diffusion.run_folder import METRICS_NAME, STATE_NAME
+from diffusion.run_folder import METRICS_NAME, PROGRESS_NAME, STATE_NAME
 from diffusion.trainer import Trainer
 
 LABELS = ("tabby", "white")
@@ -58,6 +58,10 @@ def state(out: Path) -> dict[str, torch.Tensor]:
 
 def metrics(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / METRICS_NAME).read_text().splitlines()]
+
+
+def progress(out: Path) -> dict:
+    return json.loads((out / PROGRESS_NAME).read_text())
 
 
 def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
