@@ -131,7 +131,7 @@ def test_killed_at_random_moments_it_always_goes_on(base, photos, tmp_path, monk
     training = FinetuneConfig.training
     often = lambda self: replace(training(self), save_images=16)  # noqa: E731
     monkeypatch.setattr(FinetuneConfig, "training", often)
-    seen = killed_again_and_again(base, photos, tmp_path, times=10)
+    seen = killed_again_and_again(base, photos, tmp_path, times=5)
     for path in tmp_path.rglob(".*"):
         os.utime(path, (0, time.time() - 61))  # old enough not to be another process's
     assert finetune.finetune(base, photos, tmp_path, config(seen + 64))

@@ -1,4 +1,5 @@
-"""``python -m diffusion`` with one more preset, "tiny", for the tests that need a real process."""
+"""``python -m diffusion`` with one more preset, "tiny", and shards of 32 pictures, for the tests that
+need a real process."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from dataclasses import replace
 
 from helpers import SMALL
 
+from diffusion import bulk
 from diffusion.cli import main
 from diffusion.presets import PRESETS, Preset
 
@@ -23,4 +25,5 @@ TINY = Preset(
 
 if __name__ == "__main__":
     PRESETS["tiny"] = TINY
+    bulk.SHARD, bulk.CPU_BATCH = 32, 16
     raise SystemExit(main())
