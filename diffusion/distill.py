@@ -4,7 +4,8 @@ Regression along the guided teacher's own trajectories (Zhou et al. 2024, "Simpl
 distillation of diffusion models"): each Euler step of the student starts from the student's own
 output of the step before, and learns to end where the teacher is at that noise level. Guidance is
 absorbed. The map from seed to picture stays, which adversarial losses and losses with fresh noise
-give up.
+give up. Where x0 are pictures, the last step is also compared as people see it (``perceptual``):
+the absolute error alone leaves fur soft.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from .config import TrainConfig
 from .data import batch_indices
 from .denoiser import Denoiser
 from .objectives import SAMPLE_SEEDS, OfDenoiser
+from .reconstruction import PERCEPTUAL_WEIGHT
 from .sampling import sampling_sigmas
 from .trajectories import Trajectories, student_sampling
 
@@ -39,13 +41,21 @@ class Distilling(OfDenoiser):
     """The student, the teacher's network without its guide, learns from the teacher's trajectories.
 
     The loss is the mean absolute error of x0: of the student's estimate, and of the one that leads
-    exactly to the teacher's state. The held-out measure is the same error of what the student draws
-    from held-out seeds.
+    exactly to the teacher's state. ``perceptual``, the distance of pictures [N, 3, H, W] as a number
+    each, is added at the last step. The held-out measure is the absolute error of what the student
+    draws from held-out seeds.
     """
 
     prepares_at_random = False  # which of its steps the student takes is chosen for a whole batch
 
-    def __init__(self, teacher: Denoiser, trajectories: Trajectories, *, teacher_hash: str) -> None:
+    def __init__(
+        self,
+        teacher: Denoiser,
+        trajectories: Trajectories,
+        *,
+        teacher_hash: str,
+        perceptual: nn.Module | None = None,
+    ) -> None:
         steps = len(trajectories.states)
         info = teacher.info.without_guide()
         sampling = student_sampling(info.sampling, steps)
@@ -55,7 +65,7 @@ class Distilling(OfDenoiser):
         self.denoiser = Denoiser(
             network, teacher.parameterization, info=self.info, codec=teacher.codec
         )
-        self.teacher_hash = teacher_hash
+        self.teacher_hash, self.perceptual = teacher_hash, perceptual
         held = min(HELDOUT, len(trajectories) // 10)
         order = list(range(len(trajectories)))
         self.trajectories = trajectories.subset(order[held:])
@@ -63,6 +73,11 @@ class Distilling(OfDenoiser):
         self.sigmas = sampling_sigmas(sampling)
         self.sample_labels = [seed % (info.model.num_classes + 1) for seed in SAMPLE_SEEDS]
         self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        if self.perceptual is not None:
+            self.perceptual.to(device)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -95,7 +110,11 @@ class Distilling(OfDenoiser):
 
     def loss(self, *rows: Tensor) -> Tensor:
         x, sigma, wanted, labels = rows
-        return (self.denoiser(x, sigma, labels) - wanted).abs().mean(dim=(1, 2, 3))
+        x0 = self.denoiser(x, sigma, labels)
+        error = (x0 - wanted).abs().mean(dim=(1, 2, 3))
+        if self.perceptual is None or sigma[0] > self.sigmas[-2]:
+            return error
+        return error + PERCEPTUAL_WEIGHT * self.perceptual(x0, wanted)
 
     @torch.no_grad()
     def _drawn(

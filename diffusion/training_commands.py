@@ -132,12 +132,15 @@ def run_train_upscaler(args: argparse.Namespace) -> None:
 def run_distill(args: argparse.Namespace) -> None:
     """Draw a teacher's trajectories and train a student on them, or go on with either."""
     from .distill import SETTINGS, Distilling
+    from .perceptual import PerceptualDistance
     from .trainer import Trainer
     from .trajectories import FOLDER_NAME, draw_trajectories
 
     out, path = out_folder(args.out), find_checkpoint(args.teacher)
     digest = file_hash(path)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
+    teacher = Denoiser.load(path)
+    perceptual = None if teacher.info.in_latents else PerceptualDistance.load()
     trajectories = draw_trajectories(
         Denoiser.load_for_sampling(path),
         out / FOLDER_NAME,
@@ -145,7 +148,7 @@ def run_distill(args: argparse.Namespace) -> None:
         count=args.seeds,
         teacher_hash=digest,
     )
-    objective = Distilling(Denoiser.load(path), trajectories, teacher_hash=digest)
+    objective = Distilling(teacher, trajectories, teacher_hash=digest, perceptual=perceptual)
     _run(Trainer(config, objective, out))
 
 

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import LATENT, SMALL, latent_denoiser, small_denoiser
+from helpers import LATENT, SMALL, Darker, latent_denoiser, small_denoiser
 from torch.testing import assert_close
 
 from diffusion import Denoiser, SampleConfig, TrainConfig, trajectories
 from diffusion.cli import main
 from diffusion.distill import Distilling
+from diffusion.perceptual import PerceptualDistance
 from diffusion.sampling import draw_x0, from_seeds, generate, sampling_sigmas
 from diffusion.trainer import Trainer
 from diffusion.trajectories import (
@@ -110,6 +111,22 @@ def test_a_student_of_a_teacher_that_does_just_the_same_has_nothing_to_learn(tmp
             assert objective.loss(*rows).max() < 2e-2
 
 
+def test_the_last_step_alone_is_also_compared_as_people_see_it(tmp_path):
+    own = teacher()
+    made = draw(own, tmp_path)
+    plain = Distilling(own, made, teacher_hash="t")
+    seen = Distilling(own, made, teacher_hash="t", perceptual=Darker())
+    for objective in (plain, seen):
+        objective.to(torch.device("cpu"))
+    x, wanted, labels = torch.randn(4, 3, 8, 8), torch.zeros(4, 3, 8, 8), made.class_labels[:4]
+    for step in range(2):
+        rows = x, plain.sigmas[step].expand(4), wanted, labels
+        with torch.no_grad():
+            more = seen.loss(*rows) - plain.loss(*rows)
+            darker = -plain.denoiser(x, rows[1], labels).mean(dim=(1, 2, 3))
+        assert_close(more, 0.5 * darker * step)
+
+
 def test_it_comes_nearer_to_its_teacher_and_is_drawn_by_what_its_file_says(tmp_path):
     own = teacher()
     made = draw(own, tmp_path / "t", count=40)
@@ -155,7 +172,8 @@ def test_a_student_of_latents_carries_the_codec(tmp_path):
     assert generate(student, [1]).shape == (1, 3, 16, 16)
 
 
-def test_the_command(tmp_path, capsys):
+def test_the_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(PerceptualDistance, "load", Darker)
     path = tmp_path / "teacher.safetensors"
     teacher().save(path)
     out = tmp_path / "run"

@@ -1,5 +1,5 @@
-"""``python -m diffusion`` with one more preset, "tiny", and shards of 32 pictures, for the tests that
-need a real process."""
+"""``python -m diffusion`` with one more preset, "tiny", and shards of 32 pictures, for the tests
+that need a real process."""
 
 from __future__ import annotations
 
