@@ -41,9 +41,9 @@ class Distilling(OfDenoiser):
     """The student, the teacher's network without its guide, learns from the teacher's trajectories.
 
     The loss is the mean absolute error of x0: of the student's estimate, and of the one that leads
-    exactly to the teacher's state. ``perceptual``, the distance of pictures [N, 3, H, W] as a number
-    each, is added at the last step. The held-out measure is the absolute error of what the student
-    draws from held-out seeds.
+    exactly to the teacher's state. ``perceptual``, the distance of pictures [N, 3, H, W] as one
+    number each, is added at the last step. The held-out measure is the absolute error of what the
+    student draws from held-out seeds.
     """
 
     prepares_at_random = False  # which of its steps the student takes is chosen for a whole batch
