@@ -154,6 +154,7 @@ def test_whoever_asks_to_stop_has_the_state_before_anything_is_measured(
         patch.setattr(run.objective, "heldout", killed)
         with pytest.raises(KeyboardInterrupt):
             run.train(stop=after(3))
+    assert read_tensors(tmp_path / "killed" / STATE_NAME)[1]["progress"]["step"] == 3
     for name in ("whole", "killed"):
         assert denoising(settings, info(), images, tmp_path / name).train()
     assert_same_bits(state(tmp_path / "whole"), state(tmp_path / "killed"))
