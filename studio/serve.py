@@ -35,6 +35,7 @@ from .drawing.library import ModelLibrary
 from .drawing.png_metadata import MAX_UPLOAD_BYTES
 from .drawing.worker import Studio
 from .health import HealthRoutes
+from .hub import fetch_model
 from .page import look as page
 from .page.answers import AnsweringBlocks
 from .page.api import add_endpoints
@@ -59,12 +60,20 @@ END_SECONDS = 4.0  # from being told to end: whoever manages services kills what
 def build_studio(settings: Settings) -> Studio:
     """The models and the worker, nothing loaded yet. Raises ValueError without a usable model."""
     places, default = [SHIPPED, settings.data_dir / "models"], settings.checkpoint
+    repo = os.environ.get("CHECKPOINT_REPO", "")
+    fetched = fetch_model(repo, settings.data_dir) if repo else None
+    if fetched:
+        places.insert(0, fetched)  # also where a shipped one has its name
     if default and Path(default).suffix == ".safetensors":
         path = find_checkpoint(default)
         places.insert(0, path)  # not its folder: what else lies there is nobody's business
         default = path.stem
     default_file = settings.data_dir / DEFAULT_NAME
-    library = ModelLibrary(places, default=default or FIRST_MODEL, default_file=default_file)
+    library = ModelLibrary(
+        places,
+        default=default or (fetched.stem if fetched else FIRST_MODEL),
+        default_file=default_file,
+    )
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
     library.get()
