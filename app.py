@@ -1,5 +1,6 @@
 """Cat Diffusion's page: parse arguments, build, launch. A Hugging Face Space starts here too."""
 
+import os
 import sys
 
 from diffusion.interrupt import INTERRUPTED, ctrl_c_ends_at_once
@@ -14,3 +15,5 @@ if __name__ == "__main__":
         serve(settings)
     except KeyboardInterrupt:  # before it serves
         sys.exit(INTERRUPTED)
+    sys.stdout.flush()
+    os._exit(0)  # all is saved; to take everything apart in order would need seconds

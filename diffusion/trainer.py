@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -185,7 +183,6 @@ class Trainer:
                 progress.images += config.batch_size
                 window.add(loss, grad_norm)
                 recent.add(loss, grad_norm)
-                report(loss)
                 if progress.step % 10 == 0:
                     self._require_finite(window.loss, window.grad_norm)  # waits for a GPU
                 progress.seconds += time.monotonic() - started
@@ -198,9 +195,10 @@ class Trainer:
                     time.monotonic() - last_save > 60 * config.save_minutes
                     or 0 < config.save_images <= progress.images - window.images,
                 )
+                report(loss)
                 if stopping or saving:
                     started = time.monotonic()
-                    self._checkpoint(window)
+                    self._checkpoint(window, in_haste=stopping)
                     last_save = last_log = time.monotonic()
                     progress.seconds += last_save - started
                     self._agree()  # the others did not save: without this their clocks are behind
@@ -274,8 +272,12 @@ class Trainer:
 
     # -- what is written down -----------------------------------------------------------------
 
-    def _checkpoint(self, window: Window) -> None:
-        """State, half-precision EMA weights, samples, held-out loss and a line of metrics."""
+    def _checkpoint(self, window: Window, *, in_haste: bool = False) -> None:
+        """State, half-precision EMA weights, samples, held-out loss and a line of metrics.
+
+        ``in_haste``, the state is written first too: whoever asked to stop may not wait until the
+        rest is measured and drawn.
+        """
         largest = [
             p.detach().abs().max()
             for p in (*self.network.parameters(), *self.ema.module.parameters())
@@ -284,6 +286,8 @@ class Trainer:
         self._require_finite(window.loss, window.grad_norm, float(halved))
         if not self.accelerator.is_main_process:
             return
+        if in_haste and not self.finished:
+            self._save_state()
         averaged, objective, progress = self.ema.module, self.objective, self.progress
         heldout = objective.heldout(averaged)
         self._require_finite(heldout or 0.0)
@@ -371,21 +375,3 @@ class Trainer:
             told += "learn from them, give it a larger one."
         if self.accelerator.is_main_process:
             print(told, file=sys.stderr)
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Within the block, Ctrl-C and SIGTERM ask to stop at the next step; a second one is final."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        asked.append(number)
-        signal.signal(number, previous[number])
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous: dict[int, Any] = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -16,6 +16,7 @@ from .config import LENGTHS, AutoencoderConfig, TrainConfig, UpscalerConfig
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .files import file_hash, out_folder
+from .interrupt import stop_on_signal
 from .latents import as_latents
 from .presets import PRESETS, get_preset
 from .run_folder import STATE_NAME
@@ -155,7 +156,6 @@ def run_distill(args: argparse.Namespace) -> None:
 def run_finetune(args: argparse.Namespace) -> None:
     """Fine-tune, or go on where the run in ``--out`` stopped."""
     from .finetune import FinetuneConfig, estimate, finetune
-    from .trainer import stop_on_signal
 
     base = find_checkpoint(args.base)
     if args.estimate:
@@ -183,9 +183,8 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 def _run(trainer: Trainer) -> None:
     """Train until it is finished or told to stop, and say which."""
-    from .trainer import stop_on_signal
-
     with stop_on_signal() as stop:
+        stop()  # what was prepared is worth a checkpoint
         finished = trainer.train(stop=stop)
     state = "Finished" if finished else "Stopped. Run the same command to go on"
     trainer.accelerator.print(

@@ -9,8 +9,9 @@ import socket
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 import torch
+from gradio.tunneling import CURRENT_TUNNELS
 from starlette.middleware import Middleware
 
 from diffusion.checkpoint import SHIPPED, find_checkpoint
@@ -33,6 +35,7 @@ from .drawing.library import ModelLibrary
 from .drawing.png_metadata import MAX_UPLOAD_BYTES
 from .drawing.worker import Studio
 from .health import HealthRoutes
+from .hub import fetch_model
 from .page import look as page
 from .page.answers import AnsweringBlocks
 from .page.api import add_endpoints
@@ -51,17 +54,26 @@ REFUSED = (Path(__file__).parent / "page" / "refused.js").read_text(encoding="ut
 FIRST_MODEL = "cat-heads-256"  # of those that are shipped, the one that is chosen at first
 MAX_VISITS = 256  # whose pages Gradio remembers, with what they show: a megabyte or two each
 CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old
+END_SECONDS = 4.0  # from being told to end: whoever manages services kills what needs much longer
 
 
 def build_studio(settings: Settings) -> Studio:
     """The models and the worker, nothing loaded yet. Raises ValueError without a usable model."""
     places, default = [SHIPPED, settings.data_dir / "models"], settings.checkpoint
+    repo = os.environ.get("CHECKPOINT_REPO", "")
+    fetched = fetch_model(repo, settings.data_dir) if repo else None
+    if fetched:
+        places.insert(0, fetched)  # also where a shipped one has its name
     if default and Path(default).suffix == ".safetensors":
         path = find_checkpoint(default)
         places.insert(0, path)  # not its folder: what else lies there is nobody's business
         default = path.stem
     default_file = settings.data_dir / DEFAULT_NAME
-    library = ModelLibrary(places, default=default or FIRST_MODEL, default_file=default_file)
+    library = ModelLibrary(
+        places,
+        default=default or (fetched.stem if fetched else FIRST_MODEL),
+        default_file=default_file,
+    )
     if default and default not in library.names:
         raise ValueError(f"There is no model '{default}'; there are {', '.join(library.names)}.")
     library.get()
@@ -90,7 +102,8 @@ def build_page(
 
 
 def serve(settings: Settings) -> None:
-    """Build the page and serve it until Ctrl-C; a mistake in the settings is one sentence."""
+    """Build the page and serve it until Ctrl-C or SIGTERM; a mistake in the settings is one
+    sentence. When it returns all is saved, though threads may still be busy."""
     keep_freed_memory()
     limit_arenas()
     threads = space.num_threads()
@@ -132,10 +145,25 @@ def _serve(settings: Settings, studio: Studio, temporary: TemporaryFolder) -> No
     try:
         launch(blocks, settings, block=True, studio=studio, admin=admin)
     finally:
-        saving = threading.Thread(target=admin.trainings.close)
-        saving.start()  # beside the drawing, which takes as long as a step
-        studio.close()
-        saving.join()
+        # A training that saves, a drawing's step, open pages: none of them waits for the others.
+        _side_by_side(admin.trainings.close, studio.close, lambda: _close(blocks))
+
+
+def _close(blocks: gr.Blocks) -> None:
+    """Take no more requests, and end the streams of pages that are open, and a public link."""
+    blocks.close(verbose=False)
+    for tunnel in CURRENT_TUNNELS:
+        tunnel.kill()
+
+
+def _side_by_side(*chores: Callable[[], None], seconds: float = END_SECONDS) -> None:
+    """Run chores at the same time, and return when all are done or ``seconds`` have passed."""
+    threads = [threading.Thread(target=chore, daemon=True) for chore in chores]
+    end = time.monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
 
 
 def require_address(host: str, port: int) -> None:
@@ -155,6 +183,12 @@ def require_address(host: str, port: int) -> None:
         else:
             reason = f"This machine has no address '{host}'; choose one with --host or CAT_HOST."
         raise ValueError(reason) from None
+
+
+def _wait_for_a_signal() -> None:
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)
 
 
 @asynccontextmanager
@@ -223,5 +257,5 @@ def launch(
         message = f"Public link: {shared}" if shared else "No public link could be made here."
         print(message, file=sys.stderr)
     if block:
-        blocks.block_thread()
+        _wait_for_a_signal()
     return address

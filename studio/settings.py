@@ -51,7 +51,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
         epilog="Each option is also an environment variable: "
         + ", ".join(f"--{option} is {name}" for option, (name, _) in OPTIONS.items())
         + ", --share is CAT_SHARE=1. ADMIN_PASSWORD (at least 12 characters, only there) switches "
-        "the Admin tab on.",
+        "the Admin tab on. CHECKPOINT_REPO names a model to fetch from the Hugging Face Hub.",
     )
     for option, (name, text) in OPTIONS.items():
         default = getattr(defaults, option.replace("-", "_"))

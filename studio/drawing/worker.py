@@ -37,6 +37,7 @@ MAX_JOB_PICTURES = 256
 CLOSE_SECONDS = 10.0  # that the worker may take to end its step
 RECOVERY_SECONDS = 60.0  # after memory was short, until batches may grow again
 UPDATE_SECONDS = 0.125  # a watching page is told at most so often
+ENDING = "The server is shutting down."
 
 
 class Busy(RuntimeError):
@@ -155,7 +156,7 @@ class Studio:
             job.note = f"Drawn first by version {version}, so it may look slightly different."
         with self._arrived:
             if self._closing:
-                raise Busy("The server is shutting down.")
+                raise Busy(ENDING)
             if len(self._jobs) >= self.max_waiting:
                 raise Busy("Too many visitors are waiting. Please try again in a moment.")
             if job.client != HOUSE and self._waiting_of(job.client) >= self._max_of_one:
@@ -183,8 +184,9 @@ class Studio:
         finally:
             self.stop(job)
 
-    def stop(self, job: Job) -> None:
-        """End a job within one step; what has formed by then is kept."""
+    def stop(self, job: Job, *, why: Exception | None = None) -> None:
+        """End a job within one step; what has formed by then is kept. Where nothing has, ``why``
+        is what its watchers are told."""
         with self._arrived:
             if job.done:
                 return
@@ -192,7 +194,7 @@ class Studio:
             if job in self._jobs:
                 self._jobs.remove(job)
             if job.idle:
-                job.finish()
+                job.finish(why if job.pictures is None else None)
 
     def close(self) -> None:
         """Stop what is drawn and the worker: a thread inside torch would not let Python end."""
@@ -201,7 +203,7 @@ class Studio:
             jobs = [*self._jobs, *self._drawing]
             self._arrived.notify_all()
         for job in jobs:
-            self.stop(job)
+            self.stop(job, why=Busy(ENDING))
         if self._worker is not None:
             self._worker.join(CLOSE_SECONDS)
 

@@ -27,6 +27,7 @@ from .training_folder import (
     TrainingState,
     Wanted,
     base_path,
+    queued,
     write_record,
 )
 
@@ -63,8 +64,9 @@ class Scheduler:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread. Running trainings are asked to save and leave, and can be resumed; one
-        that needs longer for that than ``LEAVE_SECONDS`` is left to it, and found again."""
+        """End the thread. Running trainings are asked to save and leave, and go on when the next
+        server starts; one that needs longer than ``LEAVE_SECONDS`` is left to it, and found again.
+        """
         self._closing.set()
         self.wake.set()
         if self._thread is not None:
@@ -87,7 +89,10 @@ class Scheduler:
 
     def _ask_to_end(self, folder: Path) -> None:
         record = self.records.read(folder)
-        if record is not None and not record.wanted:  # a second signal would be final
+        asked = record is None or record.wanted or record.goes_on
+        if record is not None and not asked:  # a second signal would be final
+            with suppress(OSError):  # on a full disk it waits for the owner instead
+                write_record(folder, replace(record, goes_on=True))
             process.ask_to_end(folder, record.pid)
 
     def _work(self) -> None:
@@ -133,6 +138,9 @@ class Scheduler:
     def _attend(self, folder: Path) -> Record | None:
         """See to one training; returns its record as it is then."""
         record = self.records.settled(folder)
+        if record is not None and record.state == TrainingState.PAUSED and record.goes_on:
+            record = queued(record)
+            write_record(folder, record)
         if record is None or record.state != TrainingState.RUNNING:
             return record
         if record.wanted == Wanted.CANCEL:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -102,6 +103,7 @@ class Record(Config):
     pid: int = 0  # that process
     wanted: Wanted = Wanted.NOTHING
     asked: float = 0.0  # when
+    goes_on: bool = False  # its server ended, and the next one puts it back in the queue
     model: str = ""  # hash of the model that it gave to the library
 
 
@@ -239,6 +241,13 @@ def last_error(log: list[str]) -> str:
     if re.match(r"[\w.]*(Error|Exception)\b", last):  # the end of a traceback
         return f"The training failed: {last}"
     return ""
+
+
+def queued(record: Record) -> Record:
+    """The record of a training that is put into the queue again."""
+    return replace(
+        record, state=TrainingState.QUEUED, queued=time.time(), message="", goes_on=False
+    )
 
 
 def ended(record: Record, progress: RunProgress, log: list[str]) -> Record:

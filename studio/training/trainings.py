@@ -28,6 +28,7 @@ from .training_folder import (
     TrainingSpec,
     TrainingState,
     Wanted,
+    queued,
     write_record,
 )
 from .tuned import TunedModels
@@ -135,8 +136,7 @@ class Trainings:
                 return
             self.records.require_room()
             self._require_place()
-            queued = replace(record, state=TrainingState.QUEUED, queued=time.time(), message="")
-            write_record(folder, queued)
+            write_record(folder, queued(record))
 
     def teach_longer(self, id: str) -> None:
         """Give a finished training its budget once more. It continues from what it saved, and its
@@ -275,8 +275,8 @@ def _ask(folder: Path, record: Record, wanted: Wanted) -> None:
     """Record what a running process should do, and tell it to end, once only."""
     process.require_reach(folder, record.pid)
     asked = record.asked if record.wanted else time.time()
-    write_record(folder, replace(record, wanted=wanted, asked=asked))
-    if not record.wanted:  # a second signal would be final
+    write_record(folder, replace(record, wanted=wanted, asked=asked, goes_on=False))
+    if not (record.wanted or record.goes_on):  # a second signal would be final
         process.ask_to_end(folder, record.pid)
 
 

@@ -70,6 +70,9 @@ def test_rows_and_pictures_that_do_not_match_are_counted(folder, tmp_path):
     all_named = write_labels(csv, {f"cat-{i:03d}.png": "orange" for i in range(12)})
     told = load_images(folder, image_size=SIZE, labels_csv=all_named).summary()
     assert told == "12 pictures, 0 left out"
+    all_but_one = write_labels(csv, {f"cat-{i:03d}.png": "orange" for i in range(11)})
+    told = load_images(folder, image_size=SIZE, labels_csv=all_but_one).summary()
+    assert told.splitlines()[1] == "0 rows name no picture, 1 pictures have no label"
 
 
 def test_several_sets_and_tables_are_one(folder, tmp_path):

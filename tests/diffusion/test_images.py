@@ -13,6 +13,7 @@ import torch
 from drawing import cat, encode
 from PIL import Image, ImageFile, features
 
+from diffusion import images
 from diffusion.codec import to_float, to_uint8
 from diffusion.images import decode_image, decode_photo, fit_square
 
@@ -324,11 +325,14 @@ def test_large_pictures_come_smaller_and_say_how_large_they_were(monkeypatch):
     expected = pixels(original.resize((100, 58), Image.Resampling.BOX))
     glass = original.convert("RGBA")
     glass.putalpha(Image.new("L", original.size, 255))
+    decoded, shrunk = [], images._shrunk
+    monkeypatch.setattr(images, "_shrunk", lambda i, f: decoded.append(i.size) or shrunk(i, f))
     for picture, format in ((original, "PNG"), (glass, "PNG"), (original, "JPEG")):
         image = decode_image(encode(picture, format))
         assert image.size == (100, 58)
         assert image.info["size"] == (400, 230)
         assert np.abs(pixels(image) - expected)[:57].mean() < 3
+    assert decoded == [(400, 230), (400, 230), (100, 58)]  # the last one never was larger
     clear = Image.new("RGBA", (400, 230), (0, 0, 0, 0))
     assert decode_image(encode(clear)).getextrema() == ((255, 255),) * 3
 
@@ -347,6 +351,13 @@ def test_what_would_take_too_much_memory_is_refused(monkeypatch):
     assert decode_image(encode(cat(1, 64).convert("L"))).size == (64, 64)
     with pytest.raises(ValueError, match="takes more than 1 GB of memory"):
         decode_image(encode(cat(1, 64)))
+    monkeypatch.setattr("diffusion.images.MAX_DECODED_BYTES", 64 * 64 * 4)
+    assert decode_image(encode(cat(1, 64), "JPEG")).size == (64, 64)
+    dear = [encode(cat(1, 64), "JPEG", progressive=True)]
+    dear += [encode(cat(1, 64), "AVIF")] if features.check("avif") else []
+    for data in dear:
+        with pytest.raises(ValueError, match="takes more than 1 GB of memory"):
+            decode_image(data)
 
 
 # -- strange pixels ---------------------------------------------------------------------------

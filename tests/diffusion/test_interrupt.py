@@ -70,3 +70,21 @@ def test_every_public_name_is_there():
         assert getattr(diffusion, name).__class__
     with pytest.raises(AttributeError, match="has no attribute 'cat'"):
         _ = diffusion.cat
+
+
+def test_a_run_that_prepares_ends_at_once_and_one_that_learns_is_asked():
+    code = """
+import os, signal
+from diffusion.interrupt import stop_on_signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with stop_on_signal() as stop:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except KeyboardInterrupt:
+        print("at once", end=", ")
+    print(stop(), end=", ")
+    os.kill(os.getpid(), signal.SIGINT)
+    print(stop())
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+    assert run(code) == (0, "at once, False, True\n")

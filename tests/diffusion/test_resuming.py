@@ -27,10 +27,11 @@ from training_runs import (
 from diffusion import Denoiser, trainer
 from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint, read_tensors, write_tensors
 from diffusion.cli import main
+from diffusion.interrupt import stop_on_signal
 from diffusion.optim import build_optimizers
 from diffusion.presets import PRESETS
 from diffusion.run_folder import RUN_NAME, STATE_NAME
-from diffusion.trainer import Trainer, stop_on_signal
+from diffusion.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("one_sample")
 
@@ -137,6 +138,26 @@ def test_ctrl_c_saves_and_a_second_one_is_final(pictures, tmp_path):
     assert run.progress.step == 3
     assert read_tensors(tmp_path / STATE_NAME)[1]["progress"]["step"] == 3
     assert read_checkpoint(tmp_path / WEIGHTS_NAME)[1].images_seen == 12
+
+
+def test_whoever_asks_to_stop_has_the_state_before_anything_is_measured(
+    pictures, tmp_path, monkeypatch
+):
+    images, settings = load(pictures), config()
+    assert not denoising(settings, info(), images, tmp_path / "whole").train(stop=after(3))
+    run = denoising(settings, info(), images, tmp_path / "killed")
+
+    def killed(averaged):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run.objective, "heldout", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run.train(stop=after(3))
+    assert read_tensors(tmp_path / "killed" / STATE_NAME)[1]["progress"]["step"] == 3
+    for name in ("whole", "killed"):
+        assert denoising(settings, info(), images, tmp_path / name).train()
+    assert_same_bits(state(tmp_path / "whole"), state(tmp_path / "killed"))
 
 
 def test_the_same_command_goes_on_after_sigterm(pictures, tmp_path, monkeypatch, capsys):

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from training_rig import rig, start_long  # noqa: F401 - the first is a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Windows ends processes another way")
@@ -23,9 +24,19 @@ fetch = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 @pytest.fixture
+def busy(rig):  # noqa: F811
+    """A training in the program's data folder that saves for ever when it is asked to leave."""
+    trainings = rig.server()
+    start_long(rig, trainings, label="deaf")
+    rig.crash(trainings)
+    return rig
+
+
+@pytest.fixture
 def program(tiny_folder, tmp_path):
     """``app.py`` over the tiny model, and the address that it says it is at."""
-    options = ["--checkpoint", str(tiny_folder / "tiny.safetensors"), "--data-dir", str(tmp_path)]
+    model = str(tiny_folder / "tiny.safetensors")
+    options = ["--checkpoint", model, "--data-dir", str(tmp_path / "data")]
     run = subprocess.Popen(
         [sys.executable, "app.py", "--port", "0", *options],
         cwd=ROOT, stderr=subprocess.PIPE, text=True,
@@ -99,3 +110,17 @@ def test_the_program_serves_and_ends_in_order(program, how):
     assert "Traceback" not in said
     with pytest.raises(urllib.error.URLError):
         fetch(address, timeout=5)
+
+
+def test_it_ends_soon_whoever_watches_and_whatever_still_saves(busy, program):
+    run, address = program
+    held = [fetch(f"{address}gradio_api/heartbeat/visit{i}", timeout=60) for i in range(3)]
+    assert all(b"ALIVE" in stream.readline() for stream in held)  # pages that are open
+    (id,) = busy.alive()
+    started = time.monotonic()
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
+    assert time.monotonic() - started < 7  # 5 where nothing else runs
+    assert run.returncode == 0
+    assert busy.alive() == [id]  # it is left to it, and found again
+    assert busy.record(id)["state"] == "running"

@@ -1,4 +1,4 @@
-"""A server on this machine that speaks the Hub's protocol, as far as a Space needs it.
+"""A server on this machine that speaks the Hub's protocol, as far as a Space and a model need it.
 
 As on the Hub, large files are put in a store by their SHA-256, and a commit that names one which is
 not there is refused; a commit happens as a whole or not at all.
@@ -38,6 +38,7 @@ class StandInHub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.spaces: dict[str, StandInSpace] = {}
+        self.models: dict[str, bytes] = {}  # USER/NAME to its model.safetensors
         self.store: dict[str, bytes] = {}  # SHA-256 to content
         self.log: list[str] = []
         self.writable = "me"  # whose Spaces the token may change
@@ -60,8 +61,26 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
-        self._answered()
+        if self.path.endswith("/resolve/main/model.safetensors"):
+            return self._model(self.path.removesuffix("/resolve/main/model.safetensors")[1:])
+        return self._answered()
+
+    def _model(self, name: str) -> None:
+        self.server.log.append(f"{self.command} {self.path}")
+        content = self.server.models.get(name)
+        if content is None:
+            return self._say(404, {"error": "Repository not found"})
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
 
     def do_POST(self) -> None:
         self._answered()
@@ -101,7 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def _answered(self) -> None:
         self.server.log.append(f"{self.command} {self.path}")

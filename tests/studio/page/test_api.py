@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio.v3 as iio
 import pytest
 import torch
 from calling import call
+from drawing import cat
 from gradio_client import Client, handle_file
 from studio_fixtures import pixels
 
 from studio.drawing.png_metadata import encode_png, read_recipe
 from studio.drawing.recipe import Recipe
+from studio.page.api import Endpoints
+from studio.page.examples import Examples
+from studio.page.generate_actions import GenerateActions
 
 pytestmark = pytest.mark.usefixtures("goes_on")
 
@@ -97,6 +102,21 @@ def test_a_picture_to_start_from_restores(client, picture):
     near = (pixels(weak["pictures"][0]).float() - pixels(picture).float()).abs().mean()
     far = (pixels(made["pictures"][0]).float() - pixels(picture).float()).abs().mean()
     assert near < far
+
+
+@pytest.mark.parametrize("strength", [0.05, 0.3, 0.55, 1.0])
+def test_a_strength_is_the_same_on_the_page_and_in_a_script(studio, upload_folder, strength):
+    path = str(upload_folder / "start.png")
+    cat(3, 40).save(path)
+    *_, script = Endpoints(studio).from_picture({"path": path}, strength, seed=5, steps=10)
+    actions = GenerateActions(studio, Examples(studio))
+    usual = studio.library.get().info.sampling
+    form = (False, 5, "any", 10, usual.sampler, usual.guidance, "")
+    visit = SimpleNamespace(query_params={}, session_hash="visit")
+    *_, page = actions.start_from_picture({"composite": path}, strength, *form, [], visit)
+    assert page["recipe"] == script["recipes"][0]
+    assert Recipe.from_dict(page["recipe"]).strength == strength
+    assert torch.equal(pixels(page["shown"]), pixels(script["pictures"][0]["path"]))
 
 
 def test_repaint_keeps_the_rest_and_restores(client, picture, mask):

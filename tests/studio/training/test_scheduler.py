@@ -22,6 +22,7 @@ from training_rig import (
     changed,
     start_long,
     wait_for,
+    wait_for_more,
 )
 
 from studio.training import trainings as trainings_module
@@ -117,6 +118,33 @@ def test_closing_a_server_has_the_process_save_and_leave(rig):
     progress = json.loads((rig.folder(id) / "progress.json").read_text())
     assert progress["state"] == "stopped"
     assert int((rig.folder(id) / "state.txt").read_text()) == progress["images"]
+
+
+def test_what_a_server_interrupted_goes_on_with_the_next_one(rig):
+    first = rig.server()
+    id = start_long(rig, first)
+    first.close()
+    second = rig.server()
+    wait_for_more(second, id)
+    second.close()
+    unstarted = rig.server(start=False)
+    unstarted.resume(id)
+    unstarted.pause(id)  # now it is the owner who wants it so
+    third = rig.server()
+    third.scheduler.schedule()
+    assert third.view(id).state == "paused"
+
+
+def test_the_owner_can_pause_what_still_saves_for_a_server_that_ended(rig):
+    first = rig.server()
+    id = start_long(rig, first, label="deaf")
+    first.close()
+    assert rig.record(id)["goes_on"]
+    heir = rig.server(grace=0.2)
+    heir.pause(id)
+    assert wait_for(heir, id, "paused").message == "Paused."
+    heir.scheduler.schedule()
+    assert heir.view(id).state == "paused"
 
 
 def test_a_server_ends_soon_and_the_next_one_finds_a_training_that_still_saves(rig):
