@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -69,7 +70,8 @@ def test_a_small_move_is_a_small_change_everywhere_on_the_map(denoiser):
 def test_coats_blend_as_well(denoiser):
     labels = build_start(denoiser, [on_map(corners(denoiser.info), 0.5, 0.5)]).labels[0]
     assert labels.sum() == pytest.approx(1)
-    assert (labels[:4] > 0.15).all() and (labels[:4] < 0.4).all()
+    assert (labels[:4] > 0.15).all()
+    assert (labels[:4] < 0.4).all()
     assert labels[4] == 0  # of no coat
 
 
@@ -96,7 +98,7 @@ def test_a_blend_survives_being_written_down(denoiser):
     assert Recipe.from_dict(blend.to_dict()) == blend
 
 
-@pytest.mark.parametrize("x, y", [(-0.01, 0), (0, 1.01), (math.nan, 0), (0, math.inf)])
+@pytest.mark.parametrize(("x", "y"), [(-0.01, 0), (0, 1.01), (math.nan, 0), (0, math.inf)])
 def test_a_point_outside_the_map_is_a_sentence(denoiser, x, y):
     with pytest.raises(ValueError, match="must lie on the map"):
         on_map(corners(denoiser.info), x, y)
@@ -131,7 +133,8 @@ def test_no_corner_is_made_from_a_picture_or_has_an_unknown_coat(denoiser):
 
 def test_a_dream_goes_from_seed_to_seed(denoiser):
     info = denoiser.info
-    assert in_dream(info, "m", 7, 2).seed == 9 and not in_dream(info, "m", 7, 2).turns
+    assert in_dream(info, "m", 7, 2).seed == 9
+    assert not in_dream(info, "m", 7, 2).turns
     between = in_dream(info, "m", 7, 2.5)
     assert (between.seed, between.towards_seed, between.towards) == (9, 10, 0.5)
     assert between.towards_coat == info.any_label(10)
@@ -140,7 +143,7 @@ def test_a_dream_goes_from_seed_to_seed(denoiser):
 def test_a_dream_has_no_jumps(denoiser):
     moments = [i / 50 for i in range(126)]
     cats = [noise(denoiser, in_dream(denoiser.info, "m", 7, moment)) for moment in moments]
-    for before, after in zip(cats[:-1], cats[1:], strict=True):
+    for before, after in pairwise(cats):
         assert (after - before).norm() / before.norm() < 0.06
 
 
