@@ -5,6 +5,7 @@ cats.map = (() => {
   const STEP = 0.02, LEAP = 0.1; // of the map, for an arrow key, and with Shift
   const REST = 450; // ms after the last arrow key until the cat is refined
   const PLACES = [[0, 0], [1, 0], [0, 1], [1, 1]];
+  const NOTHING = 'data:image/gif;base64,R0lGODlhAQABAAAAACw=';
   const faces = ['', '', '', '']; // object URLs of the corners' cats
   const seed = () => Math.floor(Math.random() * 2 ** 31);
   let before = null; // the corners until the last choice, should it not be drawn
@@ -128,7 +129,9 @@ cats.map = (() => {
       `${Math.round(point.x * 100)}% to the right, ${Math.round(point.y * 100)}% down`);
     document.querySelectorAll('.corner-cat .face img').forEach((image, i) => {
       const cat = corners?.[i];
-      image.src = faces[i] && faces[i] !== 'none' ? faces[i] : 'data:image/gif;base64,R0lGODlhAQABAAAAACw=';
+      const source = faces[i] && faces[i] !== 'none' ? faces[i] : NOTHING;
+      image.src = source;
+      document.querySelectorAll('#explore-map .ghost')[i].src = source;
       image.alt = cat ? `seed ${cat.seed}${cat.coat ? `, ${cat.coat}` : ''}` : '';
     });
   }
