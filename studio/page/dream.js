@@ -26,8 +26,9 @@ cats.dream = (() => {
     if (dream) seen = [...seen.filter((frame) => at - frame.at < LAST * 1000), {at, moment: asked.moment}];
     await cats.view.show(source, `A cat of the dream: seed ${recipe.seed}`,
       cats.calm() ? 0 : Math.min(FADE, gap));
-    find('#explore-view').dataset.state = asked.fine ? 'fine' : 'dream';
+    cats.view.state(asked.fine ? 'fine' : 'dream');
     if (!dream) return;
+    if (seen.length === 2) label();
     if (!cats.map.isOpen()) { stop(); return; }
     if (cats.calm()) timer = setTimeout(ask, SLOW - ((performance.now() - dream.since) % SLOW));
     else ask();

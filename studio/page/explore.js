@@ -24,15 +24,17 @@ cats.map = (() => {
   async function show({asked, recipe, source}) {
     here = recipe;
     say('');
-    await cats.view.show(source, asked.fine ? 'Cat under the point' : 'Cat under the point, roughly drawn');
-    find('#explore-view').dataset.state = asked.fine ? 'fine' : 'live';
+    await cats.view.show(source, `Cat under the point${asked.fine ? '' : ', roughly drawn'}`);
+    if (!frames.waits()) cats.view.state(asked.fine ? 'fine' : 'live');
   }
   const frames = cats.frames(show, (error) => say(error.message));
   const place = (x, y, fine = false) => ({corners, x, y, fine});
 
   function look(fine = false) {
     clearTimeout(resting);
-    if (isOpen()) frames.want(place(point.x, point.y, fine));
+    if (!isOpen()) return;
+    cats.view.state('asked');
+    frames.want(place(point.x, point.y, fine));
   }
   const settle = () => { look(); look(true); }; // roughly at once, then as well as it can be
 
@@ -61,7 +63,7 @@ cats.map = (() => {
     say(error.message);
     if (before) [corners, before] = [before, null];
     faces[index] = faces[index] || 'none';
-    frames.want(place(point.x, point.y, true));
+    look(true);
   });
 
   function face() {

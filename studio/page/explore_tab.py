@@ -65,9 +65,7 @@ class ExploreTab:
             with gr.Column(scale=5, min_width=300, elem_id="explore-right"):
                 gr.HTML(MAP)
                 about = gr.HTML("")
-                save = gr.Button(
-                    "Save the last ten seconds", size="sm", elem_id="save-dream", visible="hidden"
-                )
+                save = gr.Button("Save the last ten seconds", size="sm", elem_id="save-dream")
                 outputs = film_parts("dream-film", note="dream-note")
         lasted = gr.Textbox("", visible=False)  # what the browser knows of the dream, as JSON
         start(

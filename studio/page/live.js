@@ -40,7 +40,7 @@ cats.frames = (show, fail) => {
       next();
     },
     stop,
-    get busy() { return Boolean(onItsWay || waiting); },
+    waits: () => Boolean(waiting),
   };
 };
 
@@ -63,7 +63,9 @@ cats.view = (() => {
     while (sources.length > 2) URL.revokeObjectURL(sources.shift());
   }
 
-  return {show, isEmpty: () => !top()?.src};
+  const state = (now) => { find('#explore-view').dataset.state = now; }; // asked, live, dream, fine
+
+  return {show, state, isEmpty: () => !top()?.src};
 })();
 
 (() => { // the whole screen, where the browser gives it; else the whole window
