@@ -52,7 +52,8 @@ def _corner(index: int) -> str:
 MAP = f"""
 <div id="explore-map" role="group" aria-label="A map of four cats">
   {_corner(0)}{_corner(1)}
-  <div class="pad">{'<img class="ghost" alt="" draggable="false">' * 4}<div class="point" role="slider" tabindex="0"
+  <div class="pad">{'<img class="ghost" alt="" draggable="false">' * 4}
+    <div class="point" role="slider" tabindex="0"
     aria-label="Point between the four cats. Arrow keys move it." aria-orientation="horizontal"
     aria-valuemin="0" aria-valuemax="100" aria-valuenow="50"></div></div>
   {_corner(2)}{_corner(3)}

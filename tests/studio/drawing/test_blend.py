@@ -37,6 +37,7 @@ def noise(denoiser, recipe):
 
 def test_each_corner_of_the_map_is_its_own_cat_to_the_letter(denoiser):
     cats = corners(denoiser.info)
+    cats[2] = dataclasses.replace(cats[2], towards_seed=4, towards_coat="grey", towards=1 / 3)
     for cat, place in zip(cats, [(0, 0), (1, 0), (0, 1), (1, 1)], strict=True):
         assert on_map(cats, *place) == cat
 
@@ -91,6 +92,19 @@ def test_blends_of_blends_stay_recipes_that_can_be_varied(denoiser):
         cats = [on_map(cats, x, y) for x, y in ((0.2, 0.3), (0.8, 0.3), (0.2, 0.7), (0.7, 0.8))]
     assert len(cats[0].turns) == MAX_PARTS - 1
     assert variations(cats[0], count=1, strength=0.2, first_seed=1)[0].towards == 0.2
+
+
+def test_of_too_many_seeds_those_that_matter_least_are_left_out(denoiser):
+    one = corners(denoiser.info)
+    many = [
+        on_map([dataclasses.replace(cat, seed=cat.seed + 100 * i) for cat in one], 0.5, 0.5)
+        for i in range(4)
+    ]
+    many.append(on_map([dataclasses.replace(cat, seed=cat.seed + 500) for cat in one], 0.4, 0.4))
+    twenty = on_map([many[0], on_map(many[1:], 0.5, 0.5), *many[:2]], 0.85, 0.05)
+    there = noise(denoiser, twenty)
+    assert len(twenty.turns) == MAX_PARTS - 1
+    assert torch.cosine_similarity(there, noise(denoiser, on_map(many[1:], 0.5, 0.5)), dim=0) > 0.9
 
 
 def test_a_blend_survives_being_written_down(denoiser):
