@@ -40,6 +40,8 @@ from .page import look as page
 from .page.answers import AnsweringBlocks
 from .page.api import add_endpoints
 from .page.examples import Examples
+from .page.explore_route import LiveRoute
+from .page.explore_tab import ExploreTab
 from .page.generate_tab import GenerateTab
 from .page.previews import Previews
 from .safety.guard import Guard
@@ -95,6 +97,8 @@ def build_page(
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Generate", id="generate"):
                 tab.build(blocks)
+            with gr.Tab("Explore", id="explore"):
+                ExploreTab(studio).build(blocks, tab.model)
             if admin is not None:
                 with gr.Tab("Admin", id="admin"):
                     AdminTab(admin).build(blocks, tab.model)
@@ -215,6 +219,7 @@ def launch(
     inner = [] if admin is None else [Middleware(AdminRoutes, admin)]
     if studio is not None:
         inner.append(Middleware(HealthRoutes, studio))
+        inner.append(Middleware(LiveRoute, studio))
         inner.append(Middleware(Previews, studio, settings.root_path))
     blocks.queue(max_size=settings.max_queue, api_open=False, default_concurrency_limit=1)
     options: dict[str, Any] = {

@@ -276,13 +276,13 @@ def morph(stops: Sequence[Recipe], *, frames: int) -> list[Recipe]:
     if not 2 <= frames <= 32:
         raise ValueError("A morph has 2 to 32 frames between two seeds.")
     return [
-        dataclasses.replace(a, towards_seed=b.seed, towards_coat=b.coat, towards=_ease(i / frames))
+        dataclasses.replace(a, towards_seed=b.seed, towards_coat=b.coat, towards=ease(i / frames))
         for a, b in zip(stops, [*stops[1:], stops[0]], strict=True)
         for i in range(frames)
     ]
 
 
-def _ease(t: float) -> float:
+def ease(t: float) -> float:
     """Slow near the seeds and faster between them, so that each cat is seen for a moment."""
     return (1 - math.cos(math.pi * t)) / 2
 

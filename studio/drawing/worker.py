@@ -29,6 +29,7 @@ from .. import space
 from ..safety.client import HOUSE, current_client
 from .job_log import log_job
 from .library import LoadedModel, ModelLibrary
+from .live import MAX_LIVE_BATCH, live_sampling
 from .observer import Observer, store
 from .recipe import Recipe, build_start, of_this_version
 
@@ -58,8 +59,10 @@ class Update:
 class Job:
     """Recipes of one visitor on their way to pictures."""
 
-    def __init__(self, model: LoadedModel, recipes: Sequence[Recipe], *, record: str) -> None:
-        self.model, self.recipes, self.record = model, tuple(recipes), record
+    def __init__(
+        self, model: LoadedModel, recipes: Sequence[Recipe], *, record: str, live: bool = False
+    ) -> None:
+        self.model, self.recipes, self.record, self.live = model, tuple(recipes), record, live
         self.waiting = deque(range(len(recipes)))  # rows not yet given to a turn
         self.undone = len(recipes)  # rows not yet finished
         self.pictures: Tensor | None = None
@@ -78,11 +81,17 @@ class Job:
 
     @property
     def key(self) -> tuple[object, ...]:
-        return self.model, self.recipes[0].batch_key
+        return self.model, self.recipes[0].batch_key, self.live
 
     @property
     def done(self) -> bool:
         return self.finished is not None
+
+    @property
+    def steps_to_take(self) -> int:
+        """Sampler steps for each picture."""
+        usual = self.model.info.sampling
+        return live_sampling(usual).num_steps if self.live else self.recipes[0].steps_to_take
 
     @property
     def idle(self) -> bool:
@@ -94,14 +103,15 @@ class Job:
         """Spent drawing so far."""
         return 0.0 if self.started is None else (self.finished or time.monotonic()) - self.started
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float | None = None) -> None:
         """Return when the job is done, or after ``seconds``."""
         self._done.wait(seconds)
 
     def finish(self, error: Exception | None = None) -> None:
         """The worker's last word on this job."""
         self.error, self.finished = error, time.monotonic()
-        log_job(self)
+        if not self.live:  # of which there are many a second
+            log_job(self)
         self._done.set()
 
 
@@ -119,16 +129,18 @@ class Studio:
         self._turn = 0  # how many were given so far
         self._served: dict[str, int] = {}  # the last turn of each client who waits for another
         self._drawing: set[Job] = set()  # jobs of the turn that is being drawn
+        self._was_live = False  # that turn
         self._arrived = threading.Condition()
         self._worker: threading.Thread | None = None
         self._closing = False
         self._run = space.gpu(self._draw_batch)
 
-    def submit(self, recipes: Sequence[Recipe], *, record: str = "") -> Job:
+    def submit(self, recipes: Sequence[Recipe], *, record: str = "", live: bool = False) -> Job:
         """Queue recipes, which must share one batch key, and return at once.
 
         ``record`` keeps how they form: "denoised" (estimates of x0), "noisy",
-        or "preview" (what was watched, which costs nothing). Raises ValueError
+        or "preview" (what was watched, which costs nothing). ``live`` draws with
+        the model's ``live_sampling``, whatever the recipes say. Raises ValueError
         for what cannot be drawn, and Busy if too many jobs wait.
         """
         if not 1 <= len(recipes) <= MAX_JOB_PICTURES:
@@ -146,7 +158,7 @@ class Studio:
         for recipe in recipes:
             for coat in (recipe.coat, *(coat for _, coat, _ in recipe.turns)):
                 model.info.label_index(coat)
-        job = Job(model, recipes, record=record)
+        job = Job(model, recipes, record=record, live=live)
         if wanted and wanted != model.hash:
             was = "has changed since; this is how it draws the cat now"
             if not asked_for:
@@ -207,9 +219,9 @@ class Studio:
         if self._worker is not None:
             self._worker.join(CLOSE_SECONDS)
 
-    def draw(self, recipes: Sequence[Recipe], *, record: str = "") -> Job:
+    def draw(self, recipes: Sequence[Recipe], *, record: str = "", live: bool = False) -> Job:
         """Submit and wait until done."""
-        job = self.submit(recipes, record=record)
+        job = self.submit(recipes, record=record, live=live)
         for _ in self.watch(job):
             pass
         return job
@@ -238,18 +250,19 @@ class Studio:
     def _in_order(self) -> list[Job]:
         """The jobs in the order of their next turns, which go round by client, not by job.
 
-        A client who comes anew goes behind those who have waited since before.
+        A client who comes anew goes behind those who have waited since before. After a turn of live
+        frames comes an ordinary one, so that explorers never take more turns than all others.
         """
         behind: Counter[str] = Counter()
         order = []
         for index, job in enumerate(self._jobs):
             since = max(self._served.get(job.client, 0), job.arrived)
-            order.append((behind[job.client], since, index))
+            order.append((self._was_live and job.live, behind[job.client], since, index))
             behind[job.client] += 1
-        return [self._jobs[index] for _, _, index in sorted(order)]
+        return [self._jobs[index] for *_, index in sorted(order)]
 
     def _update(self, job: Job) -> Update:
-        total = job.recipes[0].steps_to_take
+        total = job.steps_to_take
         step = total if job.done and not job.stopped else sum(job.steps_taken) // len(job.recipes)
         return Update(job.pictures, step, total, self.place(job), job.done)
 
@@ -275,11 +288,12 @@ class Studio:
             self._let_batches_grow()
             order = self._in_order()
             first = order[0]
+            most = min(self.max_batch, MAX_LIVE_BATCH) if first.live else self.max_batch
             turn: list[tuple[Job, int]] = []
             for job in [job for job in order if job.key == first.key]:
                 if job.record != first.record:
                     continue
-                while job.waiting and len(turn) < self.max_batch:
+                while job.waiting and len(turn) < most:
                     turn.append((job, job.waiting.popleft()))
                 if job.started is None and turn and turn[-1][0] is job:
                     job.started = time.monotonic()
@@ -288,7 +302,7 @@ class Studio:
             if first.waiting:  # a long job lets the others have a turn
                 self._jobs.remove(first)
                 self._jobs.append(first)
-            self._turn += 1
+            self._turn, self._was_live = self._turn + 1, first.live
             self._served[first.client] = self._turn
             here = {job.client for job in self._jobs}
             self._served = {name: turn for name, turn in self._served.items() if name in here}
@@ -309,7 +323,8 @@ class Studio:
         observer = Observer(turn, first.model.denoiser.codec)
         callback = None if space.on_zero_gpu() else observer  # it cannot cross the process border
         model = first.model.name, first.model.hash
-        pictures = first.context.run(self._run, *model, start, recipes[0], callback)
+        how = recipes[0], first.live, callback
+        pictures = first.context.run(self._run, *model, start, *how)
         for (job, row), picture in zip(turn, pictures, strict=True):
             if not (job.stopped and row in observer.stopped_rows.get(job, ())):
                 store(job, row, picture)
@@ -327,11 +342,13 @@ class Studio:
         model_hash: str,
         start: Start,
         recipe: Recipe,
+        live: bool,
         callback: Callable[[Step], bool] | None,
     ) -> Tensor:
         """What ZeroGPU gives a GPU to: its arguments and result can cross a process border."""
         denoiser = self.library.recall(model_name, model_hash).denoiser
-        config = recipe.config(denoiser.info.sampling)
+        usual = denoiser.info.sampling
+        config = live_sampling(usual) if live else recipe.config(usual)
         return self._draw(denoiser, start, config, callback=callback)
 
     def _fail(self, turn: list[tuple[Job, int]], error: Exception) -> None:

@@ -22,6 +22,8 @@ from ..drawing.recipe import (
     variations,
 )
 from ..drawing.worker import Job, Studio
+from .explore_forms import read_map_form
+from .explore_stream import dream
 from .files import save_png
 from .films import Film, Pace, film_of, morph_of, require_steps
 from .forms import (
@@ -135,6 +137,27 @@ class Endpoints:
         yield from self._watch(job)
         yield _film(morph_of(job))
 
+    def explore(
+        self, seeds: list[int], x: float = 0.5, y: float = 0.5, coats: list[str] | None = None,
+        model: str = "", fine: bool = False,
+    ) -> Iterator[dict]:  # fmt: skip
+        """The cat between four: at x 0, y 0 the first, at 1, 0 the second, at 0, 1 the third.
+
+        It is drawn quickly, in few steps; ``fine`` draws it as ``generate`` would.
+        """
+        recipe = read_map_form(seeds, coats, x, y, model, self.studio.library)
+        yield from self._draw([recipe], live=fine is not True)
+
+    def dream(
+        self, seed: int = 0, speed: float = 0.3, coat: str = "", model: str = "",
+        frames: int | None = None,
+    ) -> Iterator[dict]:  # fmt: skip
+        """A stream of frames from cat to cat, ``speed`` of them a second, in step with the clock.
+
+        It goes on until its reader leaves, or for so many ``frames``.
+        """
+        yield from dream(self.studio, seed, speed, coat, model, frames)
+
     def _settings(
         self, steps: int | None, sampler: str | None, guidance: float | None, model: str
     ) -> tuple[Any, Any, Any]:
@@ -153,8 +176,8 @@ class Endpoints:
         settings = self._settings(steps, sampler, guidance, model)
         return read_recipe_form(seed, coat, *settings, model)
 
-    def _draw(self, recipes: list[Recipe]) -> Iterator[dict]:
-        job = self.studio.submit(recipes)
+    def _draw(self, recipes: list[Recipe], *, live: bool = False) -> Iterator[dict]:
+        job = self.studio.submit(recipes, live=live)
         yield from self._watch(job)
         assert job.pictures is not None  # which it was watched for
         files = [
@@ -184,6 +207,7 @@ def add_endpoints(studio: Studio) -> None:
     endpoints = Endpoints(studio)
     for name in (
         "generate", "animate", "morph", "variations", "from_picture", "repaint", "restore",
+        "explore", "dream",
     ):  # fmt: skip
         gr.api(getattr(endpoints, name), api_name=name, concurrency_limit=None)
 

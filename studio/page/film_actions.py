@@ -35,7 +35,7 @@ class FilmActions:
             record = "noisy" if kind == "the noisy picture" else "denoised"
             job = self.studio.submit([current_recipe(recipe)], record=record)
             yield from self._progress(job, request)
-            yield _finished(film_of(job, pace))
+            yield finished_film(film_of(job, pace))
         except (ValueError, Busy) as error:
             yield {"note": status_html(str(error), error=True)}
 
@@ -51,7 +51,7 @@ class FilmActions:
             )  # fmt: skip
             job = self.studio.submit(recipes)
             yield from self._progress(job, request)
-            yield _finished(morph_of(job))
+            yield finished_film(morph_of(job))
         except (ValueError, Busy) as error:
             yield {"note": status_html(str(error), error=True)}
 
@@ -61,7 +61,8 @@ class FilmActions:
             yield {"note": status_html(text)}
 
 
-def _finished(film: Film) -> ShownFilm:
+def finished_film(film: Film) -> ShownFilm:
+    """A film that is ready, and what downloads it."""
     shown, gif, mp4 = (
         gr.update(value=path, visible=True) for path in (film.gif, film.gif, film.mp4)
     )

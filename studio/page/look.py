@@ -7,9 +7,10 @@ from pathlib import Path
 import gradio as gr
 
 FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-STYLES = ("page", "stage", "controls", "strip", "icons", "phone")
+STYLES = ("page", "stage", "controls", "strip", "icons", "phone", "explore")
 SCRIPTS = (
     "base", "memory", "address", "strip", "grid", "walk", "answer", "tools", "sheets", "keys",
+    "live", "explore", "dream",
 )  # fmt: skip
 _HERE = Path(__file__).parent
 CSS = "".join((_HERE / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)

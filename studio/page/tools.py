@@ -42,7 +42,7 @@ class Tools:
             self.film_speed = gr.Slider(1, 30, value=15, step=1, label="Frames per second")
             self.film_hold = gr.Slider(0, 10, value=1, step=0.5, label="Seconds on the last frame")
         self.animate_button = gr.Button("Make the film", elem_id="animate")
-        self.film = _film("film", note="film-note")
+        self.film = film_parts("film", note="film-note")
 
     def _build_morph(self) -> None:
         gr.Markdown(
@@ -56,7 +56,7 @@ class Tools:
             )  # fmt: skip
             self.morph_frames = gr.Slider(2, 32, value=12, step=1, label="Frames between two cats")
         self.morph_button = gr.Button("Morph", elem_id="morph")
-        self.morph_film = _film("morph-film", note="morph-note")
+        self.morph_film = film_parts("morph-film", note="morph-note")
 
     def _build_variations(self) -> None:
         gr.Markdown("Nine cats around the one on the stage.")
@@ -97,7 +97,7 @@ def _note(name: str) -> gr.HTML:
     return gr.HTML("", elem_id=name, elem_classes="note")
 
 
-def _film(name: str, *, note: str) -> dict[str, Component]:
+def film_parts(name: str, *, note: str) -> dict[str, Component]:
     """The components of one film, by their names in ``ShownFilm``."""
     line = gr.HTML(status_html(""), elem_id=note, elem_classes="note")
     film = gr.Image(

@@ -88,12 +88,13 @@ class UploadBudget(Allowance):
 
 
 class CallBudget:
-    """Calls that a client may make, and sessions that it may begin."""
+    """Calls that a client may make, live frames too, and sessions that it may begin."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._calls = Allowance((400, 20), (2000, 20), clock=clock)
         # All that begin within a minute are fewer than Gradio keeps apart (2,000).
         self._sessions = Allowance((300, 100), (900, 90), clock=clock)
+        self._frames = Allowance((1000, 20), (4000, 20), clock=clock)
         self._known: dict[str, None] = {}  # sessions that began, the oldest first
 
     def charge(self, client: str, session: str | None) -> str | None:
@@ -107,4 +108,10 @@ class CallBudget:
                 self._known[session] = None
                 if len(self._known) > MAX_CLIENTS:
                     del self._known[next(iter(self._known))]
+        return None
+
+    def charge_frame(self, client: str) -> str | None:
+        """Count a live frame, or say why it is refused."""
+        if not self._frames.take(client):
+            return "That is too many frames in a short time. Please wait a little."
         return None

@@ -37,6 +37,7 @@ MAX_CALL_BYTES = 500_000
 MAX_DEPTH = 20
 UPLOAD = "/gradio_api/upload"
 PREVIEW = "/cat.jpg"  # the cat of a link, drawn for whoever shows that link
+LIVE = "/live"  # a frame that follows a finger: many a second
 OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own
 READ = re.compile(  # what the page and scripts (gradio_client, curl) read
     r"/(cat\.jpg|healthz|readyz|config/?|favicon\.ico|robots\.txt|manifest\.json|theme\.css"
@@ -47,7 +48,7 @@ READ = re.compile(  # what the page and scripts (gradio_client, curl) read
     re.DOTALL,
 )
 CHANGE = re.compile(
-    r"/admin(/.*)?|/gradio_api/(upload|queue/join|cancel|reset/?|(run|call|call/v2)/[^/]+/?)",
+    r"/live|/admin(/.*)?|/gradio_api/(upload|queue/join|cancel|reset/?|(run|call|call/v2)/[^/]+/?)",
     re.DOTALL,
 )
 BEGINS = re.compile(r"/gradio_api/(queue/join|(run|call|call/v2)/[^/]+/?)")  # work, or a visit
@@ -87,6 +88,8 @@ class Guard:
                 session = values.get("session_hash") if isinstance(values, dict) else None
                 session = session if isinstance(session, str) else None
                 reason, status = self._calls.charge(client, session), 429
+            elif reason is None and scope["path"] == LIVE:
+                reason, status = self._calls.charge_frame(client), 429
         if reason is not None:
             answer = {"error": reason, "detail": reason}  # the latter is what Gradio's page shows
             await JSONResponse(answer, status_code=status)(scope, receive, send)

@@ -20,7 +20,7 @@ from typing import Any
 MAX_BYTES, OLD_FILES = 10_000_000, 3
 STDOUT = "-"  # instead of a file
 SERVICES = re.compile(
-    r"/(healthz|readyz|admin|config|assets|static|svelte"
+    r"/(healthz|readyz|live|admin|config|assets|static|svelte"
     r"|gradio_api/(call|run|queue/join|queue/data|upload|upload_progress|file|heartbeat|cancel"
     r"|info|reset))(?=$|[/=])"
 )

@@ -20,11 +20,14 @@ ENDPOINTS = {
     "variations": "seed count strength first_seed coat steps sampler guidance model",
     "from_picture": "picture strength seed coat steps sampler guidance model",
     "repaint": "picture mask seed coat steps sampler guidance model",
+    "explore": "corners x y coats model fine",
+    "dream": "seed speed coat model frames",
 }
 HONEST = {
     "seed": 1, "count": 1, "coat": "", "steps": 2, "sampler": "euler", "guidance": 1.0,
     "model": "", "noisy": False, "seconds": 1.0, "speed": 4.0, "hold": 0.0, "seeds": [1, 2],
     "coats": None, "frames": 2, "strength": 0.5, "first_seed": 0,
+    "corners": [1, 2, 3, 4], "x": 0.5, "y": 0.5, "fine": False,
 }  # fmt: skip
 
 

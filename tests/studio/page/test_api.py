@@ -28,6 +28,7 @@ def test_every_endpoint_has_a_name_and_types(client):
     described = client.view_api(return_format="dict")["named_endpoints"]
     assert list(described) == [
         "/generate", "/animate", "/morph", "/variations", "/from_picture", "/repaint", "/restore",
+        "/explore", "/dream",
     ]  # fmt: skip
     for endpoint in described.values():
         for parameter in endpoint["parameters"]:

@@ -60,6 +60,18 @@ OWN = {
     ],
     "from_picture": [("strength", v) for v in (0, -1, 1.1, NAN, None, "x")],
     "repaint": [],
+    "explore": [
+        *(
+            ("corners", value)
+            for value in ([], [1, 2, 3], [1] * 5, "1", None, [1, 2, 3, "x"], [-1] * 4)
+        ),
+        *((axis, value) for axis in "xy" for value in (-0.1, 1.1, NAN, "left", None, [])),
+        *(("coats", value) for value in ("tabby", ["pink"], [5])),
+    ],
+    "dream": [
+        *(("speed", value) for value in (0, -1, 11, NAN, "fast", None)),
+        *(("frames", value) for value in (0, -1, 1.5, "all")),
+    ],
 }
 
 

@@ -1,0 +1,101 @@
+// The dream: from cat to cat without an end. Which cat is seen is a matter of the clock, so a slow
+// connection leaves frames out and falls behind by none.
+cats.dream = (() => {
+  const {find} = cats;
+  const LAST = 10, RATE = 12; // seconds that can be saved, and frames a second of that film
+  const SLOW = 4000; // ms for each cat where the visitor wants little motion
+  const FADE = 400; // ms at most from frame to frame
+  let dream = null; // {seed, model, moment, since}
+  let seen = [], shown = null, timer = 0;
+
+  const speed = () => (cats.calm() ? 1 / SLOW : Number(find('#dream-speed').value) / 1000);
+  function moment() { // cats after the first
+    const now = dream.moment + (performance.now() - dream.since) * dream.speed;
+    return cats.calm() ? Math.floor(now) : Math.round(now * 1e4) / 1e4;
+  }
+
+  function ask(fine = false) {
+    clearTimeout(timer);
+    const asked = {seed: dream.seed, moment: moment(), model: dream.model, fine};
+    frames.want(asked);
+  }
+
+  const frames = cats.frames(async ({asked, recipe, source}) => {
+    const at = performance.now(), gap = shown && dream ? at - shown.at : 0;
+    shown = {at, recipe};
+    if (dream) seen = [...seen.filter((frame) => at - frame.at < LAST * 1000), {at, moment: asked.moment}];
+    await cats.view.show(source, `A cat of the dream: seed ${recipe.seed}`,
+      cats.calm() ? 0 : Math.min(FADE, gap));
+    cats.view.state(asked.fine ? 'fine' : 'dream');
+    if (!dream) return;
+    if (seen.length === 2) label();
+    if (!cats.map.isOpen()) { stop(); return; }
+    if (cats.calm()) timer = setTimeout(ask, SLOW - ((performance.now() - dream.since) % SLOW));
+    else ask();
+  }, (error) => { cats.map.say(error.message); if (dream) stop(); });
+
+  function label() {
+    const isOn = Boolean(dream);
+    find('#explore-desk').classList.toggle('dreaming', isOn);
+    find('#explore-desk').classList.toggle('dreamt', seen.length > 1);
+    find('#dream').textContent = isOn ? 'Stop' : 'Dream';
+    find('#dream').setAttribute('aria-pressed', String(isOn));
+  }
+
+  function start() {
+    cats.map.stop();
+    seen = [];
+    dream = {
+      seed: Math.floor(Math.random() * 2 ** 31), model: cats.map.model(), moment: 0,
+      since: performance.now(), speed: speed(),
+    };
+    cats.map.say('');
+    label();
+    ask();
+  }
+
+  function stop() {
+    clearTimeout(timer);
+    frames.stop();
+    if (!dream) return;
+    last = dream;
+    dream = null;
+    label();
+  }
+  let last = null;
+
+  function end() { // by its button: the cat that is seen then is drawn well
+    const asked = dream && seen.length
+      ? {seed: dream.seed, moment: seen.at(-1).moment, model: dream.model, fine: true} : null;
+    stop();
+    if (asked) frames.want(asked);
+  }
+
+  cats.dreamt = () => { // the moments of the last ten seconds, for the film
+    const until = seen.at(-1)?.at ?? 0, from = Math.max(until - LAST * 1000, seen[0]?.at ?? 0);
+    const count = Math.floor(((until - from) / 1000) * RATE);
+    const moments = Array.from({length: count}, (_, i) => {
+      const at = from + (i * 1000) / RATE;
+      const next = seen.findIndex((frame) => frame.at > at);
+      const [a, b] = [seen[Math.max(0, next - 1)], seen[next]];
+      const part = cats.calm() ? 0 : (at - a.at) / (b.at - a.at);
+      return Math.round((a.moment + part * (b.moment - a.moment)) * 1e4) / 1e4;
+    });
+    const {seed, model} = dream ?? last ?? {};
+    return JSON.stringify({seed, model, moments});
+  };
+
+  document.addEventListener('click', (event) => {
+    if (event.target.closest?.('[data-explore=dream]')) { if (dream) end(); else start(); }
+  });
+  document.addEventListener('input', (event) => {
+    if (event.target.id !== 'dream-speed' || !dream) return;
+    Object.assign(dream, {moment: dream.moment + (performance.now() - dream.since) * dream.speed,
+      since: performance.now(), speed: speed()});
+  });
+
+  return {
+    stop() { stop(); shown = null; }, // the map is seen again
+    recipe: () => shown?.recipe ?? null,
+  };
+})();

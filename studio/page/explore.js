@@ -1,0 +1,257 @@
+// The map: four cats at the corners, and under a point between them the cat that they make together.
+cats.map = (() => {
+  const {find} = cats;
+  const KEPT = 'cat-diffusion.map';
+  const STEP = 0.02, LEAP = 0.1; // of the map, for an arrow key, and with Shift
+  const REST = 450; // ms after the last arrow key until the cat is refined
+  const PLACES = [[0, 0], [1, 0], [0, 1], [1, 1]];
+  const NOTHING = 'data:image/gif;base64,R0lGODlhAQABAAAAACw=';
+  const faces = ['', '', '', '']; // object URLs of the corners' cats
+  const seed = () => Math.floor(Math.random() * 2 ** 31);
+  let before = null; // the corners until the last choice, should it not be drawn
+  let corners = null, point = {x: 0.5, y: 0.5}, here = null, opened = 0, dragging = null, resting = 0;
+
+  const model = () => find('#explore-model')?.dataset.model ?? '';
+  const isOpen = () => Boolean(find('#explore-map')?.offsetParent);
+
+  function say(sentence) {
+    const line = find('#explore-said');
+    if (line) line.textContent = sentence;
+  }
+
+  // -- the cat under the point ----------------------------------------------------------------
+
+  async function show({asked, recipe, source}) {
+    here = recipe;
+    say('');
+    await cats.view.show(source, `Cat under the point${asked.fine ? '' : ', roughly drawn'}`);
+    if (!frames.waits()) cats.view.state(asked.fine ? 'fine' : 'live');
+  }
+  const frames = cats.frames(show, (error) => say(error.message));
+  const place = (x, y, fine = false) => ({corners, x, y, fine});
+
+  function look(fine = false) {
+    clearTimeout(resting);
+    if (!isOpen()) return;
+    cats.view.state('asked');
+    frames.want(place(point.x, point.y, fine));
+  }
+  const settle = () => { look(); look(true); }; // roughly at once, then as well as it can be
+
+  function move(x, y) {
+    const within = (value) => Math.round(Math.min(1, Math.max(0, value)) * 1000) / 1000;
+    point = {x: within(x), y: within(y)};
+    paint();
+    cats.dream.stop();
+    look();
+  }
+
+  function rest() { keep(); look(true); }
+
+  // -- the corners ----------------------------------------------------------------------------
+
+  // Faces are drawn one after the other, and only once the cat under the point is there.
+  const drawn = cats.frames(({asked, recipe, source}) => {
+    const {index} = asked;
+    if (faces[index]) URL.revokeObjectURL(faces[index]);
+    faces[index] = source;
+    corners[index] = recipe;
+    keep();
+    paint();
+    face();
+  }, (error, {index}) => {
+    say(error.message);
+    if (before) [corners, before] = [before, null];
+    faces[index] = faces[index] || 'none';
+    look(true);
+  });
+
+  function face() {
+    const index = faces.indexOf('');
+    const [x, y] = PLACES[index] ?? [];
+    if (index >= 0) drawn.want({...place(x, y), index});
+  }
+
+  function newCat(coat = '') {
+    const {taught} = find('#explore-model').dataset;
+    const chosen = coat || taught;
+    return {seed: seed(), coat: chosen, any_coat: !chosen, model: model()};
+  }
+
+  function setCorner(index, cat) {
+    before = [...corners];
+    corners[index] = cat;
+    if (faces[index]) URL.revokeObjectURL(faces[index]);
+    faces[index] = '';
+    paint();
+    cats.dream.stop();
+    face();
+    settle();
+  }
+
+  function keep() {
+    try { localStorage.setItem(KEPT, JSON.stringify({corners, point})); } catch { /* not allowed */ }
+  }
+
+  function remembered() {
+    try {
+      const known = JSON.parse(localStorage.getItem(KEPT));
+      const {x, y} = known.point;
+      if (known.corners.length === 4 && x >= 0 && x <= 1 && y >= 0 && y <= 1) return known;
+    } catch { /* nothing, or nothing that can be used */ }
+    return null;
+  }
+
+  function open() { // each time the tab is shown, and when another model is chosen
+    if (!isOpen() || !model()) return;
+    const isNew = !corners;
+    if (isNew) ({corners, point} = remembered() ?? {corners: PLACES.map(() => newCat()), point});
+    const {coats} = find('#explore-model').dataset;
+    const known = ['', ...JSON.parse(coats)];
+    const isOther = corners.some((cat) => cat.model !== model());
+    if (isOther) {
+      const fits = (cat) => known.includes(cat.coat ?? '') && !cat.turned && !cat.towards;
+      corners = corners.map((cat) => (fits(cat)
+        ? {...cat, model: model(), model_hash: ''} : {...newCat(), seed: cat.seed}));
+      faces.fill('');
+    }
+    before = null;
+    paint();
+    if (isNew || isOther || cats.view.isEmpty()) settle();
+    face();
+  }
+
+  function paint() {
+    const dot = find('#explore-map .point');
+    if (!dot) return;
+    dot.style.left = `${point.x * 100}%`;
+    dot.style.top = `${point.y * 100}%`;
+    dot.setAttribute('aria-valuenow', Math.round(point.x * 100));
+    dot.setAttribute('aria-valuetext',
+      `${Math.round(point.x * 100)}% to the right, ${Math.round(point.y * 100)}% down`);
+    document.querySelectorAll('.corner-cat .face img').forEach((image, i) => {
+      const cat = corners?.[i];
+      const source = faces[i] && faces[i] !== 'none' ? faces[i] : NOTHING;
+      image.src = source;
+      document.querySelectorAll('#explore-map .ghost')[i].src = source;
+      image.alt = cat ? `seed ${cat.seed}${cat.coat ? `, ${cat.coat}` : ''}` : '';
+    });
+  }
+
+  // -- choosing a corner's cat ----------------------------------------------------------------
+
+  function choose(index) {
+    opened = index;
+    const names = ['Top left', 'Top right', 'Bottom left', 'Bottom right'];
+    find('#corner-name').textContent = `${names[index]} cat`;
+    const coats = JSON.parse(find('#explore-model').dataset.coats);
+    find('#corner-coat').replaceChildren(new Option('any', ''), ...coats.map((c) => new Option(c, c)));
+    find('#corner-coat').value = corners[index].coat ?? '';
+    const fits = cats.memory.list().filter(({recipe}) => !recipe.picture && recipe.model === model());
+    find('#corner .thumbs').replaceChildren(...fits.map(({recipe, thumb, text}) => {
+      const button = Object.assign(document.createElement('button'), {className: 'thumb'});
+      button.append(Object.assign(new Image(), {src: thumb, alt: `Your cat: ${text ?? recipe.seed}`}));
+      button.onclick = () => take(recipe);
+      return button;
+    }));
+    find('#corner [data-explore=stage]').disabled = !(cats.opened() ?? cats.recipes()[0]);
+    find('#corner [data-explore=this]').disabled = !here;
+    find('#corner').showModal();
+  }
+
+  function take(cat) {
+    find('#corner').close();
+    if (cat) setCorner(opened, cat);
+  }
+
+  const indexOf = (button) => Number(button.closest('[data-corner]')?.dataset.corner ?? opened);
+  const does = {
+    choose: (button) => choose(indexOf(button)),
+    dice: (button) => {
+      const index = indexOf(button), dialog = find('#corner');
+      const coat = dialog.open ? find('#corner-coat').value : '';
+      dialog.close();
+      setCorner(index, newCat(coat));
+    },
+    this: () => take(here),
+    stage: () => take(cats.opened() ?? cats.recipes()[0]),
+    all: () => {
+      corners = PLACES.map(() => newCat());
+      faces.fill('');
+      before = null;
+      cats.dream.stop();
+      paint();
+      settle();
+      face();
+    },
+    send: () => {
+      const recipe = cats.dream.recipe() ?? here;
+      if (!recipe) return;
+      find('#tabs > .tab-wrapper [role=tab][data-tab-id=generate]').click();
+      cats.when('#mine .thumbs').then((strip) => strip.dispatchEvent(
+        new CustomEvent('cat-again', {bubbles: true, detail: {index: 0, value: [recipe]}})));
+    },
+  };
+
+  document.addEventListener('click', (event) => {
+    const button = event.target.closest?.('[data-explore]');
+    if (button) does[button.dataset.explore]?.(button);
+  });
+  document.addEventListener('change', (event) => {
+    if (event.target.id === 'corner-coat') take({...newCat(event.target.value), seed: corners[opened].seed});
+  });
+  document.addEventListener('submit', (event) => {
+    if (event.target.id !== 'corner-link') return;
+    event.preventDefault();
+    take(event.target.elements[0].value.trim());
+    event.target.reset();
+  });
+
+  // -- moving the point -----------------------------------------------------------------------
+
+  function drag(event) {
+    const box = dragging.getBoundingClientRect();
+    move((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+  }
+  document.addEventListener('pointerdown', (event) => {
+    const pad = event.target.closest?.('#explore-map .pad');
+    if (!pad || !event.isPrimary || event.button > 0 || !corners) return;
+    dragging = pad;
+    pad.setPointerCapture(event.pointerId);
+    event.preventDefault();
+    find('#explore-map .point').focus({preventScroll: true});
+    drag(event);
+  });
+  document.addEventListener('pointermove', (event) => { if (dragging && event.isPrimary) drag(event); });
+  for (const end of ['pointerup', 'pointercancel']) {
+    document.addEventListener(end, () => { if (dragging) { dragging = null; rest(); } });
+  }
+
+  document.addEventListener('keydown', (event) => {
+    if (!event.target.matches?.('#explore-map .point') || !corners) return;
+    const far = event.shiftKey ? LEAP : STEP;
+    const [right, down] = {
+      ArrowLeft: [-far, 0], ArrowRight: [far, 0], ArrowUp: [0, -far], ArrowDown: [0, far],
+    }[event.key] ?? [];
+    if (right === undefined) return;
+    event.preventDefault();
+    move(point.x + right, point.y + down);
+    resting = setTimeout(rest, REST);
+  });
+
+  // -- coming and going -----------------------------------------------------------------------
+
+  function leave() { frames.stop(); drawn.stop(); cats.dream.stop(); }
+  function shown() { if (isOpen()) { if (!document.hidden) open(); } else leave(); }
+  document.addEventListener('click', (event) => {
+    if (event.target.closest?.('#tabs > .tab-wrapper [role=tab]')) setTimeout(shown, 50);
+  });
+  document.addEventListener('visibilitychange', () => { if (document.hidden) leave(); else shown(); });
+  new MutationObserver((changes) => {
+    const isAbout = ({target}) => (target.nodeType === 1 ? target : target.parentElement)
+      ?.closest('#explore-right');
+    if (changes.some(isAbout) && model() && model() !== corners?.[0]?.model) open();
+  }).observe(document.documentElement, {subtree: true, childList: true});
+
+  return {model, isOpen, say, stop: frames.stop};
+})();
