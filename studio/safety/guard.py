@@ -40,7 +40,7 @@ PREVIEW = "/cat.jpg"  # the cat of a link, drawn for whoever shows that link
 OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own
 READ = re.compile(  # what the page and scripts (gradio_client, curl) read
     r"/(cat\.jpg|healthz|readyz|config/?|favicon\.ico|robots\.txt|manifest\.json|theme\.css"
-    r"|pwa_icon(/\w+)?)?"
+    r"|pwa_icon)?"
     r"|/(static|assets|svelte)/.+|/admin(/.*)?"
     r"|/gradio_api/(info/?|openapi\.json|app_id/?|startup-events|theme\.css|upload_progress"
     r"|queue/(data|status)|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+|file[=/].+)",
