@@ -23,7 +23,7 @@ def to_float(images: Tensor) -> Tensor:
 
 def to_uint8(images: Tensor) -> Tensor:
     """Float in [-1, 1], clipped -> uint8, rounded to nearest."""
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    return (images.float() + 1).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
 class Codec(nn.Module):

@@ -88,7 +88,8 @@ def build_page(
     """The whole page; without ``admin`` it has no Admin tab."""
     with AnsweringBlocks(title=TITLE, delete_cache=CACHE_SECONDS) as blocks:
         gr.HTML(
-            f"<h1>{TITLE}</h1><p>Cats that never existed, formed out of noise on this machine.</p>"
+            f"<h1>{page.MARK.read_text(encoding='utf-8')}{TITLE}</h1>"
+            "<p>Cats that never existed, formed out of noise on this machine.</p>"
             '<span id="said" role="status"></span>',
             elem_id="title",
         )
@@ -239,6 +240,7 @@ def launch(
         "allowed_paths": [],
         "footer_links": ["api"],
         "app_kwargs": {"middleware": inner, "lifespan": _guarded},
+        "favicon_path": page.MARK,
         "theme": page.theme(),
         "css": page.CSS + admin_page.CSS,
         "head": f"<script>{REFUSED}</script>" + page.HEAD + admin_page.HEAD,

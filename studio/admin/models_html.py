@@ -93,7 +93,7 @@ def ready_html(card: ModelCard, *, is_default: bool, training: str, can_go_on: b
         "Teach longer</button>"
     )
     return (
-        f'<section class="admin-ready"><h4>{title} is ready</h4>'
+        f'<section class="admin-ready"><h3>{title} is ready</h3>'
         f'<div class="admin-cats">{cats}</div>'
         f'<div class="admin-row"><a class="admin-button primary" href="{escape(link_to(card))}">'
         f"Draw {title}</a>{default}{longer * can_go_on}</div></section>"

@@ -49,7 +49,7 @@ class AdminTab:
             self.sign_out_button = gr.Button("Sign out", size="sm", elem_id="admin-sign-out")
             with gr.Row(equal_height=False):
                 with gr.Column(scale=6, min_width=320):
-                    gr.Markdown("### 1 · Your cat's photos")
+                    gr.Markdown("## 1 · Your cat's photos")
                     gr.HTML(DROP, padding=False, elem_id="admin-drop")
                 with gr.Column(scale=4, min_width=300):
                     self._build_form()
@@ -58,14 +58,13 @@ class AdminTab:
         self._wire(page)
 
     def _build_form(self) -> None:
-        gr.Markdown("### 2 · Teach the model")
+        gr.Markdown("## 2 · Teach the model")
         if space.on_zero_gpu():
             gr.HTML(NO_TRAINING_HERE, padding=False)
         with gr.Row():
             self.name = gr.Textbox(label="Name of the cat", elem_id="admin-name", max_lines=1)
             self.label = gr.Textbox(
-                label="Label", info="The name shown in the list of coats. Leave empty "
-                                    "to use the cat's name.",
+                label="Label in the list of coats", placeholder="the cat's name",
                 elem_id="admin-label", max_lines=1,
             )  # fmt: skip
         self.base = Choice([], label="Start from model", elem_id="admin-base")
@@ -91,13 +90,13 @@ class AdminTab:
         self.start_message = gr.HTML("", padding=False, elem_id="admin-start-message")
 
     def _build_trainings(self) -> None:
-        gr.Markdown("### 3 · Trainings")
+        gr.Markdown("## 3 · Trainings")
         self.choice = gr.Radio(
             [], label="Training", show_label=False, elem_id="admin-trainings", visible=False
         )
         self.training = gr.HTML("", padding=False, elem_id="admin-training", js_on_load=ACT)
         self.samples = gr.HTML("", padding=False, elem_id="admin-samples", js_on_load=ACT)
-        with gr.Row():
+        with gr.Row(elem_id="admin-steer"):
             options: dict[str, Any] = {"size": "sm", "min_width": 110, "interactive": False}
             self.pause_button = gr.Button("Pause", elem_id="admin-pause", **options)
             self.resume_button = gr.Button("Resume", elem_id="admin-resume", **options)
@@ -107,15 +106,15 @@ class AdminTab:
             )
         self.training_message = gr.HTML("", padding=False, elem_id="admin-training-message")
         # An element of the page, not of the training's HTML, so that it stays open.
-        with gr.Accordion("Details", open=False):
+        with gr.Accordion("Details", open=False, elem_id="admin-details"):
             self.curve = gr.HTML("", padding=False, elem_id="admin-curve")
             self.log = gr.HTML("", padding=False, elem_id="admin-log")
 
     def _build_models(self) -> None:
-        gr.Markdown("### 4 · Models")
+        gr.Markdown("## 4 · Models")
         self.models = gr.HTML("", padding=False, elem_id="admin-models", js_on_load=ACT)
         self.model_message = gr.HTML("", padding=False, elem_id="admin-model-message")
-        with gr.Accordion("Publish on the Hugging Face Hub", open=False):
+        with gr.Accordion("Publish on the Hugging Face Hub", open=False, elem_id="admin-to-hub"):
             self.model = Choice([], label="Model", elem_id="admin-model")
             self.repo = gr.Textbox(
                 label="Repository, for example mia/my-cats", elem_id="admin-repo"

@@ -44,6 +44,25 @@
     keep.hidden = !button.dataset.keep;
   }
 
+  // -- the focus, when the cards are drawn anew -----------------------------------------------
+
+  let had = null; // what had it: whose, and which button
+
+  document.addEventListener('focusin', ({target}) => {
+    const of = target.closest?.('#admin-models [data-of]')?.dataset;
+    had = of ? {...of} : null;
+  });
+  document.addEventListener('pointerdown', ({target}) => {
+    if (!target.closest?.('#admin-models')) had = null;
+  });
+  new MutationObserver(() => {
+    if (!had || document.activeElement !== document.body) return;
+    const own = [...document.querySelectorAll('#admin-models [data-of]')]
+      .filter(({dataset}) => dataset.of === had.of);
+    const last = own.find(({dataset}) => dataset.act === had.act) ?? own[0];
+    (last?.querySelector('input') ?? last)?.focus({preventScroll: true});
+  }).observe(document.documentElement, {subtree: true, childList: true});
+
   // -- before and after -----------------------------------------------------------------------
 
   const PAIRS = 4; // of the cats in a row

@@ -2,7 +2,7 @@
 (() => {
   const OURS = [
     'seed', 'coat', 'any_coat', 'steps', 'sampler', 'guidance', 'model', 'model_hash', 'count',
-    'towards_seed', 'towards_coat', 'towards', 'turned',
+    'towards_seed', 'towards_coat', 'towards', 'turned', 'open',
   ];
 
   function set(change) {
@@ -19,6 +19,11 @@
       if (!drawn.mine) return; // an example
       new URLSearchParams(drawn.link).forEach((value, name) => query.set(name, value));
     });
+  });
+
+  cats.keepOpened = (index) => set((query) => { // of a grid; none below 0
+    if (index < 0) query.delete('open');
+    else query.set('open', index + 1);
   });
 
   cats.linkOf = (recipe) => { // of one cat; none where a picture would have to be in it

@@ -20,6 +20,9 @@
     if (words) timer = setTimeout(() => say(''), PATIENCE);
   }
 
+  const comeTo = (what) => what?.scrollIntoView(
+    {behavior: cats.calm() ? 'auto' : 'smooth', block: 'nearest'});
+
   document.addEventListener('click', (event) => {
     const id = event.target.closest?.('button')?.id;
     if (WORDS[id]) { say(WORDS[id]); above = Boolean(event.target.closest('#play')); }
@@ -32,6 +35,9 @@
       // not Gradio's own signs of waiting beside them
       '#status .prose, #stage .prose, .note .prose, .toast-wrap, #film, #morph-film'));
     if (isAnswer) say('');
+    for (const node of changes.flatMap(({addedNodes}) => [...addedNodes])) {
+      if (node.matches?.('#film, #morph-film')) comeTo(node.closest('.made'));
+    }
   });
   heard.observe(document.documentElement, {subtree: true, childList: true, characterData: true});
   cats.answered = () => say('');
@@ -40,7 +46,6 @@
     if (!above || !(drawn.busy || drawn.recipes.length)) return;
     above = false;
     cats.closeSheets();
-    cats.find('#easel').scrollIntoView(
-      {behavior: cats.calm() ? 'auto' : 'smooth', block: 'nearest'});
+    comeTo(cats.find('#easel'));
   });
 })();

@@ -86,7 +86,8 @@ class FormActions:
         model = self.studio.library.get("")
         first = plain_recipe(model.info.sampling, seed=FIRST_SEED, coat=model.info.taught_label)
         controls = self.controls(first)
-        return {"count": count_choice(1), "scale": usual_scale(model.picture_size), **controls}
+        scale = usual_scale(model.picture_size)
+        return {"count": count_choice(1), "scale": scale, "fresh": True, **controls}
 
     def kept(self, values: Any) -> Shown:
         """The form with what a visitor changed and a browser kept, a JSON object; the plain form
@@ -99,12 +100,14 @@ class FormActions:
             model = self.studio.library.get(kept["model"] if kept.get("model") in names else "")
             sampler = kept.get("sampler", model.info.sampling.sampler)
             usual = model.info.sampling.num_steps if sampler != "ddpm" else max_steps(sampler)
+            seed = kept.get("seed")  # one that is to stay
             recipe = read_recipe_form(
-                FIRST_SEED, kept.get("coat", model.info.taught_label or ANY_COAT),
+                FIRST_SEED if seed is None else seed,
+                kept.get("coat", model.info.taught_label or ANY_COAT),
                 kept.get("steps", usual), sampler,
                 kept.get("guidance", model.info.sampling.guidance), model.name,
             )  # fmt: skip
-            shown: Shown = {**self.plain(), **self.controls(recipe)}
+            shown: Shown = {**self.plain(), **self.controls(recipe), "fresh": seed is None}
             shown["count"] = count_choice(read_count(kept.get("count", 1)))
             scale = kept.get("scale")
             shown["scale"] = scale if scale in SCALES else usual_scale(model.picture_size)

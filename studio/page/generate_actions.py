@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -169,8 +170,9 @@ class GenerateActions:
         browser ``kept``."""
         query = dict(request.query_params) if request else {}
         linked = "seed" in query
-        opened: Shown = {"linked": [], **(self.form.plain() if linked else self.form.kept(kept))}
+        opened: Shown = {"linked": [], **self.form.kept(kept)}
         if linked:
+            opened = {**opened, **self.form.plain(), "fresh": opened["fresh"]}
             try:
                 recipes = read_link(query, self.studio.library.names)
                 controls = self.form.controls(recipes[0])
@@ -201,7 +203,7 @@ class GenerateActions:
                 stage = stage_html(from_image(image)[None], [recipe])
             example: Shown = {"stage": stage, "recipe": recipe.to_dict()}
             if linked is not None:
-                text = f"{recipe.describe()} · an example; click Generate to make your own"
+                text = f"{recipe.describe()} · an example"
                 example["status"] = status_html(text)
             yield example
 
@@ -227,13 +229,15 @@ class GenerateActions:
         with self.visits.stage_for(job, request) as (before, is_mine):
             if before is not None and before.pictures is not None:  # it forms no further
                 yield {"stage": stage_html(before.pictures, before.recipes, stopped=True)}
+            seen = 0  # steps
             try:
                 for update in self.visits.watch(job, request):
                     if not is_mine():
                         return
                     if not update.done:
-                        yield {**_forming(job, update), **(begun or {})}
-                        begun = None
+                        is_news = update.step != seen
+                        yield {**_forming(job, update, is_news=is_news), **(begun or {})}
+                        begun, seen = None, update.step
                 shown = self._finished(job, paths, mine=mine)
             except ValueError as error:
                 shown = _failed(error)
@@ -247,7 +251,7 @@ class GenerateActions:
             job.recipes[0], len(job.recipes), job.seconds, stopped=job.stopped, note=job.note
         )
         if job.stopped:
-            pngs, shown = None, save_half_a_cat(job.pictures[0])
+            pngs, shown = [], save_half_a_cat(job.pictures[0])
             paths = still_there(paths)
         else:
             pngs = [
@@ -262,8 +266,9 @@ class GenerateActions:
             if mine:
                 paths = [*files, *_without(paths, job.recipes)][:STRIP_LENGTH]
         stage = stage_html(
-            job.pictures, job.recipes, stopped=job.stopped, frames=job.frames, pngs=pngs, mine=mine
-        )
+            job.pictures, job.recipes, stopped=job.stopped, frames=job.frames,
+            png=next(iter(pngs), None), mine=mine,
+        )  # fmt: skip
         return {
             "stage": stage,
             "status": status_html(text),
@@ -273,9 +278,10 @@ class GenerateActions:
         }
 
 
-def _forming(job: Job, update: Update) -> Shown:
+def _forming(job: Job, update: Update, *, is_news: bool) -> Shown:
+    """How far a job is; pictures are sent once for each step."""
     forming: Shown = {"status": status_html(progress_text(update), working=True)}
-    if update.pictures is not None:
+    if update.pictures is not None and is_news:
         forming["stage"] = stage_html(update.pictures, job.recipes, forming=True)
     return forming
 
@@ -291,9 +297,10 @@ def _refused(error: Exception) -> Shown:
 
 def _without(paths: Sequence[str], recipes: Sequence[Recipe]) -> list[str]:
     """Those files that are still there and show other cats."""
+    names = {png_name(recipe) for recipe in recipes}  # so that few files need be read
     others = []
     for path in still_there(paths):
         with suppress(ValueError):  # cleared away since the last line
-            if read_recipe(path) not in recipes:
+            if Path(path).name not in names or read_recipe(path) not in recipes:
                 others.append(path)
     return others

@@ -163,13 +163,14 @@ class GenerateTab:
             component = getattr(self, name)
             keep = f"(value) => {{ cats.keepSetting('{name}', value) }}"
             component.input(None, component, None, js=keep, **PRIVATE)
+        keep = "(fresh, seed) => { cats.keepSeed(fresh, seed) }"
+        lock = [self.fresh, self.seed]
+        gr.on([self.fresh.change, self.seed.change], None, lock, None, js=keep, **PRIVATE)
         keep = "(model) => { cats.keepModel(model) }"
         self.model.input(None, self.model, None, js=keep, **PRIVATE)
-        plain = self._named("count", "scale", *Controls.__annotations__)
+        plain = self._named("count", "scale", "fresh", *Controls.__annotations__)
         start(self.reset.click, do.plain, None, plain, **AT_ONCE)
-        self.reset.click(
-            None, None, self.fresh, js="() => { cats.forgetSettings(); return true }", **PRIVATE
-        )
+        self.reset.click(None, None, None, js="() => { cats.forgetSettings() }", **PRIVATE)
 
     def _wire_stage(self) -> None:
         do, tools = self.actions, self.tools
@@ -197,15 +198,19 @@ class GenerateTab:
         opened = (self.explore_action, "Variations"), (self.repaint_action, "Repaint")
         for chip, tool in opened:
             chip.click(None, None, None, js=f"() => {{ cats.tool('{tool}') }}", **PRIVATE)
-        gr.on(
-            [tools.take.click, self.repaint_action.click],
-            self.save_actions.take_cat, self.shown, tools.canvas, **AT_ONCE,
-        )  # fmt: skip
+        tools.take.click(self.save_actions.take_cat, self.shown, tools.canvas, **AT_ONCE)
 
     def _wire_opening(self, page: gr.Blocks) -> None:
         do = self.actions
         opened = self._named(
-            "count", "scale", *Controls.__annotations__, "examples", "shown", "status", "linked"
+            "count",
+            "scale",
+            "fresh",
+            *Controls.__annotations__,
+            "examples",
+            "shown",
+            "status",
+            "linked",
         )
         loaded = start(
             page.load, do.open_page, [self.carried], opened, js="() => [cats.settings()]", **AT_ONCE

@@ -3,6 +3,7 @@
   const {find} = cats;
   const cells = () => [...document.querySelectorAll('#stage .stage > button')];
   let open = -1;
+  let again = Number(new URLSearchParams(location.search).get('open')) - 1; // before a reload
 
   function show(index) {
     const all = cells();
@@ -16,6 +17,7 @@
     find('[data-do=after]').disabled = open === all.length - 1;
     cats.setCurrent(open < 0 ? null : cats.recipes()[open]);
     cats.walkFor(open === 0);
+    cats.keepOpened(open);
     cats.stage().dispatchEvent(new CustomEvent('cat-open', {
       bubbles: true, detail: open < 0 ? -all.length : open,
     }));
@@ -35,5 +37,12 @@
   cats.does('back', cats.back);
   cats.does('before', () => cats.step(-1));
   cats.does('after', () => cats.step(1));
-  cats.onDrawn(() => { open = -1; find('#over-stage .grid-bar').hidden = true; });
+  cats.onDrawn((drawn) => {
+    open = -1;
+    find('#over-stage .grid-bar').hidden = true;
+    if (again < 0 || drawn.busy || !drawn.mine) return;
+    const index = again;
+    again = -1;
+    setTimeout(() => show(index)); // after all others have heard of the grid
+  });
 })();

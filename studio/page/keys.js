@@ -14,7 +14,10 @@
   cats.does('keys', toggle);
 
   document.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape') { cats.closeSheets(); cats.back(); return; }
+    if (event.key === 'Escape') {
+      if (!find('dialog[open]')) { cats.closeSheets(); cats.back(); }
+      return; // of a dialog, it closes that and nothing else
+    }
     const field = event.target.closest?.('#steps input, #guidance input');
     if (event.key === 'Enter' && field) { find('#generate').click(); return; }
     if (event.ctrlKey || event.metaKey || event.altKey || !find('#generate')?.offsetParent) return;

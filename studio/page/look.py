@@ -7,14 +7,15 @@ from pathlib import Path
 import gradio as gr
 
 FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-STYLES = ("page", "stage", "controls", "strip", "icons", "phone", "explore")
+STYLES = ("page", "stage", "controls", "strip", "tools", "icons", "phone", "explore")
 SCRIPTS = (
     "base", "memory", "address", "strip", "grid", "walk", "answer", "tools", "sheets", "keys",
     "live", "explore", "dream",
 )  # fmt: skip
 _HERE = Path(__file__).parent
+MARK = _HERE / "cat.svg"
 CSS = "".join((_HERE / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
-HEAD = "".join(
+HEAD = f"<style>{(_HERE / 'outside.css').read_text(encoding='utf-8')}</style>" + "".join(
     f"<script>{(_HERE / f'{name}.js').read_text(encoding='utf-8')}</script>" for name in SCRIPTS
 )
 ORANGE = gr.themes.colors.orange
@@ -30,6 +31,7 @@ def theme() -> gr.themes.Base:
         font_mono=["ui-monospace", "Menlo", "Consolas", "monospace"],
         radius_size="lg",
     ).set(
+        body_background_fill="*neutral_50",
         body_text_color_subdued="*neutral_600",  # Gradio's own is too pale to read
         body_text_color_subdued_dark="*neutral_400",
         button_primary_background_fill=ORANGE.c700,

@@ -66,9 +66,10 @@ cats.memory = (() => {
   cats.settings = () => JSON.stringify(read(SETTINGS) ?? {});
   cats.keepSetting = (name, value) => write(SETTINGS, {...read(SETTINGS), [name]: value});
   cats.keepModel = (model) => { // the rest of the settings is what suits it
-    const {coat, count} = read(SETTINGS) ?? {};
-    write(SETTINGS, {coat, count, model});
+    const {coat, count, seed} = read(SETTINGS) ?? {};
+    write(SETTINGS, {coat, count, seed, model});
   };
+  cats.keepSeed = (isFresh, seed) => cats.keepSetting('seed', isFresh ? undefined : seed);
   cats.forgetSettings = () => write(SETTINGS, {});
 
   return {

@@ -38,6 +38,7 @@ class Shown(Drawn, Controls, total=False):
 
     count: Any
     scale: Any
+    fresh: bool  # a new seed for each click
     linked: list[dict[str, Any]] | None  # recipes of the visit's link; None: it is impossible
     examples: str  # HTML
     problem: str  # HTML beside the tool that could not start

@@ -1,6 +1,7 @@
 // What the row of actions under the cat starts in the browser: a tool, a link, a download.
 (() => {
   const {find} = cats;
+  const SETTLE = 500; // ms: Gradio's editor loses a picture that comes before its canvas is laid out
 
   cats.tool = async (name) => { // opens the tool's tab and goes there
     cats.openSheet('tools');
@@ -8,6 +9,9 @@
     tabs.find((tab) => tab.textContent.trim() === name)?.click();
     await new Promise(requestAnimationFrame);
     find('#play').scrollIntoView({behavior: cats.calm() ? 'auto' : 'smooth', block: 'start'});
+    if (name === 'Repaint' && await cats.when('#canvas canvas')) {
+      setTimeout(() => find('#take')?.click(), SETTLE);
+    }
   };
 
   cats.save = (file) => {

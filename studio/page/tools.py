@@ -33,30 +33,36 @@ class Tools:
                 self.restore_note = _note("restore-note")
 
     def _build_animate(self) -> None:
-        gr.Markdown("A film of how the current cat formed out of noise.")
         with gr.Row():
-            self.film_kind = gr.Radio(
-                ["the estimate", "the noisy picture"], value="the estimate", label="Show"
-            )
-            self.film_seconds = gr.Slider(0.5, 10, value=2, step=0.5, label="Seconds")
-            self.film_speed = gr.Slider(1, 30, value=15, step=1, label="Frames per second")
-            self.film_hold = gr.Slider(0, 10, value=1, step=0.5, label="Seconds on the last frame")
-        self.animate_button = gr.Button("Make the film", elem_id="animate")
-        self.film = film_parts("film", note="film-note")
+            with gr.Column(scale=3, min_width=300):
+                gr.Markdown("A film of how the current cat formed out of noise.")
+                self.film_kind = gr.Radio(
+                    ["the estimate", "the noisy picture"], value="the estimate", label="Show"
+                )
+                with gr.Row():
+                    self.film_seconds = _slider("Seconds", 0.5, 10, value=2, step=0.5)
+                    self.film_hold = _slider("Seconds on the last frame", 0, 10, value=1, step=0.5)
+                    self.film_speed = _slider("Frames per second", 1, 30, value=15, step=1)
+                self.animate_button = gr.Button("Make the film", elem_id="animate")
+            self.film = film_parts("film", note="film-note")
 
     def _build_morph(self) -> None:
-        gr.Markdown(
-            "A film that turns one cat into the next, in a loop. Several coats are used in turn."
-        )
         with gr.Row():
-            self.morph_seeds = gr.Textbox("1, 2, 3", label="Seeds", elem_id="morph-seeds")
-            self.morph_coats = Choice(
-                [ANY_COAT], multiselect=True, label="Coats (empty: the coat chosen above)",
-                elem_id="morph-coats",
-            )  # fmt: skip
-            self.morph_frames = gr.Slider(2, 32, value=12, step=1, label="Frames between two cats")
-        self.morph_button = gr.Button("Morph", elem_id="morph")
-        self.morph_film = film_parts("morph-film", note="morph-note")
+            with gr.Column(scale=3, min_width=300):
+                gr.Markdown(
+                    "A film that turns one cat into the next, in a loop. Several coats are used "
+                    "in turn."
+                )
+                self.morph_seeds = gr.Textbox("1, 2, 3", label="Seeds", elem_id="morph-seeds")
+                self.morph_coats = Choice(
+                    [ANY_COAT], multiselect=True, label="Coats (empty: the coat chosen above)",
+                    elem_id="morph-coats",
+                )  # fmt: skip
+                self.morph_frames = gr.Slider(
+                    2, 32, value=12, step=1, label="Frames between two cats"
+                )
+                self.morph_button = gr.Button("Morph", elem_id="morph")
+            self.morph_film = film_parts("morph-film", note="morph-note")
 
     def _build_variations(self) -> None:
         gr.Markdown("Nine cats around the one on the stage.")
@@ -67,29 +73,41 @@ class Tools:
         self.vary_note = _note("vary-note")
 
     def _build_from_picture(self) -> None:
-        gr.Markdown(
-            "Upload, photograph or sketch something. It is covered with noise and becomes a cat."
-        )
-        self.picture = PictureEditor(
-            type="filepath", label="Picture", elem_id="picture", canvas_size=(512, 512),
-            height=420, layers=False, format="png",
-        )  # fmt: skip
-        self.picture_strength = gr.Slider(
-            0.05, 1, value=PICTURE_STRENGTH, step=0.05, label="How much to change"
-        )
-        self.picture_button = gr.Button("Start from this picture", elem_id="from-picture")
-        self.picture_note = _note("picture-note")
+        with gr.Row():
+            with gr.Column(scale=3, min_width=300):
+                self.picture = PictureEditor(
+                    type="filepath", label="Picture", elem_id="picture", canvas_size=(512, 512),
+                    height=420, layers=False, format="png",
+                )  # fmt: skip
+            with gr.Column(scale=2, min_width=300):
+                gr.Markdown(
+                    "Upload, photograph or sketch something. It is covered with noise and becomes "
+                    "a cat."
+                )
+                self.picture_strength = gr.Slider(
+                    0.05, 1, value=PICTURE_STRENGTH, step=0.05, label="How much to change"
+                )
+                self.picture_button = gr.Button("Start from this picture", elem_id="from-picture")
+                self.picture_note = _note("picture-note")
 
     def _build_repaint(self) -> None:
-        gr.Markdown("Paint over the part to redraw. The rest stays exactly as it is.")
-        self.take = gr.Button("Use the current cat", elem_id="take")
-        self.canvas = PictureEditor(
-            type="filepath", label="Picture and mask", elem_id="canvas", format="png",
-            canvas_size=(512, 512), height=420, layers=False,
-            brush=gr.Brush(default_size=60, colors=["#ff7a00"], color_mode="fixed"),
-        )  # fmt: skip
-        self.repaint_button = gr.Button("Redraw the painted part", elem_id="repaint")
-        self.repaint_note = _note("repaint-note")
+        with gr.Row():
+            with gr.Column(scale=3, min_width=300):
+                self.canvas = PictureEditor(
+                    type="filepath", label="Picture and mask", elem_id="canvas", format="png",
+                    canvas_size=(512, 512), height=420, layers=False,
+                    brush=gr.Brush(default_size=60, colors=["#ff7a00"], color_mode="fixed"),
+                )  # fmt: skip
+            with gr.Column(scale=2, min_width=300):
+                gr.Markdown("Paint over the part to redraw. The rest stays exactly as it is.")
+                self.take = gr.Button("Use the current cat", elem_id="take")
+                self.repaint_button = gr.Button("Redraw the painted part", elem_id="repaint")
+                self.repaint_note = _note("repaint-note")
+
+
+def _slider(label: str, least: float, most: float, *, value: float, step: float) -> gr.Slider:
+    """One of several in a row, wide enough for its words."""
+    return gr.Slider(least, most, value=value, step=step, label=label, min_width=240)
 
 
 def _note(name: str) -> gr.HTML:
@@ -98,13 +116,14 @@ def _note(name: str) -> gr.HTML:
 
 
 def film_parts(name: str, *, note: str) -> dict[str, Component]:
-    """The components of one film, by their names in ``ShownFilm``."""
-    line = gr.HTML(status_html(""), elem_id=note, elem_classes="note")
-    film = gr.Image(
-        label="Film", format="gif", interactive=False, height=300, buttons=[],
-        elem_id=name, visible=False,
-    )  # fmt: skip
-    with gr.Row():
-        gif = gr.DownloadButton("Download GIF", visible=False, elem_id=f"{name}-gif")
-        mp4 = gr.DownloadButton("Download MP4", visible=False, elem_id=f"{name}-mp4")
+    """The components of one film, by their names in ``ShownFilm``, beside its settings."""
+    with gr.Column(scale=2, min_width=300, elem_classes="made"):
+        line = gr.HTML(status_html(""), elem_id=note, elem_classes="note")
+        film = gr.Image(
+            label="Film", format="gif", interactive=False, height=320, buttons=[],
+            show_label=False, elem_id=name, visible=False,
+        )  # fmt: skip
+        with gr.Row():
+            gif = gr.DownloadButton("Download GIF", visible=False, elem_id=f"{name}-gif", size="sm")
+            mp4 = gr.DownloadButton("Download MP4", visible=False, elem_id=f"{name}-mp4", size="sm")
     return {"note": line, "film": film, "gif": gif, "mp4": mp4}

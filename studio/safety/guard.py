@@ -41,7 +41,7 @@ LIVE = "/live"  # a frame that follows a finger: many a second
 OWNERS_UPLOAD = "/admin/upload"  # which has a door and limits of its own
 READ = re.compile(  # what the page and scripts (gradio_client, curl) read
     r"/(cat\.jpg|healthz|readyz|config/?|favicon\.ico|robots\.txt|manifest\.json|theme\.css"
-    r"|pwa_icon(/\w+)?)?"
+    r"|pwa_icon)?"
     r"|/(static|assets|svelte)/.+|/admin(/.*)?"
     r"|/gradio_api/(info/?|openapi\.json|app_id/?|startup-events|theme\.css|upload_progress"
     r"|queue/(data|status)|heartbeat/[^/]+|call/(v2/)?[^/]+/[^/]+|file[=/].+)",

@@ -6,6 +6,8 @@ import base64
 import io
 import re
 import shutil
+from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -20,6 +22,10 @@ QUIET = [
 PATIENCE = 90_000  # ms; a machine that is busy with other work takes its time
 sync_api.expect.set_options(timeout=PATIENCE)
 DRAWN = ".stage[aria-busy=false] img.cat"
+IN_BROWSER = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
+]  # the marks of a module of such tests
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +34,44 @@ def browser():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         yield browser
         browser.close()
+
+
+@contextmanager
+def visits(browser, address, *, told=0):
+    """Yields what opens an address in a window of its own.
+
+    In the end no request has left this machine and nothing has gone wrong; answers with the status
+    ``told`` may come.
+    """
+    contexts, troubles, hosts = [], [], set()
+
+    def note(message):
+        if message.type == "error" and not (told and f"status of {told} " in message.text):
+            troubles.append(message.text)
+
+    def answered(response):
+        if response.status >= 400 and response.status != told:
+            troubles.append(response.url)
+
+    def open_page(path="/", *, width=1440, height=1000, scheme="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(PATIENCE)
+        page.on("console", note)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("response", answered)
+        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+        page.goto(address + path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not troubles
+    assert hosts - {None, ""} == {urlsplit(address).hostname}
 
 
 def pixels(page, nth=0):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import pytest
 from admin_fixtures import PASSWORD, app_of, fake_admin
 from starlette.testclient import TestClient
@@ -52,30 +50,14 @@ def served(tmp_path_factory, upload_folder):
 @pytest.fixture
 def visit(browser, served):
     """Opens the Admin tab; in the end nothing was asked of other hosts and nothing went wrong."""
-    address = served[0].url
-    contexts, troubles, hosts = [], [], set()
+    from browsing import open_tab, visits  # a module that is skipped where Playwright is missing
 
-    def note(message):
-        if message.type == "error" and "401 (Unauthorized)" not in message.text:
-            troubles.append(message.text)
+    with visits(browser, served[0].url, told=401) as open_page:
 
-    def open_page(*, width=1440, height=1000, scheme="light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.on("console", note)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
-        page.on("dialog", lambda dialog: dialog.accept())
-        page.goto(address)
-        page.get_by_role("tab", name="Admin", exact=True).click()
-        return page
+        def visit(**how):
+            opened = open_page(**how)
+            opened.on("dialog", lambda dialog: dialog.accept())
+            open_tab(opened, "Admin")
+            return opened
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not troubles
-    assert hosts - {None, ""} == {urlsplit(address).hostname}
+        yield visit

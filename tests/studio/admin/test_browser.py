@@ -7,13 +7,19 @@ import re
 import numpy as np
 import pytest
 from admin_browsing import counts, enter, send, sign_in, start_over, training
-from browsing import CHROMIUM, DRAWN, browser, choose, generate, open_tab, pick, sync_api  # noqa: F401
+from browsing import (
+    DRAWN,
+    IN_BROWSER,
+    choose,
+    generate,
+    open_tab,
+    pick,
+    sync_api,
+    wait_for_status,
+)
 from drawing import cats, write_folder, write_zip
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-]
+pytestmark = IN_BROWSER
 PATIENCE = 180_000  # ms: a training starts a program of its own, which imports much
 expect = sync_api.expect
 
@@ -88,6 +94,11 @@ def test_a_training_outlives_a_reload_and_its_model_draws(visit, tmp_path):
     source = page.locator(".stage img.cat").get_attribute("src")
     assert source.startswith("data:image/png")
     expect(page.locator("#status p")).to_contain_text("Mia")
+
+    open_tab(page, "Admin")
+    expect(page.locator(".admin-ready")).to_contain_text("Mia is ready")
+    page.get_by_role("link", name="Draw Mia", exact=True).click()
+    wait_for_status(page, r"^seed 25 · Mia .*\ss$")
 
 
 # -- looks ------------------------------------------------------------------------------------

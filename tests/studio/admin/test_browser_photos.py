@@ -6,13 +6,10 @@ import re
 
 import pytest
 from admin_browsing import counts, drop, enter, send, start_over
-from browsing import CHROMIUM, browser, sync_api  # noqa: F401
+from browsing import IN_BROWSER, browser, sync_api  # noqa: F401
 from drawing import cat, cats, encode, write_folder, write_zip
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-]
+pytestmark = IN_BROWSER
 expect = sync_api.expect
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -13,6 +12,8 @@ from gradio_client import Client
 from PIL import Image
 
 from studio.drawing.recipe import Recipe
+from studio.page.examples import Examples
+from studio.page.generate_actions import GenerateActions
 
 
 @pytest.fixture(scope="module")
@@ -54,30 +55,20 @@ def goes_on(page):
 
 
 @pytest.fixture
+def actions(studio) -> GenerateActions:
+    return GenerateActions(studio, Examples(studio))
+
+
+@pytest.fixture
 def visit(browser, page):
     """Opens the page; afterwards no request has left this machine and nothing has gone wrong."""
-    from browsing import DRAWN, PATIENCE  # a module that is skipped where Playwright is missing
+    from browsing import DRAWN, visits  # a module that is skipped where Playwright is missing
 
-    address = page.url
-    contexts, troubles, hosts = [], [], set()
+    with visits(browser, page.url) as open_page:
 
-    def open_page(path="/", *, width=1440, height=1000, scheme="light"):
-        context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(PATIENCE)
-        page.on("console", lambda m: troubles.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: troubles.append(str(error)))
-        page.on("response", lambda r: troubles.append(r.url) if r.status >= 400 else None)
-        page.on("request", lambda r: hosts.add(urlsplit(r.url).hostname))
-        page.goto(address + path)
-        page.wait_for_selector(DRAWN)
-        return page
+        def visit(path="/", **how):
+            opened = open_page(path, **how)
+            opened.wait_for_selector(DRAWN)
+            return opened
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not troubles
-    assert hosts - {None, ""} == {urlsplit(address).hostname}
+        yield visit

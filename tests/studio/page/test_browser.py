@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from browsing import (  # noqa: F401 - fixtures
-    CHROMIUM,
     DRAWN,
+    IN_BROWSER,
     browser,
     choose,
     decode,
@@ -25,10 +25,7 @@ from studio_fixtures import LABELS, TINY, save_tiny, wait_until
 
 from studio.page.examples import FIRST_SEED
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-]
+pytestmark = IN_BROWSER
 
 
 def test_a_seed_that_was_typed_or_thrown_is_the_one_that_is_drawn(visit):

@@ -8,8 +8,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 from browsing import (  # noqa: F401 - fixtures
-    CHROMIUM,
     DRAWN,
+    IN_BROWSER,
     browser,
     generate,
     open_tab,
@@ -20,10 +20,7 @@ from browsing import (  # noqa: F401 - fixtures
     wait_for_status,
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-]
+pytestmark = IN_BROWSER
 
 
 def mine(page):

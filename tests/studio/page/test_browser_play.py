@@ -5,10 +5,9 @@ from __future__ import annotations
 import zipfile
 
 import numpy as np
-import pytest
 from browsing import (  # noqa: F401 - fixtures
-    CHROMIUM,
     DRAWN,
+    IN_BROWSER,
     browser,
     decode,
     generate,
@@ -24,10 +23,7 @@ from studio_fixtures import TINY
 
 from diffusion.images import fit_square
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-]
+pytestmark = IN_BROWSER
 
 
 def test_an_animation_plays_and_downloads(visit):

@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 import html
-import io
 import json
 import re
 import threading
-import zipfile
 from collections import OrderedDict
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
 import gradio as gr
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from studio_fixtures import LABELS, pixels, save_tiny, wait_until
+from page_actions import request, settings
+from studio_fixtures import pixels, wait_until
 
-from diffusion import Denoiser
-from diffusion.pictures import from_image
-from studio.drawing.library import ModelLibrary
 from studio.drawing.png_metadata import read_recipe
 from studio.drawing.recipe import Recipe, to_query, variations
-from studio.drawing.worker import Studio
 from studio.page import files
-from studio.page.examples import FIRST_SEED, Examples
-from studio.page.form_actions import SAMPLER_HINTS, FormActions
-from studio.page.generate_actions import GenerateActions
+from studio.page.examples import FIRST_SEED
 from studio.page.save_actions import SaveActions
-from studio.page.shown import Shown
 
 pytestmark = pytest.mark.usefixtures("upload_folder")
-
-
-def request(**query: str) -> gr.Request:
-    return SimpleNamespace(query_params=query, session_hash="visit")
-
-
-@pytest.fixture
-def actions(studio) -> GenerateActions:
-    return GenerateActions(studio, Examples(studio))
-
-
-def settings(opened: Shown) -> list:
-    """Count, seed, coat, steps, sampler, guidance and model that an opened page shows."""
-    names = ("count", "seed", "coat", "steps", "sampler", "guidance", "model")
-    values = [opened[name] for name in names]
-    return [value["value"] if isinstance(value, dict) else value for value in values]
 
 
 def test_a_plain_visit(actions, monkeypatch):
@@ -215,46 +189,6 @@ def test_a_link_draws_what_it_was_copied_from(actions):
     assert torch.equal(pixels(last["shown"]), drawn.pictures[0])
 
 
-def test_the_models_that_are_there_by_now_are_offered(tmp_path):
-    save_tiny(tmp_path / "tiny.safetensors")
-    actions = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    assert actions.form.list_models()["choices"] == [("tiny", "tiny")]
-    save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
-    assert actions.form.list_models()["choices"] == [("mia", "mia"), ("tiny", "tiny")]
-
-
-def test_a_models_own_coat_is_chosen_with_it(tmp_path):
-    save_tiny(tmp_path / "a.safetensors")
-    save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
-    save_tiny(tmp_path / "plain.safetensors", labels=())
-    actions = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    shown = actions.form.choose_model("mia", "tabby")
-    coat, coats = shown["coat"], shown["morph_coats"]
-    assert coat["value"] == "Mia"
-    assert coat["choices"] == coats["choices"] == ["any", "Mia", "black", "tabby"]
-    assert actions.form.choose_model("a", "Mia")["coat"]["value"] == "any"
-    assert actions.form.choose_model("a", "tabby")["coat"]["value"] == "tabby"
-    assert actions.form.choose_model("plain", "tabby")["coat"]["choices"] == ["any"]
-    assert (shown["steps"]["value"], shown["sampler"]) == (12, "dpmpp_2m")
-    assert shown["hint"] == SAMPLER_HINTS["dpmpp_2m"]
-
-
-def test_guidance_says_what_it_does_for_the_model(tmp_path):
-    save_tiny(tmp_path / "a.safetensors")
-    save_tiny(tmp_path / "plain.safetensors", labels=())
-    guided = Denoiser.load(tmp_path / "a.safetensors").guided_by(
-        Denoiser.load(tmp_path / "plain.safetensors")
-    )
-    guided.save(tmp_path / "guided.safetensors")
-    actions = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio))
-    for model, words in (("a", "clearer coat, but slower"), ("plain", "has no effect"),
-                         ("guided", "clearer cats and coats")):  # fmt: skip
-        assert words in actions.form.choose_model(model, "any")["guidance"]["label"]
-        opened = actions.open_page(request(seed="1", model=model, guidance="2"))
-        assert words in opened["guidance"]["label"]
-        assert opened["guidance"]["value"] == 2
-
-
 def test_a_full_disk_is_told_and_the_page_opens_all_the_same(actions, monkeypatch):
     def full(*_):
         raise ValueError("The disk is full.")
@@ -286,89 +220,12 @@ def test_lost_files_of_a_long_visit_hurt_nobody(actions, monkeypatch):
     assert told.keys() == {"status"}
 
 
-def test_half_a_cat_is_not_kept(actions):
-    job = actions.studio.draw([Recipe(steps=2)], record="denoised")
-    job.stopped = True
-    half = actions._finished(job, [])
-    assert half["paths"] == []
-    assert "stopped after" in half["status"]
-    assert half["recipe"] == job.recipes[0].to_dict()  # to animate or vary it
-    shown = half["shown"]
-    saving = SaveActions(actions.studio)
-    for path in (shown, saving.save_cat(shown, 8, False)):
-        with pytest.raises(ValueError, match="no recipe"):
-            read_recipe(path)
-    # what is painted on and saved is what is on the stage
-    assert torch.equal(pixels(shown), job.pictures[0])
-    assert np.array(saving.take_cat(shown)["background"])[::32, ::32].tolist() == (
-        job.pictures[0].permute(1, 2, 0).tolist()
-    )
-
-
 def test_a_cat_is_in_the_strip_once(actions):
     jobs = [actions.studio.draw([Recipe(seed=s, steps=2)], record="denoised") for s in (1, 2, 1)]
     strip: list[str] = []
     for job in jobs:
         strip = actions._finished(job, strip)["paths"]
     assert [read_recipe(path).seed for path in strip] == [1, 2]
-
-
-def test_a_download_has_the_size_that_was_chosen(actions):
-    job = actions.studio.draw([Recipe(steps=2)], record="denoised")
-    shown = actions._finished(job, [])["shown"]
-    saving = SaveActions(actions.studio)
-    for scale in (1, 4, 8):
-        path = saving.save_cat(shown, scale, True)
-        large = pixels(path)
-        assert large.shape == (3, 16 * scale, 16 * scale)
-        assert torch.equal(large[:, ::scale, ::scale], job.pictures[0])
-        assert read_recipe(path) == job.recipes[0]
-
-
-def test_a_large_download_is_smooth_unless_its_pixels_are_asked_for(actions):
-    job = actions.studio.draw([Recipe(steps=2)], record="denoised")
-    shown = actions._finished(job, [])["shown"]
-    saving = SaveActions(actions.studio)
-    smooth, blocks = (pixels(saving.save_cat(shown, 8, sharp)) for sharp in (False, True))
-    assert smooth.shape == blocks.shape
-    with Image.open(shown) as image:
-        expected = from_image(image.resize((128, 128), Image.Resampling.LANCZOS))
-    assert torch.equal(smooth, expected)
-    assert not torch.equal(smooth, blocks)
-
-
-def test_a_usual_download_has_1024_pixels_at_the_most():
-    sides = {size: size * files.usual_scale(size) for size in (16, 64, 128, 256, 512, 2048)}
-    assert sides == {16: 128, 64: 512, 128: 1024, 256: 1024, 512: 1024, 2048: 2048}
-
-
-def test_all_cats_of_the_strip_are_saved_also_those_of_another_day(actions):
-    old, new = (
-        actions.studio.draw([Recipe(seed=seed, steps=2)], record="denoised") for seed in (1, 2)
-    )
-    paths = actions._finished(new, [])["paths"]
-    asked = json.dumps([new.recipes[0].to_dict(), old.recipes[0].to_dict()])
-    with zipfile.ZipFile(SaveActions(actions.studio).save_all(asked, paths)) as archive:
-        names = archive.namelist()
-        drawn = [pixels_of_bytes(archive.read(name)) for name in names]
-    assert names == ["01-cat-2.png", "02-cat-1.png"]
-    assert torch.equal(drawn[0], new.pictures[0])
-    assert torch.equal(drawn[1], old.pictures[0])
-
-
-@pytest.mark.parametrize("asked", ["[]", "x", "3", None, "[1]", '[{"seed": -1}]', "[" * 9999])
-def test_what_cannot_be_saved_is_told(actions, asked):
-    with pytest.raises(ValueError, match=r"\.$"):
-        SaveActions(actions.studio).save_all(asked, [])
-
-
-def test_a_sheet_shows_the_cats_side_by_side(actions):
-    job = actions.studio.draw([Recipe(seed=seed, steps=2) for seed in range(4)], record="denoised")
-    paths = actions._finished(job, [])["paths"]
-    asked = json.dumps([recipe.to_dict() for recipe in job.recipes])
-    sheet = pixels(SaveActions(actions.studio).save_sheet(asked, paths))
-    assert sheet.shape == (3, 38, 38)  # two by two, with a margin of two pixels
-    assert torch.equal(sheet[:, 2:18, 20:36], job.pictures[1])
 
 
 def test_a_cat_of_the_strip_is_drawn_from_what_the_browser_kept(actions):
@@ -421,23 +278,3 @@ def test_a_new_seed_is_told_with_the_first_answer(actions):
     first, *_, last = actions.generate(1, False, *form, [], request())
     assert first["seed"] == 5
     assert "seed 5 " in last["status"]
-
-
-def test_what_a_visitor_changed_is_there_again(tmp_path):
-    save_tiny(tmp_path / "a.safetensors")
-    save_tiny(tmp_path / "mia.safetensors", labels=(*LABELS, "Mia"))
-    form = FormActions(Studio(ModelLibrary([tmp_path])))
-    plain = form.plain()
-    assert form.kept("{}") == plain
-    kept = form.kept(json.dumps({"count": 9, "coat": "Mia", "model": "mia", "scale": 2}))
-    assert settings(kept) == [9, FIRST_SEED, "Mia", 12, "dpmpp_2m", Recipe.guidance, "mia"]
-    assert kept["scale"] == 2
-    assert settings(form.kept('{"sampler": "ddpm"}'))[3] == 1000
-    for broken in ("", "x", "3", None, '{"coat": "Mia"}', '{"count": 99}', '{"steps": "x"}',
-                   '{"coat": {}}', "[" * 9999, "x" * 20_000):  # fmt: skip
-        assert form.kept(broken) == plain
-
-
-def pixels_of_bytes(png: bytes) -> torch.Tensor:
-    with Image.open(io.BytesIO(png)) as image:
-        return from_image(image)

@@ -13,7 +13,7 @@ from studio_fixtures import pixels
 from studio.drawing.png_metadata import read_recipe
 from studio.drawing.recipe import Recipe, to_query
 from studio.drawing.worker import Update
-from studio.page.stage import progress_text, result_text, stage_html, status_html
+from studio.page.stage import cats_text, progress_text, result_text, stage_html, status_html
 
 EVIL = "<script>alert(1)</script>\" onload='x' &"
 
@@ -37,6 +37,11 @@ def pictures(count: int) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, 16, 16), dtype=torch.uint8)
 
 
+def assert_near(shown: torch.Tensor, picture: torch.Tensor) -> None:
+    """As a JPEG shows it: of these pictures, which are noise, no two are as near by chance."""
+    assert (shown.float() - picture.float()).abs().mean() < 16
+
+
 @pytest.mark.parametrize(("count", "columns"), [(1, 1), (2, 2), (4, 2), (5, 3), (9, 3), (16, 4)])
 def test_pictures_come_back_from_the_page(count, columns, tmp_path):
     drawn = pictures(count)
@@ -45,11 +50,13 @@ def test_pictures_come_back_from_the_page(count, columns, tmp_path):
     images = tags.named("img")
     assert len(images) == count
     for picture, recipe, image in zip(drawn, recipes, images, strict=True):
-        assert torch.equal(pixels(image["src"]), picture)
+        assert_near(pixels(image["src"]), picture)
         assert f"seed {recipe.seed}" in image["alt"]
+    if count == 1:  # one alone is exact, and carries its recipe
         path = tmp_path / "cat.png"
-        path.write_bytes(base64.b64decode(image["src"].split(",")[1]))
-        assert read_recipe(path) == recipe
+        path.write_bytes(base64.b64decode(images[0]["src"].split(",")[1]))
+        assert torch.equal(pixels(path), drawn[0])
+        assert read_recipe(path) == recipes[0]
     assert len(tags.named("button")) == (count if count > 1 else 0)
     stage = tags.named("div")[0]
     assert stage["style"] == f"--columns: {columns}"
@@ -58,7 +65,7 @@ def test_pictures_come_back_from_the_page(count, columns, tmp_path):
     assert json.loads(stage["data-recipes"]) == [recipe.to_dict() for recipe in recipes]
     assert "data-mine" not in stage
     assert len(tags.named("i")) == count
-    assert torch.equal(pixels(tags.named("i")[-1]["data-frame"]), drawn[-1])
+    assert_near(pixels(tags.named("i")[-1]["data-frame"]), drawn[-1])
 
 
 def test_a_forming_picture_carries_no_recipe(tmp_path):
@@ -67,7 +74,7 @@ def test_a_forming_picture_carries_no_recipe(tmp_path):
     image = tags.named("img")[0]
     assert tags.named("div")[0]["aria-busy"] == "true"
     assert image["alt"].startswith("Forming cat")
-    assert torch.equal(pixels(image["src"]), drawn[0])
+    assert_near(pixels(image["src"]), drawn[0])
     (tmp_path / "cat.png").write_bytes(base64.b64decode(image["src"].split(",")[1]))
     with pytest.raises(ValueError, match="no recipe"):
         read_recipe(tmp_path / "cat.png")
@@ -120,6 +127,9 @@ def test_lines_for_people():
         result_text(recipe, 1, 0.5, stopped=False, note="")
         == f"{recipe.describe()} · 0.50\N{NO-BREAK SPACE}s"
     )
+    each = Recipe(seed=1, coat="tabby", any_coat=True)
+    assert "any coat: tabby ·" in cats_text(each, 1)
+    assert "any coat ·" in cats_text(each, 4)
     text = result_text(recipe, 4, 0.5, stopped=True, note="A note.")
     assert text.startswith("4 cats from seed 1")
     assert text.endswith("stopped after 0.50\N{NO-BREAK SPACE}s · A note.")
