@@ -5,7 +5,7 @@ cats.map = (() => {
   const STEP = 0.02, LEAP = 0.1; // of the map, for an arrow key, and with Shift
   const REST = 450; // ms after the last arrow key until the cat is refined
   const PLACES = [[0, 0], [1, 0], [0, 1], [1, 1]];
-  const NOTHING = 'data:image/gif;base64,R0lGODlhAQABAAAAACw=';
+  const NOTHING = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E";
   const faces = ['', '', '', '']; // object URLs of the corners' cats
   const seed = () => Math.floor(Math.random() * 2 ** 31);
   let before = null; // the corners until the last choice, should it not be drawn
