@@ -12,6 +12,7 @@ from studio.drawing.library import ModelLibrary
 from studio.drawing.worker import Studio
 from studio.settings import Settings
 from studio.training import process
+from studio.training.tuned import DEFAULT_NAME
 
 
 @pytest.fixture
@@ -37,7 +38,8 @@ def served(tmp_path_factory, upload_folder):
     folder = tmp_path_factory.mktemp("owner")
     shipped = save_tiny(folder / "shipped" / "tiny.safetensors").parent
     data = folder / "data"
-    studio = Studio(ModelLibrary([shipped, data / "models"], default="tiny"))
+    places, default_file = [shipped, data / "models"], data / DEFAULT_NAME
+    studio = Studio(ModelLibrary(places, default="tiny", default_file=default_file))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ADMIN_PASSWORD", PASSWORD)
         admin = build_admin(Settings(data_dir=data), studio)

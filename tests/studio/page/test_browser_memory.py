@@ -237,3 +237,32 @@ def test_a_phone_has_sheets_and_a_swipe(visit):
       stage.dispatchEvent(new TouchEvent('touchend', {bubbles: true, changedTouches: [at(100)]}));
     }""")
     wait_for_status(page, "^" + re.escape(first.split(" · ")[0]) + r" .*\ss$")
+
+
+def test_a_locked_seed_is_remembered(visit):
+    page = visit()
+    page.locator("#seed input").fill("42")
+    page.wait_for_function("cats.settings().includes('42')")
+    reload(page)
+    sync_api.expect(page.locator("#seed input")).to_have_value("42")
+    sync_api.expect(page.locator("#fresh input")).not_to_be_checked()
+    page.get_by_role("button", name="Reset settings").click()
+    sync_api.expect(page.locator("#fresh input")).to_be_checked()
+
+
+def test_a_cat_that_is_open_over_its_grid_is_so_after_a_reload(visit):
+    page = visit()
+    pick(page, "count", 4)
+    generate_many(page, 260)
+    page.get_by_role("button", name="Generated cat: seed 262").click()
+    wait_for_status(page, "^seed 262 ")
+    page.reload()
+    wait_for_status(page, "^seed 262 ")
+    sync_api.expect(page.locator(".stage img.cat:visible")).to_have_count(1)
+    page.keyboard.press("?")
+    page.keyboard.press("Escape")  # closes the keys, not the cat
+    sync_api.expect(page.locator("#keys")).to_be_hidden()
+    sync_api.expect(page.locator(".stage img.cat:visible")).to_have_count(1)
+    page.keyboard.press("Escape")
+    wait_for_status(page, "^4 cats from seed 260 ")
+    assert "open" not in parse_qs(urlsplit(page.url).query)

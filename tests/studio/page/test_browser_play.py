@@ -82,10 +82,9 @@ def test_repaint_keeps_what_was_not_painted(visit):
     page = visit()
     generate(page, 21)
     before = pixels(page)
-    open_tab(page, "Repaint")
-    page.get_by_role("button", name="Use the current cat").click()
-    canvas = page.locator("#canvas canvas").first
-    canvas.wait_for()
+    page.get_by_role("button", name="Repaint", exact=True).click()
+    page.locator("#canvas canvas").first.wait_for()
+    sync_api.expect(page.locator("#canvas")).not_to_contain_text("Upload an image")
     repaint_the_middle(page)
     changed = (pixels(page) != before).any(axis=2)
     assert 0 < changed.mean() < 0.7
