@@ -16,6 +16,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -323,8 +324,8 @@ class Studio:
         observer = Observer(turn, first.model.denoiser.codec)
         callback = None if space.on_zero_gpu() else observer  # it cannot cross the process border
         model = first.model.name, first.model.hash
-        how = recipes[0], first.live, callback
-        pictures = first.context.run(self._run, *model, start, *how)
+        run = partial(self._run, *model, start, recipes[0], first.live, callback)
+        pictures = first.context.run(run)
         for (job, row), picture in zip(turn, pictures, strict=True):
             if not (job.stopped and row in observer.stopped_rows.get(job, ())):
                 store(job, row, picture)

@@ -28,8 +28,8 @@ def read_frame(values: Any, library: ModelLibrary) -> Recipe:
     if not isinstance(values, dict):
         raise ValueError("A frame is asked for with a JSON object.")
     if "corners" not in values:
-        known = (values.get(name) for name in ("seed", "moment", "coat", "model"))
-        return read_moment(*known, library)
+        seed, moment, coat, model = map(values.get, ("seed", "moment", "coat", "model"))
+        return read_moment(seed, moment, coat, model, library)
     cats = values["corners"]
     if not isinstance(cats, list) or len(cats) != 4:
         raise ValueError("A map has four cats, one at each corner.")
@@ -73,7 +73,7 @@ def read_film(values: Any, library: ModelLibrary) -> list[Recipe]:
     """The cats of a stretch of a dream, which the browser remembers as a JSON object. Raises
     ValueError. ``{"seed": 25, "moments": [3.5, 3.6], "model": "", "coat": ""}``"""
     try:
-        known = json.loads(values) if len(values) <= MAX_REMEMBERED else None
+        known: Any = json.loads(values) if len(values) <= MAX_REMEMBERED else None
         moments = known["moments"]
         if not isinstance(moments, list) or not 2 <= len(moments) <= MAX_FRAMES:
             raise ValueError

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 
 from ..drawing.worker import Busy, Studio
+from .choice import Choice
 from .explore_forms import read_film
 from .explore_frame import MAP, VIEW, about_html
 from .film_actions import finished_film
@@ -57,7 +57,7 @@ class ExploreTab:
     def __init__(self, studio: Studio) -> None:
         self.actions = ExploreActions(studio)
 
-    def build(self, page: gr.Blocks, model: Component) -> None:
+    def build(self, page: gr.Blocks, model: Choice) -> None:
         """Lay out the tab inside ``page``; its cats are of the ``model`` that is chosen there."""
         with gr.Row(equal_height=False, elem_id="explore-desk"):
             with gr.Column(scale=6, min_width=320, elem_id="explore-left"):
