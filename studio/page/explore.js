@@ -207,6 +207,17 @@ cats.map = (() => {
     event.target.reset();
   });
 
+  function around() { // the cat on the stage, as a corner and under the point
+    const cat = cats.opened() ?? cats.recipes()[0];
+    find('#tabs > .tab-wrapper [role=tab][data-tab-id=explore]').click();
+    cats.when('#explore-map').then(() => setTimeout(() => {
+      open();
+      if (!cat || cat.picture || !corners) return;
+      point = {x: 0, y: 0};
+      setCorner(0, cat);
+    }, 60));
+  }
+
   // -- moving the point -----------------------------------------------------------------------
 
   function drag(event) {
@@ -253,5 +264,5 @@ cats.map = (() => {
     if (changes.some(isAbout) && model() && model() !== corners?.[0]?.model) open();
   }).observe(document.documentElement, {subtree: true, childList: true});
 
-  return {model, isOpen, say, stop: frames.stop};
+  return {model, isOpen, say, around, stop: frames.stop};
 })();

@@ -195,9 +195,8 @@ class GenerateTab:
         start(self.stage.select, do.open_cat, [self.paths], restored, **AT_ONCE)
         self.stop_button.click(do.visits.stop, **AT_ONCE)
         self.share_action.click(None, None, None, js="() => { cats.share() }", **PRIVATE)
-        opened = (self.explore_action, "Variations"), (self.repaint_action, "Repaint")
-        for chip, tool in opened:
-            chip.click(None, None, None, js=f"() => {{ cats.tool('{tool}') }}", **PRIVATE)
+        self.repaint_action.click(None, None, None, js="() => { cats.tool('Repaint') }", **PRIVATE)
+        self.explore_action.click(None, None, None, js="() => { cats.map.around() }", **PRIVATE)
         tools.take.click(self.save_actions.take_cat, self.shown, tools.canvas, **AT_ONCE)
 
     def _wire_opening(self, page: gr.Blocks) -> None:

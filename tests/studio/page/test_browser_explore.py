@@ -9,6 +9,7 @@ import pytest
 from browsing import (  # noqa: F401 - fixtures
     CHROMIUM,
     browser,
+    generate,
     open_tab,
     sync_api,
     wait_for_status,
@@ -180,6 +181,19 @@ def test_the_cat_here_goes_to_generate_and_into_the_link(explore):
     page.wait_for_function(
         "JSON.parse(localStorage['cat-diffusion.map']).corners[0].turned !== undefined"
     )
+
+
+def test_the_cat_on_the_stage_becomes_a_corner_and_lies_under_the_point(visit, asked):
+    page = visit()
+    watch(page, asked)
+    generate(page, 5)
+    page.locator("#explore").click()
+    page.wait_for_selector(FINE)
+    page.wait_for_function(
+        "JSON.parse(localStorage['cat-diffusion.map'] ?? '{}').corners?.[0].seed === 5"
+    )
+    fine = [a for a in asked if a.get("fine")][-1]
+    assert (fine["x"], fine["y"], fine["corners"][0]["seed"]) == (0, 0, 5)
 
 
 def test_a_dream_goes_on_until_it_is_stopped(explore, asked):
