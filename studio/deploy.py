@@ -22,7 +22,7 @@ from .safety.owner import MIN_PASSWORD
 ROOT = Path(__file__).resolve().parent.parent
 GOES_UP = (  # patterns below the root
     "README.md", "LICENSE", "app.py", "requirements.txt",
-    "diffusion/**/*.py", "studio/**/*.py", "studio/**/*.css", "studio/**/*.js",
+    "diffusion/**/*.py", "studio/**/*.py", "studio/**/*.css", "studio/**/*.js", "studio/**/*.svg",
     "checkpoints/*.safetensors", "checkpoints/*.md",
     "docs/**/*.md", "docs/**/*.json", "docs/**/*.png", "docs/**/*.jpg",
 )  # fmt: skip

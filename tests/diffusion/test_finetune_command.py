@@ -26,8 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.usefixtures("few_replays")
 
 
-def config(images: int) -> FinetuneConfig:
-    return FinetuneConfig(label="Mia", images=images, batch_size=4)
+def config(**changes) -> FinetuneConfig:
+    return FinetuneConfig(**{"label": "Mia", "images": 64, "batch_size": 4, **changes})
 
 
 def test_estimates_are_measured_here(base, capsys):
@@ -107,7 +107,7 @@ def killed_again_and_again(base: Path, photos: Path, out: Path, *, times: int) -
         if child == 0:
             try:
                 finetune.REPORT_SECONDS = 0.0
-                finetune.finetune(base, photos, out, config(1_000_000))
+                finetune.finetune(base, photos, out, config(images=1_000_000))
             finally:
                 os._exit(1)
         time.sleep(chance.uniform(0.05, 1.2))
@@ -131,10 +131,10 @@ def test_killed_at_random_moments_it_always_goes_on(base, photos, tmp_path, monk
     training = FinetuneConfig.training
     often = lambda self: replace(training(self), save_images=16)  # noqa: E731
     monkeypatch.setattr(FinetuneConfig, "training", often)
-    seen = killed_again_and_again(base, photos, tmp_path, times=5)
+    seen = killed_again_and_again(base, photos, tmp_path, times=10)
     for path in tmp_path.rglob(".*"):
         os.utime(path, (0, time.time() - 61))  # old enough not to be another process's
-    assert finetune.finetune(base, photos, tmp_path, config(seen + 64))
+    assert finetune.finetune(base, photos, tmp_path, config(images=seen + 64))
     lines = [line["images"] for line in metrics(tmp_path)]
     assert lines == sorted(set(lines))
     assert lines[-1] == seen + 64

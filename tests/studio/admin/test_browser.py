@@ -7,9 +7,10 @@ import re
 import numpy as np
 import pytest
 from admin_browsing import counts, enter, send, sign_in, start_over, training
-from browsing import (
+from browsing import (  # noqa: F401 - the browser is a fixture
     DRAWN,
     IN_BROWSER,
+    browser,
     choose,
     generate,
     open_tab,
