@@ -210,12 +210,18 @@ cats.map = (() => {
   function around() { // the cat on the stage, as a corner and under the point
     const cat = cats.opened() ?? cats.recipes()[0];
     find('#tabs > .tab-wrapper [role=tab][data-tab-id=explore]').click();
-    cats.when('#explore-map').then(() => setTimeout(() => {
+    const until = Date.now() + 10_000;
+    const put = () => { // once Gradio shows the tab
+      if (!isOpen() || !model()) {
+        if (Date.now() < until) setTimeout(put, 50);
+        return;
+      }
       open();
-      if (!cat || cat.picture || !corners) return;
+      if (!cat || cat.picture) return;
       point = {x: 0, y: 0};
       setCorner(0, cat);
-    }, 60));
+    };
+    put();
   }
 
   // -- moving the point -----------------------------------------------------------------------

@@ -93,13 +93,14 @@ def killed_again_and_again(base: Path, photos: Path, out: Path, *, times: int) -
     """SIGKILL a run at random moments; returns how many images it had seen at last, more than 100.
 
     In a process of our own, forked for each life, so that imports are paid once. On a busy machine
-    a life achieves little, and it takes more of them.
+    a life achieves little, and it takes more of them, and longer ones.
     """
     import torchvision.utils  # noqa: F401 - which a run imports when it first saves samples
 
     tqdm.set_lock(threading.RLock())  # its own outlives a fork, and whoever is killed with it
     chance = random.Random(0)
     seen = lives = 0
+    longest = 1.2  # seconds of a life; more where a life achieves nothing
     while lives < times or seen <= 100:
         lives += 1
         assert lives < 10 * times, f"only {seen} images in so many lives"
@@ -110,7 +111,7 @@ def killed_again_and_again(base: Path, photos: Path, out: Path, *, times: int) -
                 finetune.finetune(base, photos, out, config(images=1_000_000))
             finally:
                 os._exit(1)
-        time.sleep(chance.uniform(0.05, 1.2))
+        time.sleep(chance.uniform(0.05, longest))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "the run ended by itself"
@@ -122,7 +123,10 @@ def killed_again_and_again(base: Path, photos: Path, out: Path, *, times: int) -
         if (out / STATE_NAME).exists():
             images = read_tensors(out / STATE_NAME)[1]["progress"]["images"]
             assert images >= seen
+            longest *= 1.1 if images == seen else 1.0
             seen = images
+        else:
+            longest *= 1.1
     return seen
 
 
