@@ -53,6 +53,11 @@ cats.map = (() => {
   // Faces are drawn one after the other, and only once the cat under the point is there.
   const drawn = cats.frames(({asked, recipe, source}) => {
     const {index} = asked;
+    if (asked.cat !== corners[index]) { // another cat was chosen meanwhile
+      URL.revokeObjectURL(source);
+      face();
+      return;
+    }
     if (faces[index]) URL.revokeObjectURL(faces[index]);
     faces[index] = source;
     corners[index] = recipe;
@@ -69,7 +74,7 @@ cats.map = (() => {
   function face() {
     const index = faces.indexOf('');
     const [x, y] = PLACES[index] ?? [];
-    if (index >= 0) drawn.want({...place(x, y), index});
+    if (index >= 0) drawn.want({...place(x, y), index, cat: corners[index]});
   }
 
   function newCat(coat = '') {
