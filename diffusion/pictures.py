@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,13 @@ def grid(pictures: Tensor, *, columns: int | None = None, scale: int = 1) -> Ima
 
     columns = columns or max(1, round(len(pictures) ** 0.5))
     return to_image(make_grid(pictures, nrow=columns, padding=2, pad_value=255), scale=scale)
+
+
+def encode_jpeg(image: Image.Image, *, quality: int, full_colour: bool = False) -> bytes:
+    """The file of an RGB image; with ``full_colour`` every pixel keeps a colour of its own."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0 if full_colour else -1)
+    return buffer.getvalue()
 
 
 def save_picture(picture: Tensor, path: str | Path) -> None:

@@ -6,7 +6,6 @@ sign-in demands a living session before anything else happens; of an upload, eve
 
 from __future__ import annotations
 
-import io
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from diffusion.pictures import encode_jpeg
 
 from ..disk import errors_as_sentences
 from ..drawing.recipe import Recipe
@@ -256,9 +257,8 @@ def _listed(paths: Sequence[Path], name: str, media_type: str) -> Response:
 
 
 def _jpeg(image: Image.Image) -> Response:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=95)
-    return Response(file.getvalue(), media_type="image/jpeg", headers=HEADERS)
+    data = encode_jpeg(image, quality=95)
+    return Response(data, media_type="image/jpeg", headers=HEADERS)
 
 
 def _error(sentence: str, status: int) -> JSONResponse:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
 from PIL import Image
 
-from diffusion.pictures import to_image
+from diffusion.pictures import encode_jpeg, to_image
 
 from .recipe import Recipe
 from .worker import Busy, Studio
@@ -64,9 +63,7 @@ class Portraits:
         for i, picture in enumerate(job.pictures):
             cat = to_image(picture).resize((side, side), Image.Resampling.LANCZOS)
             row.paste(cat, (i * side, 0))
-        file = io.BytesIO()
-        row.save(file, "JPEG", quality=92)
-        return file.getvalue()
+        return encode_jpeg(row, quality=92)
 
     def _keep(self, key: Key, data: bytes) -> None:
         with self._lock:

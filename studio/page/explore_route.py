@@ -6,7 +6,6 @@ means fewer frames, never older ones. A visitor who goes away stops the frame th
 
 from __future__ import annotations
 
-import io
 import json
 
 import anyio
@@ -14,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from diffusion.pictures import to_image
+from diffusion.pictures import encode_jpeg, to_image
 
 from ..drawing.png_metadata import encode_png
 from ..drawing.worker import Busy, Job, Studio
@@ -95,9 +94,8 @@ def _picture(job: Job) -> Response:
     headers = {"cache-control": "no-store", "x-recipe": json.dumps(recipe.to_dict())}
     if not job.live:
         return Response(encode_png(picture, recipe), media_type="image/png", headers=headers)
-    buffer = io.BytesIO()
-    to_image(picture).save(buffer, "JPEG", quality=QUALITY)
-    return Response(buffer.getvalue(), media_type="image/jpeg", headers=headers)
+    data = encode_jpeg(to_image(picture), quality=QUALITY)
+    return Response(data, media_type="image/jpeg", headers=headers)
 
 
 def _sentence(text: str, status: int) -> JSONResponse:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import time
 from collections.abc import Iterator
 from typing import Any
 
-from diffusion.pictures import to_image
+from diffusion.pictures import encode_jpeg, to_image
 
 from ..drawing.worker import Studio
+from .data_uri import data_uri
 from .explore_forms import read_moment
 from .explore_route import QUALITY
 from .forms import number, whole_number
@@ -38,12 +37,11 @@ def dream(
         job = studio.draw([read_moment(seed, moment, coat, model, studio.library)], live=True)
         if job.stopped or job.pictures is None:  # the server closes
             return
-        buffer = io.BytesIO()
-        to_image(job.pictures[0]).save(buffer, "JPEG", quality=QUALITY)
+        data = encode_jpeg(to_image(job.pictures[0]), quality=QUALITY)
         left = None if left is None else left - 1
         yield {
             "done": left == 0,
             "moment": round(moment, 4),
-            "picture": f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}",
+            "picture": data_uri(data, "image/jpeg"),
             "recipe": job.recipes[0].to_dict(),
         }

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import html
-import io
 import json
 import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
-from diffusion.pictures import to_image
+from diffusion.pictures import encode_jpeg, to_image
 
 from ..drawing.png_metadata import encode_png
 from ..drawing.recipe import Recipe, to_query
 from ..drawing.worker import Update
+from .data_uri import data_uri
 
 JPEG_QUALITY = 92
 OPEN = """
@@ -108,10 +107,9 @@ def cats_text(first: Recipe, count: int) -> str:
 
 def _jpeg_uri(picture: Tensor) -> str:
     """So good that no difference is seen."""
-    buffer = io.BytesIO()
-    to_image(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    data = encode_jpeg(to_image(picture), quality=JPEG_QUALITY, full_colour=True)
+    return data_uri(data, "image/jpeg")
 
 
 def _png_uri(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return data_uri(png, "image/png")

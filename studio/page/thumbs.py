@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import json
 import threading
 import traceback
@@ -14,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 from torch import Tensor
 
-from diffusion.pictures import to_image
+from diffusion.pictures import encode_jpeg, to_image
 
 from ..drawing.png_metadata import read_recipe
 from ..drawing.recipe import Recipe, plain_recipe
 from ..drawing.worker import MAX_BATCH, Busy, Studio
+from .data_uri import data_uri
 from .examples import FIRST_SEED
 
 THUMB_SIDE = 112  # pixels in the strip, sharp on a fine screen
@@ -106,6 +105,5 @@ def _css_string(text: str) -> str:
 
 
 def _jpeg_uri(image: Image.Image, side: int) -> str:
-    buffer = io.BytesIO()
-    image.resize((side, side), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=82)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    small = image.resize((side, side), Image.Resampling.LANCZOS)
+    return data_uri(encode_jpeg(small, quality=82), "image/jpeg")

@@ -9,6 +9,7 @@ import torch
 from diffusion.sampling import draw
 from studio.drawing.recipe import Recipe, build_start
 from studio.drawing.worker import Studio
+from studio.safety.client import current_client
 
 PLAIN = Recipe(steps=3)
 
@@ -30,6 +31,15 @@ def watch_in_thread(studio: Studio, job) -> threading.Thread:
     thread = threading.Thread(target=lambda: list(studio.watch(job)))
     thread.start()
     return thread
+
+
+def ask_as(client: str, studio: Studio, recipes, **options):
+    """Submit recipes for a client of that name."""
+    token = current_client.set(client)
+    try:
+        return studio.submit(recipes, **options)
+    finally:
+        current_client.reset(token)
 
 
 def finish(*jobs) -> None:

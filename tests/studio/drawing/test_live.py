@@ -7,22 +7,12 @@ import threading
 import time
 
 import torch
-from jobs import PLAIN, finish
+from jobs import PLAIN, ask_as, finish
 from studio_fixtures import wait_until
 
 from diffusion import SampleConfig
 from studio.drawing.live import MAX_LIVE_BATCH, MAX_LIVE_STEPS, live_sampling
 from studio.drawing.recipe import consecutive
-from studio.drawing.worker import Studio
-from studio.safety.client import current_client
-
-
-def ask_as(client: str, studio: Studio, recipes, **options):
-    token = current_client.set(client)
-    try:
-        return studio.submit(recipes, **options)
-    finally:
-        current_client.reset(token)
 
 
 def test_a_model_is_drawn_quickly_as_it_was_taught_or_in_few_steps():

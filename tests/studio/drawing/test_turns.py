@@ -7,7 +7,7 @@ import threading
 
 import pytest
 import torch
-from jobs import PLAIN, alone, assert_same_pixels, finish
+from jobs import PLAIN, alone, ask_as, assert_same_pixels, finish
 from studio_fixtures import wait_until
 
 from diffusion.sampling import draw
@@ -15,7 +15,6 @@ from studio.drawing.library import ModelLibrary
 from studio.drawing.observer import MAX_FRAMES
 from studio.drawing.recipe import morph
 from studio.drawing.worker import Busy, Studio
-from studio.safety.client import current_client
 
 
 def test_a_long_job_takes_turns_with_others(studio, gate):
@@ -58,14 +57,6 @@ def test_too_many_waiting_jobs_are_refused(tiny_folder, gate):
     gate.event.set()
     finish(*jobs)
     assert studio.draw([PLAIN]).done
-
-
-def ask_as(client: str, studio: Studio, recipes, **options):
-    token = current_client.set(client)
-    try:
-        return studio.submit(recipes, **options)
-    finally:
-        current_client.reset(token)
 
 
 def test_turns_go_round_by_client(studio, gate):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from browsing import (  # noqa: F401 - fixtures
-    CHROMIUM,
+    IN_BROWSER,
     browser,
     generate,
     open_tab,
@@ -15,10 +15,7 @@ from browsing import (  # noqa: F401 - fixtures
     wait_for_status,
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed"),
-]
+pytestmark = IN_BROWSER
 FINE = "#explore-view[data-state=fine]"
 DREAMS = "#explore-view[data-state=dream]"
 
