@@ -14,6 +14,9 @@ cats.dream = (() => {
     return cats.calm() ? Math.floor(now) : Math.round(now * 1e4) / 1e4;
   }
 
+  // Timers may fire a millisecond early; the cat before would then be asked for again.
+  const untilNext = () => SLOW + 20 - ((performance.now() - dream.since) % SLOW);
+
   function ask(fine = false) {
     clearTimeout(timer);
     const asked = {seed: dream.seed, moment: moment(), model: dream.model, fine};
@@ -30,7 +33,7 @@ cats.dream = (() => {
     if (!dream) return;
     if (seen.length === 2) label();
     if (!cats.map.isOpen()) { stop(); return; }
-    if (cats.calm()) timer = setTimeout(ask, SLOW - ((performance.now() - dream.since) % SLOW));
+    if (cats.calm()) timer = setTimeout(ask, untilNext());
     else ask();
   }, (error) => { cats.map.say(error.message); if (dream) stop(); });
 

@@ -89,10 +89,13 @@ def test_a_space_starts_with_its_cores_and_no_tunnel(monkeypatch, tiny_folder, t
         "gradio.Blocks.launch",
         lambda self, **options: launched.update(options) or (app, "http://here/", None),
     )
-    monkeypatch.setattr("gradio.Blocks.block_thread", lambda self: None)
+    monkeypatch.setattr(serve, "_wait_for_a_signal", lambda: None)
     monkeypatch.setattr(serve.Examples, "begin", lambda self: None)
     checkpoint = str(tiny_folder / "tiny.safetensors")
-    serve.serve(Settings(host="0.0.0.0", share=True, checkpoint=checkpoint, data_dir=tmp_path))
+    settings = Settings(
+        host="0.0.0.0", port=0, share=True, checkpoint=checkpoint, data_dir=tmp_path
+    )
+    serve.serve(settings)
     assert threads == [3]
     assert launched["share"] is False
     assert launched["server_name"] == "0.0.0.0"
