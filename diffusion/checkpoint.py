@@ -47,6 +47,7 @@ class CheckpointInfo(Config):
     guide: ModelConfig | None = None  # the weaker network inside (see ``guidance.Guided``)
     codec: CodecConfig | None = None  # the network of the codec inside; None where it has none
     sampling: SampleConfig = field(default_factory=SampleConfig)  # what suits this model
+    teacher: str = ""  # hash of the checkpoint whose cats a student draws in fewer steps
 
     def __post_init__(self) -> None:
         if not all(isinstance(text, str) for text in (*self.labels, *self.history)):
@@ -127,6 +128,14 @@ class CheckpointInfo(Config):
             return ""
         draw = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] % total
         return self.labels[int(np.searchsorted(np.cumsum(self.label_counts), draw, side="right"))]
+
+    def require_teachable(self, label: str) -> None:
+        """Raises ValueError for a label that it has, and for a student, which can learn from its
+        teacher alone."""
+        if self.teacher:
+            raise ValueError("This model is a student. Fine-tune its teacher instead.")
+        if composed(label) in self.labels:
+            raise ValueError(f"The model already has a label '{label}'. Choose another.")
 
     def label_index(self, label: str | None) -> int:
         """Class label of a label's name; None or "" is the null class. Raises ValueError."""

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoint import CheckpointInfo
+from .checkpoint import HASH_LENGTH, CheckpointInfo
 from .config import TrainConfig
 from .data import batch_indices
 from .denoiser import Denoiser
@@ -59,8 +59,9 @@ class Distilling(OfDenoiser):
         steps = len(trajectories.states)
         info = teacher.info.without_guide()
         sampling = student_sampling(info.sampling, steps)
-        line = f"a student of {steps} steps"
-        self.info = replace(info, sampling=sampling, history=(*info.history, line))
+        history = (*info.history, f"a student of {steps} steps")
+        taught = teacher_hash[:HASH_LENGTH]
+        self.info = replace(info, sampling=sampling, history=history, teacher=taught)
         network = copy.deepcopy(teacher.model)
         self.denoiser = Denoiser(
             network, teacher.parameterization, info=self.info, codec=teacher.codec

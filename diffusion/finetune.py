@@ -105,11 +105,10 @@ def add_label(
     """Weights and info of the same network with one more label, which begins as the class ``like``
     (-1: as the null label).
 
-    Raises ValueError if the network knows the label already.
+    Raises ValueError as ``CheckpointInfo.require_teachable``.
     """
     label = composed(label)
-    if label in info.labels:
-        raise ValueError(f"The model already has the label '{label}'. Choose another name.")
+    info.require_teachable(label)
     model = info.model
     name = "class_embedding.weight"
     old = state.get(name)

@@ -142,12 +142,19 @@ def from_seeds(
 
 
 def draw(
-    denoiser: Denoiser, start: Start, config: SampleConfig, *, callback: Callback | None = None
+    denoiser: Denoiser,
+    start: Start,
+    config: SampleConfig,
+    *,
+    callback: Callback | None = None,
+    preview: bool = False,
 ) -> Tensor:
     """Sample from ``start``, with settings such as ``denoiser.info.sampling``: pictures uint8
-    [N, 3, S, S] on the CPU. Raises ValueError for an unknown sampler."""
+    [N, 3, S, S] on the CPU. With ``preview`` they are those of ``Codec.preview``, soft and soon.
+    Raises ValueError for an unknown sampler."""
     x0 = draw_x0(denoiser, start, config, callback=callback)
-    pictures = denoiser.codec.decode(x0).cpu()
+    codec = denoiser.codec
+    pictures = (codec.preview(x0) if preview else codec.decode(x0)).cpu()
     if start.picture is None or start.keep is None or denoiser.codec.exact:
         return pictures
     return paste_kept(pictures, start.picture, start.keep)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..safety import journal
 
 if TYPE_CHECKING:
-    from .worker import Job
+    from .job import Job
 
 
 def log_job(job: Job) -> None:

@@ -19,6 +19,7 @@ from diffusion.files import file_hash
 from .model_note import read_note
 
 MAX_LOADED = 3  # models kept in memory
+QUICK = "-quick"  # ends the name of a model's student
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,6 +141,16 @@ class ModelLibrary:
                 return self._loaded[key]
         except (KeyError, OSError):  # it can be renamed or deleted between two looks
             raise ValueError(f"There is no model '{name[:40]}' here; choose another.") from None
+
+    def student_of(self, model: LoadedModel) -> LoadedModel | None:
+        """The model of that name with ``QUICK`` at its end, if these very weights taught it."""
+        name = model.name + QUICK
+        if name not in self.paths():
+            return None
+        with suppress(ValueError):
+            student = self.get(name)
+            return student if student.info.teacher == model.hash else None
+        return None
 
     def _hash(self, name: str, path: Path) -> str:
         with self._left_out_if_damaged(name, path):

@@ -13,7 +13,7 @@ from diffusion.codec import Codec
 from diffusion.samplers import Step
 
 if TYPE_CHECKING:
-    from .worker import Job
+    from .job import Job
 
 MAX_FRAMES = 60  # steps that are kept of a picture's forming
 

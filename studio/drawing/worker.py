@@ -8,7 +8,6 @@ on the company it was drawn in, but for the rounding of another batch size.
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
 import threading
 import time
@@ -27,9 +26,9 @@ from diffusion.samplers import Step
 from diffusion.sampling import Start, draw
 
 from .. import space
-from ..safety.client import HOUSE, current_client
-from .job_log import log_job
-from .library import LoadedModel, ModelLibrary
+from ..safety.client import HOUSE
+from .job import Job
+from .library import ModelLibrary
 from .live import MAX_LIVE_BATCH, live_sampling
 from .observer import Observer, store
 from .recipe import Recipe, build_start, of_this_version
@@ -57,65 +56,6 @@ class Update:
     done: bool
 
 
-class Job:
-    """Recipes of one visitor on their way to pictures."""
-
-    def __init__(
-        self, model: LoadedModel, recipes: Sequence[Recipe], *, record: str, live: bool = False
-    ) -> None:
-        self.model, self.recipes, self.record, self.live = model, tuple(recipes), record, live
-        self.waiting = deque(range(len(recipes)))  # rows not yet given to a turn
-        self.undone = len(recipes)  # rows not yet finished
-        self.pictures: Tensor | None = None
-        self.frames: list[Tensor] = []  # how the first picture formed, uint8 [3, S, S]
-        self.stopped = False
-        self.note = ""  # something that the visitor should know
-        self.error: Exception | None = None
-        self.submitted = time.monotonic()
-        self.started: float | None = None
-        self.finished: float | None = None
-        self.steps_taken = [0] * len(recipes)  # of each row
-        self.client = current_client.get()  # who asked for it
-        self.arrived = 0  # the number of the turn before which it came
-        self.context = contextvars.copy_context()  # ZeroGPU looks up whose quota this is
-        self._done = threading.Event()
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        return self.model, self.recipes[0].batch_key, self.live
-
-    @property
-    def done(self) -> bool:
-        return self.finished is not None
-
-    @property
-    def steps_to_take(self) -> int:
-        """Sampler steps for each picture."""
-        usual = self.model.info.sampling
-        return live_sampling(usual).num_steps if self.live else self.recipes[0].steps_to_take
-
-    @property
-    def idle(self) -> bool:
-        """Whether no row of it is being drawn just now."""
-        return self.undone == len(self.waiting)
-
-    @property
-    def seconds(self) -> float:
-        """Spent drawing so far."""
-        return 0.0 if self.started is None else (self.finished or time.monotonic()) - self.started
-
-    def wait(self, seconds: float | None = None) -> None:
-        """Return when the job is done, or after ``seconds``."""
-        self._done.wait(seconds)
-
-    def finish(self, error: Exception | None = None) -> None:
-        """The worker's last word on this job."""
-        self.error, self.finished = error, time.monotonic()
-        if not self.live:  # of which there are many a second
-            log_job(self)
-        self._done.set()
-
-
 class Studio:
     """The models and the worker that draws with them."""
 
@@ -136,13 +76,21 @@ class Studio:
         self._closing = False
         self._run = space.gpu(self._draw_batch)
 
-    def submit(self, recipes: Sequence[Recipe], *, record: str = "", live: bool = False) -> Job:
+    def submit(
+        self,
+        recipes: Sequence[Recipe],
+        *,
+        record: str = "",
+        live: bool = False,
+        preview: bool = False,
+    ) -> Job:
         """Queue recipes, which must share one batch key, and return at once.
 
         ``record`` keeps how they form: "denoised" (estimates of x0), "noisy",
         or "preview" (what was watched, which costs nothing). ``live`` draws with
-        the model's ``live_sampling``, whatever the recipes say. Raises ValueError
-        for what cannot be drawn, and Busy if too many jobs wait.
+        the model's student, or its ``live_sampling``, whatever the recipes say;
+        ``preview`` decodes softly and soon. Raises ValueError for what cannot be
+        drawn, and Busy if too many jobs wait.
         """
         if not 1 <= len(recipes) <= MAX_JOB_PICTURES:
             raise ValueError(f"Between 1 and {MAX_JOB_PICTURES} pictures at once.")
@@ -159,7 +107,8 @@ class Studio:
         for recipe in recipes:
             for coat in (recipe.coat, *(coat for _, coat, _ in recipe.turns)):
                 model.info.label_index(coat)
-        job = Job(model, recipes, record=record, live=live)
+        student = self.library.student_of(model) if live else None
+        job = Job(model, recipes, record=record, live=live, preview=preview, drawn_by=student)
         if wanted and wanted != model.hash:
             was = "has changed since; this is how it draws the cat now"
             if not asked_for:
@@ -220,9 +169,9 @@ class Studio:
         if self._worker is not None:
             self._worker.join(CLOSE_SECONDS)
 
-    def draw(self, recipes: Sequence[Recipe], *, record: str = "", live: bool = False) -> Job:
-        """Submit and wait until done."""
-        job = self.submit(recipes, record=record, live=live)
+    def draw(self, recipes: Sequence[Recipe], **how: Any) -> Job:
+        """As ``submit``, but wait until done."""
+        job = self.submit(recipes, **how)
         for _ in self.watch(job):
             pass
         return job
@@ -320,11 +269,13 @@ class Studio:
         jobs = list(dict.fromkeys(job for job, _ in turn))
         first = jobs[0]
         recipes = [job.recipes[row] for job, row in turn]
-        start = build_start(first.model.denoiser, recipes)
-        observer = Observer(turn, first.model.denoiser.codec)
+        denoiser = first.drawn_by.denoiser
+        start = build_start(denoiser, recipes)
+        observer = Observer(turn, denoiser.codec)
         callback = None if space.on_zero_gpu() else observer  # it cannot cross the process border
-        model = first.model.name, first.model.hash
-        run = partial(self._run, *model, start, recipes[0], first.live, callback)
+        model = first.drawn_by.name, first.drawn_by.hash
+        how = first.live, first.preview
+        run = partial(self._run, *model, start, recipes[0], *how, callback)
         pictures = first.context.run(run)
         for (job, row), picture in zip(turn, pictures, strict=True):
             if not (job.stopped and row in observer.stopped_rows.get(job, ())):
@@ -344,13 +295,14 @@ class Studio:
         start: Start,
         recipe: Recipe,
         live: bool,
+        preview: bool,
         callback: Callable[[Step], bool] | None,
     ) -> Tensor:
         """What ZeroGPU gives a GPU to: its arguments and result can cross a process border."""
         denoiser = self.library.recall(model_name, model_hash).denoiser
         usual = denoiser.info.sampling
         config = live_sampling(usual) if live else recipe.config(usual)
-        return self._draw(denoiser, start, config, callback=callback)
+        return self._draw(denoiser, start, config, callback=callback, preview=preview)
 
     def _fail(self, turn: list[tuple[Job, int]], error: Exception) -> None:
         """Report an error to the jobs of a turn; when memory ran out, try smaller turns first."""

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
+from ..drawing.job import Job
 from ..drawing.png_metadata import read_recipe
 from ..drawing.recipe import (
     PICTURE_STRENGTH,
@@ -21,7 +22,7 @@ from ..drawing.recipe import (
     embed_picture,
     variations,
 )
-from ..drawing.worker import Job, Studio
+from ..drawing.worker import Studio
 from .explore_forms import read_map_form
 from .explore_stream import dream
 from .files import save_png

@@ -15,8 +15,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from diffusion.pictures import encode_jpeg, to_image
 
+from ..drawing.job import Job
 from ..drawing.png_metadata import encode_png
-from ..drawing.worker import Busy, Job, Studio
+from ..drawing.worker import Busy, Studio
 from ..safety.client import CLIENT_KEY, HOUSE, current_client
 from ..safety.guard import LIVE
 from .explore_forms import read_frame
@@ -27,7 +28,7 @@ QUALITY = 85  # of the JPEG of a live frame
 class LiveRoute:
     """ASGI middleware that answers ``/live`` and passes on everything else.
 
-    The body is what ``read_frame`` takes. The answer is a JPEG of the model's size, or with
+    The body is what ``read_frame`` takes. The answer is a soft JPEG, or with
     ``"fine": true`` the cat as Generate would draw it, a PNG with its recipe. The header
     ``x-recipe`` is the recipe of the fine cat in both cases. A mistake is 422 and a busy server
     503, with a sentence.
@@ -71,7 +72,7 @@ class LiveRoute:
     def _submit(self, values: object, live: bool) -> Job:
         """A thread of its own: the model may have to be read from the disk."""
         recipe = read_frame(values, self.studio.library)
-        return self.studio.submit([recipe], live=live)
+        return self.studio.submit([recipe], live=live, preview=live)
 
     async def _finished(self, job: Job, receive: Receive) -> bool:
         """Wait for a job; False if the visitor went away first, which stops it."""

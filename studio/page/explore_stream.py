@@ -34,7 +34,8 @@ def dream(
     began = time.monotonic()
     while left is None or left > 0:
         moment = (time.monotonic() - began) * speed
-        job = studio.draw([read_moment(seed, moment, coat, model, studio.library)], live=True)
+        recipe = read_moment(seed, moment, coat, model, studio.library)
+        job = studio.draw([recipe], live=True, preview=True)
         if job.stopped or job.pictures is None:  # the server closes
             return
         data = encode_jpeg(to_image(job.pictures[0]), quality=QUALITY)

@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from ..drawing.worker import Busy, Job, Studio
+from ..drawing.job import Job
+from ..drawing.worker import Busy, Studio
 from .films import Film, Pace, film_of, morph_of, require_steps
 from .forms import current_recipe, read_morph_form
 from .shown import ShownFilm

@@ -15,7 +15,7 @@ from diffusion.animate import film_scale, retime, write_animation
 from diffusion.pictures import to_image
 
 from .. import space
-from ..drawing.worker import Job
+from ..drawing.job import Job
 from .files import save_file
 from .forms import number
 

@@ -16,9 +16,10 @@ from PIL import Image
 
 from diffusion.pictures import from_image
 
+from ..drawing.job import Job
 from ..drawing.png_metadata import encode_png, read_recipe
 from ..drawing.recipe import Recipe, consecutive, variations
-from ..drawing.worker import Busy, Job, Studio, Update
+from ..drawing.worker import Busy, Studio, Update
 from .examples import Examples
 from .files import png_name, save_file, save_half_a_cat, still_there
 from .form_actions import FormActions, count_choice

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 import gradio as gr
 
-from ..drawing.worker import Job, Studio, Update
+from ..drawing.job import Job
+from ..drawing.worker import Studio, Update
 
 
 class Visits:

@@ -83,9 +83,7 @@ class Trainings:
         base = self.library.paths().get(spec.base or self.library.default)
         if base is None:
             raise ValueError(f"There is no model '{spec.base[:60]}' here.")
-        label = spec.config.label
-        if label in read_checkpoint(base)[1].labels:
-            raise ValueError(f"{base.stem} already has a label '{label}'. Choose another.")
+        read_checkpoint(base)[1].require_teachable(spec.config.label)
         self.records.require_room()
         self._require_place()
         if len(self.records.folders()) - len(self.records.finished()) >= self.max_kept:

@@ -140,6 +140,7 @@ def test_it_comes_nearer_to_its_teacher_and_is_drawn_by_what_its_file_says(tmp_p
     assert after < 0.7 * before
     student = Denoiser.load(tmp_path / "run" / "model.safetensors")
     assert (student.guide, student.info.sampling.num_steps) == (None, 2)
+    assert student.info.teacher == "t"
     assert student.info.labels == own.info.labels
     x0 = draw_x0(
         student,

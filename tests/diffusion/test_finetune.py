@@ -122,8 +122,14 @@ def test_a_guide_goes_along(photos, tmp_path):
 
 
 def test_a_known_label_is_refused(base):
-    with pytest.raises(ValueError, match="already has the label 'tabby'"):
+    with pytest.raises(ValueError, match="already has a label 'tabby'"):
         finetune.add_label(*read_checkpoint(base), "tabby")
+
+
+def test_a_student_is_not_fine_tuned(base):
+    state, info = read_checkpoint(base)
+    with pytest.raises(ValueError, match=r"is a student\. Fine-tune its teacher"):
+        finetune.add_label(state, replace(info, teacher="0123456789ab"), "Mia")
 
 
 def test_what_may_change(base):

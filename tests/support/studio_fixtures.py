@@ -40,13 +40,14 @@ def save_tiny(
     labels: tuple[str, ...] = LABELS,
     counts: tuple[int, ...] = (),
     taught: bool = False,
+    **info: Any,
 ) -> Path:
     """Write a tiny model whose pictures differ by seed and by coat; ``taught`` its newest label."""
     torch.manual_seed(seed)
     config = dataclasses.replace(config, num_classes=len(labels))
     data = taught_data(labels[-1]) if taught else ""
-    info = CheckpointInfo(config, labels=labels, label_counts=counts, data=data)
-    denoiser = Denoiser.from_config(config, info=info)
+    told = CheckpointInfo(config, labels=labels, label_counts=counts, data=data, **info)
+    denoiser = Denoiser.from_config(config, info=told)
     generator = torch.Generator().manual_seed(seed)
     for parameter in denoiser.parameters():
         if not parameter.any():  # zero-initialised: without this every network is the same
@@ -138,7 +139,7 @@ class Gate:
         self.draw, self.event, self.seconds = draw, threading.Event(), 10.0
         self.count()
 
-    def __call__(self, denoiser, start, config, *, callback):
+    def __call__(self, denoiser, start, config, *, callback, **how):
         self.batches.append(len(start))
 
         def gated(step):
@@ -146,7 +147,7 @@ class Gate:
             self.event.wait(self.seconds)
             return callback is not None and callback(step)
 
-        return self.draw(denoiser, start, config, callback=gated)
+        return self.draw(denoiser, start, config, callback=gated, **how)
 
     def count(self) -> Gate:
         """Count anew, with the gate open."""

@@ -8,11 +8,13 @@ import time
 
 import torch
 from jobs import PLAIN, ask_as, finish
-from studio_fixtures import wait_until
+from studio_fixtures import save_tiny, wait_until
 
 from diffusion import SampleConfig
+from studio.drawing.library import ModelLibrary, model_hash
 from studio.drawing.live import MAX_LIVE_BATCH, MAX_LIVE_STEPS, live_sampling
 from studio.drawing.recipe import consecutive
+from studio.drawing.worker import Studio
 
 
 def test_a_model_is_drawn_quickly_as_it_was_taught_or_in_few_steps():
@@ -32,6 +34,41 @@ def test_a_live_frame_takes_few_steps_and_keeps_the_recipe_of_the_fine_cat(studi
     fine = studio.draw([recipe])
     assert gate.steps == MAX_LIVE_STEPS + 9
     assert not torch.equal(frame.pictures, fine.pictures)
+
+
+STUDENT = SampleConfig(sampler="euler", num_steps=2, guidance=1.0)
+
+
+def library_with_student(folder, *, teacher: str) -> ModelLibrary:
+    for name, info in (("tiny", {}), ("tiny-quick", {"sampling": STUDENT, "teacher": teacher})):
+        save_tiny(folder / f"{name}.safetensors", seed=len(name), **info)
+    return ModelLibrary([folder])
+
+
+def test_the_student_of_a_model_draws_its_frames_but_not_its_cats(tmp_path, gate):
+    teacher = model_hash(save_tiny(tmp_path / "tiny.safetensors", seed=4))
+    studio = Studio(library_with_student(tmp_path, teacher=teacher), draw=gate)
+    recipe = dataclasses.replace(PLAIN, model="tiny")
+    frame = studio.draw([recipe], live=True)
+    assert gate.steps == 2 == frame.steps_to_take
+    assert frame.recipes[0].model_hash == frame.model.hash == teacher
+    by_student = studio.draw([dataclasses.replace(recipe, model="tiny-quick")], live=True)
+    assert torch.equal(frame.pictures, by_student.pictures)
+    fine = studio.draw([recipe])
+    assert not torch.equal(fine.pictures, frame.pictures)
+
+
+def test_what_other_weights_have_taught_draws_no_frames(tmp_path, gate):
+    studio = Studio(library_with_student(tmp_path, teacher="0123456789ab"), draw=gate)
+    studio.draw([dataclasses.replace(PLAIN, model="tiny")], live=True)
+    assert gate.steps == MAX_LIVE_STEPS
+
+
+def test_a_preview_is_what_the_codec_makes_of_it_softly(studio, monkeypatch):
+    codec = studio.library.get().denoiser.codec
+    monkeypatch.setattr(codec, "preview", lambda x0: 255 - codec.decode(x0), raising=False)
+    frame = studio.draw([PLAIN], live=True)
+    assert torch.equal(studio.draw([PLAIN], live=True, preview=True).pictures, 255 - frame.pictures)
 
 
 def test_frames_of_several_explorers_are_drawn_together_but_with_no_others(studio, gate):

@@ -205,7 +205,7 @@ def test_out_of_memory_splits_the_batch(tiny_folder, error):
 
 
 def test_out_of_memory_late_in_a_batch_counts_no_step_twice(tiny_folder):
-    def late(denoiser, start, config, *, callback):
+    def late(denoiser, start, config, *, callback, preview):
         def second(step):
             if step.index == 2 and len(start) > 2:
                 raise MemoryError
