@@ -64,7 +64,7 @@ class GenerateActions:
         except ValueError as error:
             yield _failed(error)
             return
-        yield from self._draw(recipes, paths, request, begun={"seed": seed})
+        yield from self.show(recipes, paths, request, begun={"seed": seed})
 
     def vary(
         self, recipe: dict | None, strength: float, paths: list[str], request: gr.Request
@@ -80,7 +80,7 @@ class GenerateActions:
         except ValueError as error:
             yield _refused(error)
             return
-        yield from self._draw(recipes, paths, request, begun=NO_PROBLEM)
+        yield from self.show(recipes, paths, request, begun=NO_PROBLEM)
 
     def start_from_picture(
         self, editor: dict | None, strength: float, fresh: Any, seed: Any, coat: Any, steps: Any,
@@ -90,13 +90,11 @@ class GenerateActions:
         seed = random_seed() if fresh else seed
         try:
             recipe = read_recipe_form(seed, coat, steps, sampler, guidance, model)
-            embedded = read_picture((editor or {}).get("composite"), self._size(recipe.model))
-            strength = number(strength, "How much to change")
-            recipe = dataclasses.replace(recipe, picture=embedded, strength=strength)
+            recipe = self.begun_as_picture(recipe, editor, strength)
         except ValueError as error:
             yield _refused(error)
             return
-        yield from self._draw([recipe], paths, request, begun={"seed": seed, **NO_PROBLEM})
+        yield from self.show([recipe], paths, request, begun={"seed": seed, **NO_PROBLEM})
 
     def repaint(
         self, editor: dict | None, fresh: Any, seed: Any, coat: Any, steps: Any, sampler: Any,
@@ -116,7 +114,7 @@ class GenerateActions:
         except ValueError as error:
             yield _refused(error)
             return
-        yield from self._draw([recipe], paths, request, begun={"seed": seed, **NO_PROBLEM})
+        yield from self.show([recipe], paths, request, begun={"seed": seed, **NO_PROBLEM})
 
     def restore(self, path: str | None, paths: list[str], request: gr.Request) -> Iterator[Shown]:
         """The cat of a PNG that was saved from this page, and its settings."""
@@ -131,7 +129,7 @@ class GenerateActions:
             yield _refused(error)
             return
         begun: Shown = {**controls, **NO_PROBLEM}
-        yield from self._draw([recipe], paths, request, begun=begun)
+        yield from self.show([recipe], paths, request, begun=begun)
 
     def restore_from_strip(
         self, paths: list[str], event: gr.SelectData, request: gr.Request
@@ -146,7 +144,7 @@ class GenerateActions:
         except (ValueError, TypeError, IndexError, KeyError):
             yield _failed(ValueError("This cat cannot be read."))
             return
-        yield from self._draw(recipes, paths, request, begun={**controls}, mine=event.index != 1)
+        yield from self.show(recipes, paths, request, begun={**controls}, mine=event.index != 1)
 
     def open_cat(self, paths: list[str], event: gr.SelectData) -> Shown:
         """One cat of the grid on the stage, whose files come first; or, at -4, all four of it."""
@@ -197,7 +195,7 @@ class GenerateActions:
         """The cat of a link forms by itself; any other visit finds the first example there, and
         what was wrong with its link (``linked`` is None) stays below it."""
         if linked:
-            yield from self._draw([Recipe.from_dict(r) for r in linked], paths, request)
+            yield from self.show([Recipe.from_dict(r) for r in linked], paths, request)
         elif shown:
             recipe = read_recipe(shown)
             with Image.open(shown) as image:
@@ -208,12 +206,18 @@ class GenerateActions:
                 example["status"] = status_html(text)
             yield example
 
+    def begun_as_picture(self, recipe: Recipe, editor: dict | None, strength: Any) -> Recipe:
+        """A recipe that begins as what is in the editor. Raises ValueError."""
+        picture = read_picture((editor or {}).get("composite"), self._size(recipe.model))
+        share = number(strength, "How much to change")
+        return dataclasses.replace(recipe, picture=picture, strength=share)
+
     def _size(self, model: str) -> int:
         return self.studio.library.get(model).picture_size
 
     # -- a drawing on the stage ---------------------------------------------------------------
 
-    def _draw(
+    def show(
         self, recipes: Sequence[Recipe], paths: list[str], request: gr.Request, *,
         begun: Shown | None = None, mine: bool = True,
     ) -> Iterator[Shown]:  # fmt: skip

@@ -23,6 +23,7 @@ from .form_actions import COUNTS, SAMPLER_HINTS
 from .forms import ANY_COAT, random_seed
 from .frame import BAR, KEYS, MINE, OVER_STAGE, STRIP_HEAD, WALK
 from .generate_actions import GenerateActions
+from .live_settings import LiveSettings
 from .save_actions import SaveActions
 from .shown import Controls, Drawn
 from .stage import OPEN, stage_html, status_html
@@ -35,6 +36,7 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 AT_ONCE = {**PRIVATE, "queue": False}
 DRAWING = {**PRIVATE, "concurrency_limit": None}  # the studio bounds what waits
 ON_STAGE = {**DRAWING, "trigger_mode": "multiple"}  # a newer run ends the older
+AS_MOVED = {**DRAWING, "trigger_mode": "always_last"}  # places that were passed are left out
 
 AGAIN = """
 element.addEventListener('cat-again', (event) => trigger('select', event.detail));
@@ -193,11 +195,21 @@ class GenerateTab:
         start(tools.file.upload, do.restore, [tools.file, self.paths], told, **ON_STAGE)
         start(self.strip.select, do.restore_from_strip, [self.paths], restored, **ON_STAGE)
         start(self.stage.select, do.open_cat, [self.paths], restored, **AT_ONCE)
+        self._wire_live(drawn)
         self.stop_button.click(do.visits.stop, **AT_ONCE)
         self.share_action.click(None, None, None, js="() => { cats.share() }", **PRIVATE)
         self.repaint_action.click(None, None, None, js="() => { cats.tool('Repaint') }", **PRIVATE)
         self.explore_action.click(None, None, None, js="() => { cats.map.around() }", **PRIVATE)
         tools.take.click(self.save_actions.take_cat, self.shown, tools.canvas, **AT_ONCE)
+
+    def _wire_live(self, drawn: dict[str, Component]) -> None:
+        do, tools = LiveSettings(self.actions), self.tools
+        around = [self.recipe, tools.vary_strength, self.model, self.paths]
+        recoated = [self.recipe, self.coat, self.model, self.paths]
+        begun = [tools.picture, tools.picture_strength, *self.settings, self.paths]
+        start(self.coat.input, do.choose_coat, recoated, drawn, **AS_MOVED)
+        start(tools.vary_strength.input, do.vary, around, drawn, **AS_MOVED)
+        start(tools.picture_strength.input, do.change_picture, begun, drawn, **AS_MOVED)
 
     def _wire_opening(self, page: gr.Blocks) -> None:
         do = self.actions

@@ -56,7 +56,7 @@ def test_previews_have_the_size_of_pictures(coded, gate):
     assert next(updates).pictures is None
     shown = []
 
-    def watched(denoiser, start, config, *, callback):
+    def watched(denoiser, start, config, *, callback, preview):
         def after(step):
             stop = callback(step)
             shown.append((job.pictures[0].clone(), denoiser.codec.preview(step.denoised)[0]))

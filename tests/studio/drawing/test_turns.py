@@ -83,7 +83,7 @@ def test_who_comes_again_and_again_does_not_overtake(studio, gate):
     wait_until(lambda: gate.batches == [16])
     order, draw_on = [], gate.draw
 
-    def noting(denoiser, start, config, *, callback):
+    def noting(denoiser, start, config, *, callback, preview):
         order.append(len(start))
         if len(order) < 8:
             new = dataclasses.replace(PLAIN, steps=4 + len(order))
@@ -138,7 +138,7 @@ def test_others_in_the_turn_go_on_when_one_stops(studio, gate):
     leaves = studio.submit([dataclasses.replace(PLAIN, seed=2)], record="")
     hold = threading.Event()
 
-    def slow(denoiser, start, config, *, callback):
+    def slow(denoiser, start, config, *, callback, preview):
         def second(step):
             stop = callback(step)
             if step.index == 1:

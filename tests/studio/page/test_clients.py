@@ -42,7 +42,7 @@ def test_a_client_that_leaves_frees_the_machine(http, page, jobs, name, monkeypa
     jobs.clear()
     with page_gate.count() as gate:
 
-        def slow(denoiser, start, config, *, callback):
+        def slow(denoiser, start, config, *, callback, preview):
             def dawdle(step):
                 time.sleep(0.03)
                 return callback(step)

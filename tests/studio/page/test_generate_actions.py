@@ -56,7 +56,7 @@ def test_stop_ends_every_job_of_the_visit(actions, studio, gate):
 def test_of_two_runs_of_a_visit_the_newer_has_the_stage(actions, studio, gate):
     gate.close()
     old, new, other = (
-        actions._draw([Recipe(seed=seed, steps=40)], [], request) for seed, request in
+        actions.show([Recipe(seed=seed, steps=40)], [], request) for seed, request in
         ((1, request()), (2, request()), (3, SimpleNamespace(session_hash="another")))
     )  # fmt: skip
     for run in (old, new, other):
@@ -71,9 +71,9 @@ def test_of_two_runs_of_a_visit_the_newer_has_the_stage(actions, studio, gate):
 
 def test_what_a_newer_run_ends_is_left_half_formed(actions, studio, gate):
     with gate.close(seconds=0.2):
-        old = actions._draw([Recipe(seed=1, steps=40)], [], request())
+        old = actions.show([Recipe(seed=1, steps=40)], [], request())
         assert any('aria-busy="true"' in shown.get("stage", "") for shown in old)
-        stage = next(actions._draw([Recipe(seed=2, steps=40)], [], request()))["stage"]
+        stage = next(actions.show([Recipe(seed=2, steps=40)], [], request()))["stage"]
     assert "Half-formed cat: seed 1 " in stage
     assert 'aria-busy="false"' in stage
 
@@ -85,7 +85,7 @@ def test_nothing_comes_late_from_an_older_run(actions, monkeypatch, late):
 
     def draw_another(job):
         if job.recipes[0].seed == 1:
-            newer.append(actions._draw([Recipe(seed=2, steps=2)], [], request()))
+            newer.append(actions.show([Recipe(seed=2, steps=2)], [], request()))
             next(newer[0])
 
     def failing(job, request):
@@ -100,7 +100,7 @@ def test_nothing_comes_late_from_an_older_run(actions, monkeypatch, late):
 
     monkeypatch.setattr(actions.visits, "watch", failing if late == "error" else watch)
     monkeypatch.setattr(actions, "_finished", slow if late == "cat" else finished)
-    told = [shown["status"] for shown in actions._draw([Recipe(seed=1, steps=2)], [], request())]
+    told = [shown["status"] for shown in actions.show([Recipe(seed=1, steps=2)], [], request())]
     assert all("Step" in line or "Waiting" in line for line in told)
     *_, last = newer[0]
     assert "seed 2 " in last["status"]
@@ -110,7 +110,7 @@ def test_a_cat_is_shown_though_it_pushes_others_of_its_strip_off_the_disk(action
     monkeypatch.setattr(files, "_kept", OrderedDict())
     strip: list[str] = []
     for seed in (1, 2, 3):
-        *_, last = actions._draw([Recipe(seed=seed, steps=2)], strip, request())
+        *_, last = actions.show([Recipe(seed=seed, steps=2)], strip, request())
         strip = last["paths"]
         assert f"seed {seed} " in last["status"]
         monkeypatch.setattr(files, "MAX_KEPT_BYTES", sum(files._kept.values()) + 100)
@@ -121,9 +121,9 @@ def test_a_cat_is_shown_though_it_pushes_others_of_its_strip_off_the_disk(action
 
 def test_a_refused_run_leaves_the_stage_to_the_one_before(actions, studio, gate):
     gate.close()
-    run = actions._draw([Recipe(seed=1, steps=4)], [], request())
+    run = actions.show([Recipe(seed=1, steps=4)], [], request())
     next(run)
-    (refused,) = actions._draw([Recipe(model="lion")], [], request())
+    (refused,) = actions.show([Recipe(model="lion")], [], request())
     assert "here; choose another." in refused["status"]
     gate.event.set()
     *_, last = run
@@ -199,7 +199,7 @@ def test_a_full_disk_is_told_and_the_page_opens_all_the_same(actions, monkeypatc
     assert opened["examples"] == opened["shown"] == ""
     assert "The disk is full." in opened["status"]
     monkeypatch.setattr("studio.page.generate_actions.save_file", full)
-    *_, last = actions._draw([Recipe(steps=2)], [], request())
+    *_, last = actions.show([Recipe(steps=2)], [], request())
     assert "The disk is full." in last["status"]
 
 
