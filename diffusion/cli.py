@@ -1,5 +1,5 @@
 """The command line: ``python -m diffusion COMMAND``, that is train, train-codec, finetune, distill,
-guide, codec, grow, average, sample, evaluate or inspect.
+guide, fit, codec, grow, average, sample, evaluate or inspect.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -16,6 +16,7 @@ from .commands import (
     run_average,
     run_codec,
     run_evaluate,
+    run_fit,
     run_grow,
     run_guide,
     run_inspect,
@@ -24,6 +25,7 @@ from .commands import (
 from .config import LAYERS, LENGTHS, TrainConfig
 from .device import is_out_of_memory
 from .features import FEATURES
+from .fitted import TABLE
 from .presets import PRESETS
 from .samplers import SAMPLERS
 from .training_commands import (
@@ -52,8 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_train, _add_train_codec, _add_train_upscaler, _add_finetune, _add_distill,
-                _add_guide, _add_codec, _add_grow, _add_average, _add_sample, _add_evaluate,
-                _add_inspect):  # fmt: skip
+                _add_guide, _add_fit, _add_codec, _add_grow, _add_average, _add_sample,
+                _add_evaluate, _add_inspect):  # fmt: skip
         add(commands)
     return parser
 
@@ -214,6 +216,16 @@ def _add_guide(commands: Commands) -> None:
     parser.add_argument("--by", required=True, metavar="NAME_OR_FILE", help="the weaker network")
     parser.add_argument("--out", required=True, metavar="FILE.safetensors")
     parser.set_defaults(run=run_guide)
+
+
+def _add_fit(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "fit", help="fit the sampler of few steps to how a checkpoint draws in twelve"
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--seeds", type=int, default=64, metavar="N", help="cats to draw for it")
+    parser.add_argument("--out", default=str(TABLE), metavar="FILE.json")
+    parser.set_defaults(run=run_fit)
 
 
 def _add_codec(commands: Commands) -> None:

@@ -80,6 +80,15 @@ def run_codec(args: argparse.Namespace) -> None:
     denoiser.decoded_by(load_codec(find_checkpoint(args.codec))).save(args.out)
 
 
+def run_fit(args: argparse.Namespace) -> None:
+    """Fit the weights of the fitted sampler to how a checkpoint draws."""
+    from .fitting import fit_to, write_table
+
+    _check_ending(args.out, (".json",))
+    denoiser = Denoiser.load_for_sampling(find_checkpoint(args.checkpoint))
+    write_table(fit_to(denoiser, count=args.seeds), args.out)
+
+
 def run_grow(args: argparse.Namespace) -> None:
     """Write a checkpoint for pictures of twice the size."""
     _check_ending(args.out, (".safetensors",))

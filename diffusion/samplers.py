@@ -15,6 +15,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from .fitted import Fitted, step
+
 
 class Step(NamedTuple):
     """What a callback sees: step ``index`` of ``total`` has just been taken."""
@@ -206,8 +208,35 @@ def sample_ddpm(
     )
 
 
+@torch.no_grad()
+def sample_fitted(
+    denoiser: Denoise,
+    x: Tensor,
+    sigmas: Tensor,
+    *,
+    class_labels: Tensor | None = None,
+    noise: NoiseSource | None = None,
+    callback: Callback | None = None,
+) -> Tensor:
+    """As few steps as can be, by weights that were fitted for just these noise levels (``Fitted``).
+
+    Raises ValueError for other noise levels.
+    """
+    fitted = Fitted.of(len(sigmas) - 1)
+    if not torch.allclose(sigmas, torch.tensor(fitted.sigmas).to(sigmas), rtol=1e-4):
+        raise ValueError("The fitted sampler has noise levels of its own.")
+    estimates: list[Tensor] = []
+    for i, (sigma, sigma_next) in enumerate(_pairs(sigmas), start=1):
+        estimates.append(denoiser(x, sigma, class_labels))
+        x = step(x, estimates, sigma, sigma_next, fitted.weights[i - 1])
+        if _report(callback, i, sigmas, x, estimates[-1]):
+            return estimates[-1]
+    return x
+
+
 SAMPLERS: dict[str, Sampler] = {
     "dpmpp_2m": sample_dpmpp_2m,
+    "fitted": sample_fitted,
     "euler": sample_euler,
     "heun": sample_heun,
     "ddim": sample_ddim,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .config import SampleConfig
 from .denoiser import Denoiser
+from .fitted import Fitted
 from .guidance import Guided, Repaint
 from .samplers import SAMPLERS, Callback, SeededNoise
 from .schedules import ddpm_sigmas, karras_sigmas
@@ -32,7 +33,8 @@ def check_seed(seed: int) -> int:
 
 
 def sampling_sigmas(config: SampleConfig) -> Tensor:
-    """The sigma grid of ``config``: the DDPM timesteps for the DDPM sampler, else Karras's.
+    """The sigma grid of ``config``: the DDPM timesteps for the DDPM sampler, what the fitted one
+    was fitted for, else Karras's.
 
     A ``strength`` below 1 keeps the last part of the grid, which then begins at exactly the noise
     level of that strength (see ``noise_level``) rather than at the nearest one of the grid.
@@ -60,9 +62,17 @@ def noise_level(config: SampleConfig) -> float:
 def _grid(config: SampleConfig, num_steps: int) -> Tensor:
     if config.sampler == "ddpm":
         return ddpm_sigmas(num_steps)
+    if _solver(config) == "fitted":
+        return torch.tensor(Fitted.of(num_steps).sigmas, dtype=torch.float64)
     return karras_sigmas(
         num_steps, sigma_min=config.sigma_min, sigma_max=config.sigma_max, rho=config.rho
     )
+
+
+def _solver(config: SampleConfig) -> str:
+    """The sampler that draws: one that was fitted to whole grids cannot begin amid one."""
+    amid = config.sampler == "fitted" and config.strength < 1
+    return "dpmpp_2m" if amid else config.sampler
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,10 +186,23 @@ def draw_x0(
     noise = SeededNoise(start.seeds, start.noise.shape[1:], device=device)
     noise()  # the first draw of each seed is its start
     x = start.noise.to(device) * sigmas[0].item()
+    estimate: nn.Module = guided(denoiser, start, config)
+    if start.picture is not None:
+        picture = denoiser.codec.encode(start.picture.to(device))
+        x = x + picture
+        if start.keep is not None:
+            estimate = Repaint(estimate, picture, denoiser.codec.keep_mask(start.keep.to(device)))
+    labels = start.labels.to(device) if denoiser.info.model.num_classes else None
+    sampler = SAMPLERS[_solver(config)]
+    return sampler(estimate, x, sigmas, class_labels=labels, noise=noise, callback=callback)
+
+
+def guided(denoiser: Denoiser, start: Start, config: SampleConfig) -> Guided:
+    """The denoiser with the guidance of ``config``; none where that would change nothing."""
     null = denoiser.info.model.num_classes
     aimless = denoiser.guide is None and bool((start.labels[:, null] == 1).all())
     guidance = 1.0 if aimless else config.guidance  # from the null label to itself: half the work
-    guided: nn.Module = Guided(
+    return Guided(
         denoiser,
         guidance,
         null_label=null,
@@ -188,14 +211,6 @@ def draw_x0(
         texture_below=config.texture_below,
         texture_share=config.texture_share,
     )
-    if start.picture is not None:
-        picture = denoiser.codec.encode(start.picture.to(device))
-        x = x + picture
-        if start.keep is not None:
-            guided = Repaint(guided, picture, denoiser.codec.keep_mask(start.keep.to(device)))
-    labels = start.labels.to(device) if null else None
-    sampler = SAMPLERS[config.sampler]
-    return sampler(guided, x, sigmas, class_labels=labels, noise=noise, callback=callback)
 
 
 def paste_kept(drawn: Tensor, picture: Tensor, keep: Tensor) -> Tensor:

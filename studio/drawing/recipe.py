@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffusion import SAMPLERS, Denoiser, SampleConfig, __version__
 from diffusion.checkpoint import CheckpointInfo
+from diffusion.fitted import FEWEST, MOST
 from diffusion.images import fit_square
 from diffusion.pictures import from_image
 from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
@@ -41,9 +42,16 @@ def embedded_length(size: int) -> int:
 MAX_EMBEDDED = embedded_length(LARGEST_PICTURE)  # characters of a picture or mask inside a recipe
 
 
-def max_steps(sampler: str) -> int:
-    """The most steps that the page takes with a sampler; only the ancestral one wants many."""
-    return 1000 if sampler == "ddpm" else 100
+def step_limits(sampler: str) -> tuple[int, int]:
+    """The fewest and the most steps that the page takes with a sampler: only the ancestral one
+    wants many, and the fitted one knows few."""
+    return {"ddpm": (1, 1000), "fitted": (FEWEST, MOST)}.get(sampler, (1, 100))
+
+
+def usual_steps(sampler: str, info: CheckpointInfo) -> int:
+    """How many steps are taken with a sampler unless somebody says otherwise."""
+    least, most = step_limits(sampler)
+    return most if sampler == "ddpm" else min(max(info.sampling.num_steps, least), most)
 
 
 @dataclass(frozen=True)
@@ -82,9 +90,9 @@ class Recipe:
         check_seed(self.towards_seed)
         if self.sampler not in SAMPLERS:
             raise ValueError(f"There is no sampler '{self.sampler[:40]}'.")
-        limit = max_steps(self.sampler)
-        if not 1 <= self.steps <= limit:
-            raise ValueError(f"Steps must be between 1 and {limit} with this sampler.")
+        least, most = step_limits(self.sampler)
+        if not least <= self.steps <= most:
+            raise ValueError(f"Steps must be between {least} and {most} with this sampler.")
         if not 0 <= self.guidance <= 10:
             raise ValueError("Guidance must be between 0 and 10.")
         if not 0 <= self.towards <= 1:

@@ -22,7 +22,7 @@ def test_a_model_is_drawn_quickly_as_it_was_taught_or_in_few_steps():
     assert live_sampling(student) is student
     usual = SampleConfig(sampler="heun", num_steps=20, guidance=2.5, sigma_max=60.0)
     quick = live_sampling(usual)
-    assert (quick.sampler, quick.num_steps) == ("dpmpp_2m", MAX_LIVE_STEPS)
+    assert (quick.sampler, quick.num_steps) == ("fitted", MAX_LIVE_STEPS)
     assert (quick.guidance, quick.sigma_max) == (2.5, 60.0)
 
 
