@@ -1,14 +1,19 @@
-# make demo · make test · make setup · make lint · make format
+# make demo · make test · make test-all · make setup · make lint · make format
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test setup setup-dev lint format clean
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test test-all setup setup-dev lint format clean
 
 demo: setup
 	$(BIN)/python app.py
 
 test: setup-dev
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+test-all: setup-dev
+	$(PYTEST)
 
 lint: setup-dev
 	$(BIN)/ruff check .

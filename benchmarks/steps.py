@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 
 from benchmarks import yardstick
 from diffusion import Denoiser, SampleConfig
 from diffusion.checkpoint import find_checkpoint
 from diffusion.evaluate import draw_samples
+from diffusion.fitted import FEWEST, MOST
 from diffusion.metrics import frechet_distance
 
 EVALUATIONS = (1, 2, 4, 6, 8, 12, 18, 36, 100)
@@ -26,12 +28,17 @@ GUIDANCE = (1.0, 1.4, 1.7, 2.0, 2.5)
 FEW = 10  # one sample in so many is drawn with a thousand steps
 
 
-def plan() -> list[SampleConfig]:
-    """Each sampler at each number of evaluations; Heun takes two a step, but one in the last."""
+def plan(usual: SampleConfig) -> list[SampleConfig]:
+    """Each sampler at each number of evaluations; Heun takes two a step, but one in the last. All
+    else is as the model has it."""
     heun = sorted({(n + 1) // 2 for n in EVALUATIONS})
-    steps = {"dpmpp_2m": EVALUATIONS, "euler": EVALUATIONS, "heun": heun, "ddpm": [1000]}
-    more = [SampleConfig(sampler=s, num_steps=n) for s, numbers in steps.items() for n in numbers]
-    return [SampleConfig(guidance=w) for w in GUIDANCE if w != SampleConfig.guidance] + more
+    few = range(FEWEST, MOST + 1)
+    steps = {
+        "dpmpp_2m": EVALUATIONS, "fitted": few, "euler": EVALUATIONS, "heun": heun, "ddpm": [1000],
+    }  # fmt: skip
+    guided = [replace(usual, guidance=w) for w in GUIDANCE if w != usual.guidance]
+    counts = [(sampler, n) for sampler, numbers in steps.items() for n in numbers]
+    return guided + [replace(usual, sampler=s, num_steps=n) for s, n in counts]
 
 
 def evaluations(config: SampleConfig) -> int:
@@ -53,7 +60,8 @@ def main() -> None:
     )
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     curves: dict[str, list[tuple[int, float]]] = {}
-    for config in plan():
+    usual = denoiser.info.sampling
+    for config in plan(usual):
         wanted = classes[::FEW] if config.sampler == "ddpm" else classes
         start = time.perf_counter()
         drawn = draw_samples(denoiser, config, wanted)
@@ -68,7 +76,7 @@ def main() -> None:
             f"| {of_few:.1f} | {yardstick.with_spread(kid)} | {took:.3f} |",
             flush=True,
         )
-        if config.guidance == SampleConfig.guidance:
+        if config.guidance == usual.guidance:
             curves.setdefault(config.sampler, []).append((evaluations(config), kid.value))
     if options.plot:
         # KID is unbiased, so that the thousand steps can stand beside the others.

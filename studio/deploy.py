@@ -22,7 +22,8 @@ from .safety.owner import MIN_PASSWORD
 ROOT = Path(__file__).resolve().parent.parent
 GOES_UP = (  # patterns below the root
     "README.md", "LICENSE", "app.py", "requirements.txt",
-    "diffusion/**/*.py", "studio/**/*.py", "studio/**/*.css", "studio/**/*.js", "studio/**/*.svg",
+    "diffusion/**/*.py", "diffusion/**/*.json",
+    "studio/**/*.py", "studio/**/*.css", "studio/**/*.js", "studio/**/*.svg",
     "checkpoints/*.safetensors", "checkpoints/*.md",
     "docs/**/*.md", "docs/**/*.json", "docs/**/*.png", "docs/**/*.jpg",
 )  # fmt: skip

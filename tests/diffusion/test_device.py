@@ -30,6 +30,7 @@ print(resident() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_memory_is_kept_for_the_next_tensor():
     """30 MB, of which a program that says nothing has nothing left."""
@@ -68,6 +69,7 @@ libc.fclose(ctypes.c_void_p(file))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_many_threads_share_two_arenas(tmp_path):
     arenas = {}

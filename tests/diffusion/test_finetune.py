@@ -278,6 +278,7 @@ def test_frozen_layers_stay_as_they_are(base, photos, tmp_path):
     assert not torch.equal(new[NEW], before["class_embedding.weight"][-1])
 
 
+@pytest.mark.slow
 def test_it_learns_the_new_cat_and_keeps_the_old_ones(base, photos, tmp_path):
     """Pale photos: the new label turns pale, the others hardly move."""
     folder = tmp_path / "pale"
@@ -310,6 +311,7 @@ def test_a_run_that_gets_worse_keeps_its_best(base, photos, tmp_path, falling, s
     assert read_checkpoint(tmp_path / WEIGHTS_NAME)[1].history[-1].startswith(f"{best} images")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits(base, photos, tmp_path):
     assert finetune.finetune(base, photos, tmp_path / "whole", config())
     assert not finetune.finetune(base, photos, tmp_path / "parts", config(), stop=after(5))

@@ -45,6 +45,7 @@ def latents(base, photos, tmp_path):
     return as_latents(replace(images, classes=torch.full((16,), 2)), base, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_weights(base, photos, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert finetune.finetune(base, photos, whole, CONFIG)

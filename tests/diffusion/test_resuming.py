@@ -160,6 +160,7 @@ def test_whoever_asks_to_stop_has_the_state_before_anything_is_measured(
     assert_same_bits(state(tmp_path / "whole"), state(tmp_path / "killed"))
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_after_sigterm(pictures, tmp_path, monkeypatch, capsys):
     """A real process is ended by SIGTERM, its successor by Ctrl-C: together, an unbroken run."""
     out = tmp_path / "run"

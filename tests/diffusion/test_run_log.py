@@ -52,6 +52,7 @@ def test_a_session_writes_one_file_of_scalars(pictures, tmp_path):
         assert told == [(m["images_seen"], pytest.approx(m[key])) for m in metrics(tmp_path)]
 
 
+@pytest.mark.slow
 def test_the_speed_leaves_out_the_time_of_saving(pictures, tmp_path, monkeypatch):
     run = denoising(config(images=40, save_images=4), info(), load(pictures), tmp_path)
     save = run._save_state

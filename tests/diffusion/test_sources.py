@@ -225,6 +225,7 @@ def test_damage_inside_a_zip_costs_that_picture_only(tmp_path):
     assert reasons(load_images(path, image_size=SIZE)) == {"cat-003.png": "a damaged zip entry"}
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_entries_are_listed_in_seconds(tmp_path, monkeypatch):
     path = tmp_path / "many.zip"
     path.write_bytes(directory_of(100_001))

@@ -45,7 +45,9 @@ def test_it_is_fetched_again_only_when_it_has_changed(hub, tmp_path):
     assert fetch_model("me/my.cat", tmp_path).read_bytes() == hub.models["me/my.cat"]
 
 
-@pytest.mark.parametrize("trouble", ["away", "gone", "damaged"])
+@pytest.mark.parametrize(
+    "trouble", [pytest.param("away", marks=pytest.mark.slow), "gone", "damaged"]
+)
 def test_in_trouble_the_page_starts_with_what_is_here(hub, tmp_path, capsys, monkeypatch, trouble):
     def cause() -> None:
         if trouble == "away":

@@ -88,6 +88,7 @@ def broken_off_upload(address: str) -> None:
         time.sleep(1)
 
 
+@pytest.mark.slow
 def test_a_broken_off_upload_leaves_nothing_past_the_end(program, tmp_path):
     run, address = program
     assert draw(address).startswith(b"\x89PNG")
@@ -99,7 +100,9 @@ def test_a_broken_off_upload_leaves_nothing_past_the_end(program, tmp_path):
     assert not list((tmp_path / "temporary").iterdir())
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_the_program_serves_and_ends_in_order(program, how):
     run, address = program
     with fetch(address, timeout=60) as page:
@@ -112,6 +115,7 @@ def test_the_program_serves_and_ends_in_order(program, how):
         fetch(address, timeout=5)
 
 
+@pytest.mark.slow
 def test_it_ends_soon_whoever_watches_and_whatever_still_saves(busy, program):
     run, address = program
     held = [fetch(f"{address}gradio_api/heartbeat/visit{i}", timeout=60) for i in range(3)]

@@ -7,7 +7,7 @@ from admin_browsing import enter
 from browsing import DRAWN, IN_BROWSER, browser, open_tab  # noqa: F401
 
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-pytestmark = IN_BROWSER
+pytestmark = [*IN_BROWSER, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,7 +9,7 @@ from admin_browsing import counts, drop, enter, send, start_over
 from browsing import IN_BROWSER, browser, sync_api  # noqa: F401
 from drawing import cat, cats, encode, write_folder, write_zip
 
-pytestmark = IN_BROWSER
+pytestmark = [*IN_BROWSER, pytest.mark.slow]
 expect = sync_api.expect
 
 

@@ -217,6 +217,7 @@ STRANGE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_handler_of_the_page_breaks(http, page):
     """Each private event with strange values, by turns in all of its inputs and in one of them."""
     good = {"Slider": 1, "Number": 1, "Choice": "euler", "Chips": 1, "Textbox": "1, 2"}

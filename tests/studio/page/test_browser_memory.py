@@ -20,7 +20,7 @@ from browsing import (  # noqa: F401 - fixtures
     wait_for_status,
 )
 
-pytestmark = IN_BROWSER
+pytestmark = [*IN_BROWSER, pytest.mark.slow]
 
 
 def mine(page):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 
 import numpy as np
+import pytest
 from browsing import (  # noqa: F401 - fixtures
     DRAWN,
     IN_BROWSER,
@@ -23,7 +24,7 @@ from studio_fixtures import TINY
 
 from diffusion.images import fit_square
 
-pytestmark = IN_BROWSER
+pytestmark = [*IN_BROWSER, pytest.mark.slow]
 
 
 def test_an_animation_plays_and_downloads(visit):

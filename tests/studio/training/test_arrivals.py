@@ -93,6 +93,7 @@ def test_what_is_read_out_of_one_archive_is_limited(pictures, tmp_path, monkeypa
     assert list(reasons(pictures).values()) == ["the archive holds too many bytes"] * (12 - taken)
 
 
+@pytest.mark.slow
 def test_an_archive_of_a_hundred_thousand_entries(pictures, tmp_path):
     path = tmp_path / "many.zip"
     with zipfile.ZipFile(path, "w") as archive:

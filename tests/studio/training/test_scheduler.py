@@ -47,6 +47,7 @@ def test_a_new_server_adopts_the_living_process_and_sees_to_its_end(rig):
     assert rig.alive() == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_nobodys_child_is_steered_too(tmp_path, rig):
     """The servers that started them were in a process of their own, which is really killed."""
     code = """
