@@ -223,7 +223,7 @@ def _add_fit(commands: Commands) -> None:
         "fit", help="fit the sampler of few steps to how a checkpoint draws in twelve"
     )
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
-    parser.add_argument("--seeds", type=int, default=64, metavar="N", help="cats to draw for it")
+    parser.add_argument("--seeds", type=int, default=48, metavar="N", help="cats to draw for it")
     parser.add_argument("--out", default=str(TABLE), metavar="FILE.json")
     parser.set_defaults(run=run_fit)
 

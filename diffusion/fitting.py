@@ -22,9 +22,9 @@ GRID = 12  # steps of the sampler that is fitted to
 # Where the steps end, by their number: indices of that grid.
 ENDS = {
     4: (4, 7, 9, 12),
-    5: (4, 6, 8, 10, 12),
-    6: (3, 5, 7, 8, 10, 12),
-    7: (3, 5, 6, 7, 8, 10, 12),
+    5: (4, 7, 9, 10, 12),
+    6: (4, 6, 8, 9, 10, 12),
+    7: (3, 5, 7, 8, 9, 10, 12),
     8: (3, 5, 6, 7, 8, 9, 10, 12),
 }
 RIDGE = 1e-4  # keeps weights small that the states say little about
