@@ -135,6 +135,10 @@ def _add_distill(commands: Commands) -> None:
         "--seeds", type=int, default=30_000, metavar="N",
         help="pictures of the teacher to learn from (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--no-perceptual", dest="perceptual", action="store_false",
+        help="compare pixels only, which is three times as fast; a run may change this",
+    )  # fmt: skip
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
     _add_budget(parser)
     _add_settings(parser, DISTILL_OPTIONS)

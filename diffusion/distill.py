@@ -4,8 +4,8 @@ Regression along the guided teacher's own trajectories (Zhou et al. 2024, "Simpl
 distillation of diffusion models"): each Euler step of the student starts from the student's own
 output of the step before, and learns to end where the teacher is at that noise level. Guidance is
 absorbed. The map from seed to picture stays, which adversarial losses and losses with fresh noise
-give up. Where x0 are pictures, the last step is also compared as people see it (``perceptual``):
-the absolute error alone leaves fur soft.
+give up. Where x0 are pictures, the last step can also be compared as people see it
+(``perceptual``): the absolute error alone leaves fur soft.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .config import TrainConfig
 from .data import batch_indices
 from .denoiser import Denoiser
 from .objectives import SAMPLE_SEEDS, OfDenoiser
-from .reconstruction import PERCEPTUAL_WEIGHT
+from .reconstruction import difference, look_places
 from .sampling import sampling_sigmas
 from .trajectories import Trajectories, student_sampling
 
@@ -42,8 +42,8 @@ class Distilling(OfDenoiser):
 
     The loss is the mean absolute error of x0: of the student's estimate, and of the one that leads
     exactly to the teacher's state. ``perceptual``, the distance of pictures [N, 3, H, W] as one
-    number each, is added at the last step. The held-out measure is the absolute error of what the
-    student draws from held-out seeds.
+    number each, is added at the last step, for a part of each picture. The held-out measure is the
+    absolute error of what the student draws from held-out seeds.
     """
 
     prepares_at_random = False  # which of its steps the student takes is chosen for a whole batch
@@ -99,7 +99,8 @@ class Distilling(OfDenoiser):
         self, batch: Tensor, config: TrainConfig, generator: torch.Generator, noise: torch.Generator
     ) -> tuple[Tensor, ...]:
         """One of the student's steps, the same for the whole batch: x before it, its noise level,
-        the x0 that leads to the teacher's state after it, and the class labels."""
+        the x0 that leads to the teacher's state after it, the class labels, and where the
+        perceptual distance looks."""
         step = int(torch.randint(len(self.trajectories.states), (), generator=generator))
         labels = self.trajectories.class_labels[batch].to(self.device)
         x = self._drawn(self.denoiser, self.trajectories, batch, step)
@@ -107,15 +108,14 @@ class Distilling(OfDenoiser):
         share = float(self.sigmas[step + 1] / self.sigmas[step])
         wanted = (target - share * x) / (1 - share)
         sigma = torch.full((len(x),), self.sigmas[step].item(), device=self.device)
-        return x, sigma, wanted, labels
+        looks = look_places(len(x), x.shape[-1], generator)
+        return x, sigma, wanted, labels, looks
 
     def loss(self, *rows: Tensor) -> Tensor:
-        x, sigma, wanted, labels = rows
+        x, sigma, wanted, labels, looks = rows
+        is_last = sigma[0] <= self.sigmas[-2]
         x0 = self.denoiser(x, sigma, labels)
-        error = (x0 - wanted).abs().mean(dim=(1, 2, 3))
-        if self.perceptual is None or sigma[0] > self.sigmas[-2]:
-            return error
-        return error + PERCEPTUAL_WEIGHT * self.perceptual(x0, wanted)
+        return difference(x0, wanted, looks, self.perceptual if is_last else None)
 
     @torch.no_grad()
     def _drawn(

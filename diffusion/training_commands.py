@@ -141,7 +141,8 @@ def run_distill(args: argparse.Namespace) -> None:
     digest = file_hash(path)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
     teacher = Denoiser.load(path)
-    perceptual = None if teacher.info.in_latents else PerceptualDistance.load()
+    looks = args.perceptual and not teacher.info.in_latents
+    perceptual = PerceptualDistance.load() if looks else None
     trajectories = draw_trajectories(
         Denoiser.load_for_sampling(path),
         out / FOLDER_NAME,

@@ -120,7 +120,7 @@ def test_the_last_step_alone_is_also_compared_as_people_see_it(tmp_path):
         objective.to(torch.device("cpu"))
     x, wanted, labels = torch.randn(4, 3, 8, 8), torch.zeros(4, 3, 8, 8), made.class_labels[:4]
     for step in range(2):
-        rows = x, plain.sigmas[step].expand(4), wanted, labels
+        rows = x, plain.sigmas[step].expand(4), wanted, labels, torch.zeros(4, 2).long()
         with torch.no_grad():
             more = seen.loss(*rows) - plain.loss(*rows)
             darker = -plain.denoiser(x, rows[1], labels).mean(dim=(1, 2, 3))
@@ -171,6 +171,18 @@ def test_a_student_of_latents_carries_the_codec(tmp_path):
     assert Trainer(config(images=16), objective, tmp_path / "run").train()
     student = Denoiser.load(tmp_path / "run" / "model.safetensors")
     assert generate(student, [1]).shape == (1, 3, 16, 16)
+
+
+def test_without_the_perceptual_distance_nothing_more_is_needed(tmp_path, monkeypatch):
+    def load():
+        raise ValueError("The perceptual loss needs a package.")
+
+    monkeypatch.setattr(PerceptualDistance, "load", load)
+    path = tmp_path / "teacher.safetensors"
+    teacher().save(path)
+    command = ["distill", "--teacher", str(path), "--seeds", "16", "--images", "16", "--out"]
+    assert main([*command, str(tmp_path / "pixels"), "--no-perceptual"]) == 0
+    assert main([*command, str(tmp_path / "seen")]) == 1
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
