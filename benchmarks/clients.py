@@ -26,8 +26,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -46,27 +48,42 @@ class Busy(Exception):
     """The page asked to try again later."""
 
 
+def updates(http: httpx.Client, name: str, data: list[Any]) -> Iterator[Any]:
+    """What an endpoint sends, one value after the other, until it is done or nobody asks on."""
+    answer = http.post(f"/gradio_api/call/{name}", json={"data": data})
+    if answer.status_code in (429, 503):
+        raise Busy(answer.text)
+    event, kind = answer.raise_for_status().json()["event_id"], ""
+    with http.stream("GET", f"/gradio_api/call/{name}/{event}") as lines:
+        for line in lines.raise_for_status().iter_lines():
+            field, _, text = line.partition(": ")
+            kind = text if field == "event" else kind
+            if field != "data" or kind not in ("generating", "complete", "error"):
+                continue
+            values = json.loads(text)
+            if kind == "error":
+                sentence = str(values.get("error") if isinstance(values, dict) else values)
+                raise Busy(sentence) if "try again" in sentence else RuntimeError(sentence)
+            yield values[0]
+
+
+def picture_of(http: httpx.Client, name: str, data: list[Any]) -> tuple[np.ndarray, float]:
+    """The picture [H, W, 3] that an endpoint draws, and its sampler's seconds."""
+    *_, last = updates(http, name, data)
+    png = http.get(last["pictures"][0]["url"]).raise_for_status()
+    return pixels_of(png.content), last["seconds"]
+
+
+def pixels_of(data: bytes) -> np.ndarray:
+    """A picture's file as uint8 [H, W, 3]."""
+    return np.array(Image.open(BytesIO(data)).convert("RGB"))
+
+
 def ask(http: httpx.Client, seed: int, model: str) -> tuple[np.ndarray, float]:
     """The picture [H, W, 3] of one request to ``/generate``, and its sampler's seconds."""
     defaults = SampleConfig()
     settings = [defaults.num_steps, defaults.sampler, defaults.guidance]
-    body = {"data": [seed, 1, "", *settings, model]}
-    answer = http.post("/gradio_api/call/generate", json=body)
-    if answer.status_code == 503:
-        raise Busy(answer.text)
-    event = answer.raise_for_status().json()["event_id"]
-    kind, values = "", None
-    with http.stream("GET", f"/gradio_api/call/generate/{event}") as lines:
-        for line in lines.iter_lines():
-            name, _, value = line.partition(": ")
-            kind = value if name == "event" else kind
-            if name == "data" and kind in ("complete", "generating", "error"):
-                values = json.loads(value)
-    if kind == "error":
-        sentence = str(values.get("error") if isinstance(values, dict) else values)
-        raise Busy(sentence) if "try again" in sentence else RuntimeError(sentence)
-    png = http.get(values[0]["pictures"][0]["url"]).raise_for_status()
-    return np.array(Image.open(BytesIO(png.content)).convert("RGB")), values[0]["seconds"]
+    return picture_of(http, "generate", [seed, 1, "", *settings, model])
 
 
 def free_port() -> int:

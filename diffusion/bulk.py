@@ -19,12 +19,10 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import parse_flag_from_env
 from tqdm import tqdm
 
 from .config import SampleConfig
 from .denoiser import Denoiser
-from .device import choose_device
 from .files import atomic_path, clear_temporary
 from .pictures import to_image
 from .sampling import generate
@@ -33,16 +31,6 @@ SHARD = 1024  # pictures; a multiple of both batch sizes
 CPU_BATCH, GPU_BATCH = 16, 256  # pictures drawn at once
 IDENTITY_NAME = "sampling.json"  # what all shards of a folder have in common
 LOOK_SECONDS = 1.0  # between looks at what the other processes have finished
-
-
-def join_processes() -> PartialState:
-    """This process among those that ``accelerate launch`` started: call it before loading a model,
-    since it chooses the GPU. On a CPU, one thread each from now on."""
-    cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or choose_device().type == "cpu"
-    state = PartialState(cpu=cpu)
-    if state.device.type == "cpu":
-        torch.set_num_threads(1)  # several add up in another order
-    return state
 
 
 def draw_shards(
@@ -59,12 +47,15 @@ def draw_shards(
     """Draw this process's part of the shards that are missing in ``out``.
 
     ``identity`` says what makes the pictures what they are, ``coat`` the label of a seed and
-    ``recipe`` what is written beside its picture. Shows one progress bar in all. Raises ValueError
-    for a folder of another identity, and for a seed that comes twice.
+    ``recipe`` what is written beside its picture. Shows one progress bar in all. On a CPU, one
+    thread each from now on. Raises ValueError for a folder of another identity, and for a seed that
+    comes twice.
     """
     if len(set(seeds)) < len(seeds):
         raise ValueError("A seed is in the list twice.")
     weights = next(denoiser.parameters())
+    if weights.device.type == "cpu":
+        torch.set_num_threads(1)  # several add up in another order
     drawn_on = {"device": weights.device.type, "dtype": str(weights.dtype)}
     if state.is_main_process:
         clear_temporary(out)

@@ -173,10 +173,12 @@ def join_parts(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
 def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any]
 ) -> None:
-    """Atomically write tensors with JSON ``metadata`` to a safetensors file."""
+    """Atomically write tensors with JSON ``metadata`` to a safetensors file: the same ones give the
+    same bytes."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata={"format": "pt", FORMAT: json.dumps(metadata)})
+        # One entry: safetensors writes several in a random order.
+        save_file(contiguous, temporary, metadata={FORMAT: json.dumps(metadata)})
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

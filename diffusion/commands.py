@@ -38,6 +38,7 @@ from .features import FEATURES
 from .files import atomic_path, file_hash, out_folder
 from .grow import grow, grow_into_latents
 from .pictures import save_grid, save_picture
+from .processes import join_processes
 from .sampling import generate
 
 GRID_FORMATS = (".png", ".jpg", ".webp")
@@ -151,7 +152,7 @@ def run_sample(args: argparse.Namespace) -> None:
 def _sample_shards(args: argparse.Namespace) -> None:
     """Draw this process's part of very many pictures."""
     from . import __version__
-    from .bulk import draw_shards, join_processes
+    from .bulk import draw_shards
 
     if not args.out or args.grid or args.animation:
         raise ValueError("Shards, which several processes always write, need --out DIR alone.")
@@ -198,21 +199,25 @@ def _check_ending(path: str | None, endings: Sequence[str]) -> None:
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    """Draw many pictures, compare them with real ones, and print and write the figures."""
+    """Draw many pictures, compare them with real ones, and print and write the figures: one of
+    several processes does that."""
     _check_ending(args.out, (".json",))
     _check_ending(args.plot, GRID_FORMATS)
     if args.samples > MAX_SEEDS:
         raise ValueError(f"At most {MAX_SEEDS:,} samples.")
-    device = choose_device()
     path = find_checkpoint(args.checkpoint)
+    state, device = join_processes(), choose_device()
     digest = file_hash(path)  # a run in progress may replace it
     denoiser = Denoiser.load_for_sampling(path)
     info = denoiser.info
     config = _sampling(args, info)
     images = load_real(args.data, info, labels_csv=args.labels, size=args.size)
-    print(images.summary(), file=sys.stderr)
+    if state.is_main_process:
+        print(images.summary(), file=sys.stderr)
     network = FEATURES[args.features]().to(device)
     evaluation = evaluate(denoiser, images, network, config, samples=args.samples)
+    if not state.is_main_process:
+        return
     report = {
         "checkpoint": path.stem,
         "sha256": digest,

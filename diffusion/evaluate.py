@@ -7,7 +7,7 @@ for real pictures, where there is one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .features import BATCH_SIZE, FeatureNetwork, extract_features
 from .images import fit_square
 from .metrics import Nearest, frechet_distance, kernel_distance, nearest, precision_recall
 from .pictures import from_image, to_image
+from .processes import join_processes, shared_out
 from .sampling import generate
 
 MIN_SAMPLES = 50
@@ -55,8 +56,9 @@ def evaluate(
 
     Samples are labelled as ``sample_classes`` says, seeds counted up from 0. Distances are
     to all pictures. The probe of the labels and the nearest neighbours know the training part alone
-    and are checked on the pictures that the trainer holds out by default. Shows progress bars.
-    Raises ValueError for fewer than MIN_SAMPLES samples.
+    and are checked on the pictures that the trainer holds out by default. Several processes share
+    drawing and features, and each gets the whole report. Shows progress bars. Raises ValueError for
+    fewer than MIN_SAMPLES samples.
     """
     if samples < MIN_SAMPLES:
         raise ValueError(f"At least {MIN_SAMPLES} samples are needed, not {samples}.")
@@ -70,15 +72,20 @@ def evaluate(
     training, heldout = _split(images)
     held_pictures = torch.cat(list(batches_of(images, heldout))) if len(heldout) else drawn[:0]
     total = len(images) + 2 * samples + len(heldout)
-    with tqdm(total=total, unit="picture", desc="features") as bar:
+    with _bar(total, "features") as bar:
 
-        def features_of(batches: Iterator[Tensor]) -> Tensor:
-            return extract_features(network, batches, device=device, progress=bar.update)
+        def features_of(count: int, pictures: Callable[[Tensor], Tensor]) -> Tensor:
+            """Of ``count`` pictures, which are given by their indices."""
 
-        real = features_of(batches_of(images, torch.arange(len(images))))
-        generated = features_of(iter(drawn.split(BATCH_SIZE)))
+            def work(rows: Tensor) -> Tensor:
+                return extract_features(network, [pictures(rows)], device=device)
+
+            return torch.cat(shared_out(torch.arange(count).split(BATCH_SIZE), work, bar, len))
+
+        real = features_of(len(images), lambda rows: next(batches_of(images, rows)))
+        generated = features_of(samples, lambda rows: drawn[rows])
         queries = torch.cat([drawn, held_pictures])
-        mirrored = features_of(iter(queries.flip(3).split(BATCH_SIZE)))
+        mirrored = features_of(len(queries), lambda rows: queries[rows].flip(3))
     clock.lap("features")
 
     per_label = {}
@@ -173,13 +180,19 @@ def draw_samples(denoiser: Denoiser, config: SampleConfig, classes: Tensor) -> T
     """One picture for each of ``classes`` [N] (-1: unlabelled), from seed 0: uint8 [N, 3, S, S]."""
     device = next(denoiser.parameters()).device
     labels = torch.where(classes < 0, denoiser.info.model.num_classes, classes)
-    pictures = []
-    with tqdm(total=len(classes), unit="picture", desc="drawing") as bar:
-        for seeds in torch.arange(len(classes)).split(256 if device.type == "cuda" else 16):
-            batch = generate(denoiser, seeds.tolist(), config, class_labels=labels[seeds].tolist())
-            pictures.append(batch)
-            bar.update(len(batch))
-    return torch.cat(pictures)
+
+    def draw(seeds: Tensor) -> Tensor:
+        return generate(denoiser, seeds.tolist(), config, class_labels=labels[seeds].tolist())
+
+    batches = torch.arange(len(classes)).split(256 if device.type == "cuda" else 16)
+    with _bar(len(classes), "drawing") as bar:
+        return torch.cat(shared_out(batches, draw, bar, len))
+
+
+def _bar(total: int, of: str) -> tqdm:
+    """A progress bar, which one of several processes shows."""
+    shown = join_processes().is_main_process
+    return tqdm(total=total, unit="picture", desc=of, disable=not shown)
 
 
 def shrink(pictures: Tensor, size: int) -> Tensor:

@@ -21,6 +21,7 @@ from .codec import LatentCodec
 from .codec_file import weights_hash
 from .data import ImageSet, split_names
 from .denoiser import Denoiser
+from .processes import join_processes, shared_out
 
 LATENTS_NAME = "latents.safetensors"
 ENCODE_BATCH = 8
@@ -121,15 +122,18 @@ def encode_images(
     shifts: Sequence[tuple[int, int]] = (),
 ) -> LatentSet:
     """Encode every picture, mirrored too, as it is and moved by each of ``shifts`` (dx, dy, in
-    pixels); kept in the file ``path``. Pictures that are in there already are read, not encoded.
-    Raises ValueError if the file is of another codec, of other shifts, or of pictures that have
-    nothing in common with these: it took long, and is not overwritten."""
+    pixels); kept in the file ``path``. Pictures that are in there already are read, not encoded;
+    several processes share the others, and one of them writes. Raises ValueError if the file is of
+    another codec, of other shifts, or of pictures that have nothing in common with these: it took
+    long, and is not overwritten."""
     moves = [(0, 0), *shifts]
     identity: dict[str, object] = {
         "encoder": weights_hash(codec.network.encoder),
         "shifts": [list(move) for move in moves],
     }
     kept, latents = _kept(Path(path), identity, images)
+    state = join_processes()
+    state.wait_for_everyone()  # so that all have read the same
     if latents is None or kept != images.digests:
         place = {key: column for column, key in enumerate(kept)}
         missing = [i for i, key in enumerate(images.digests) if key not in place]
@@ -137,7 +141,8 @@ def encode_images(
         parts = [] if latents is None else [latents]
         parts += _encoded(images.subset(missing), codec, moves)
         latents = torch.cat(parts, dim=1)[:, [place[key] for key in images.digests]]
-        write_tensors(path, {"latents": latents}, {**identity, "pictures": images.record})
+        if state.is_main_process:
+            write_tensors(path, {"latents": latents}, {**identity, "pictures": images.record})
     return LatentSet(images.names, images.classes, images.labels, latents, images.digests)
 
 
@@ -147,17 +152,17 @@ def _encoded(
 ) -> list[Tensor]:
     """The versions of the pictures, in batches: float16 [V, B, C, h, w]."""
     device = next(codec.parameters()).device
-    rows: list[Tensor] = []
-    with tqdm(total=len(images), unit="picture", desc="encoding", disable=not len(images)) as bar:
-        for index in torch.arange(len(images)).split(ENCODE_BATCH):
-            if not len(index):
-                continue
-            pictures = images.get(index)[0].to(device)
-            moved = [shifted(pictures, *move) if any(move) else pictures for move in moves]
-            versions = [v for m in moved for v in (m, m.flip(3))]
-            rows.append(torch.stack([codec.encode(v).half().cpu() for v in versions]))
-            bar.update(len(index))
-    return rows
+
+    def encode(index: Tensor) -> Tensor:
+        pictures = images.get(index)[0].to(device)
+        moved = [shifted(pictures, *move) if any(move) else pictures for move in moves]
+        versions = [v for m in moved for v in (m, m.flip(3))]
+        return torch.stack([codec.encode(v).half().cpu() for v in versions])
+
+    batches = torch.arange(len(images)).split(ENCODE_BATCH) if len(images) else ()
+    shown = len(images) and join_processes().is_main_process
+    with tqdm(total=len(images), unit="picture", desc="encoding", disable=not shown) as bar:
+        return shared_out(batches, encode, bar, len)
 
 
 def _kept(

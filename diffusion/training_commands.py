@@ -134,9 +134,11 @@ def run_distill(args: argparse.Namespace) -> None:
     """Draw a teacher's trajectories and train a student on them, or go on with either."""
     from .distill import SETTINGS, Distilling
     from .perceptual import PerceptualDistance
+    from .processes import join_processes
     from .trainer import Trainer
     from .trajectories import FOLDER_NAME, draw_trajectories
 
+    join_processes()
     out, path = out_folder(args.out), find_checkpoint(args.teacher)
     digest = file_hash(path)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})

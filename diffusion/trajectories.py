@@ -18,6 +18,7 @@ from tqdm import tqdm
 from .checkpoint import read_tensors, write_tensors
 from .config import SampleConfig
 from .denoiser import Denoiser
+from .processes import join_processes, shared_out
 from .samplers import Step
 from .sampling import draw_x0, from_seeds, sampling_sigmas, seed_noise
 
@@ -84,24 +85,36 @@ def draw_trajectories(
 ) -> Trajectories:
     """Draw ``count`` seeds as the teacher's checkpoint recommends, or read what was drawn before.
 
-    Shows a progress bar. Raises ValueError if the folder holds those of another teacher
-    (``teacher_hash``) or for other steps.
+    Several processes draw files in turn. Shows a progress bar. Raises ValueError if the folder
+    holds those of another teacher (``teacher_hash``) or for other steps.
     """
     sampling = teacher.info.sampling
     ends = student_steps(sampling, steps)
     identity = {"teacher": teacher_hash, "sampling": sampling.to_dict(), "steps": steps}
-    folder = Path(folder)
-    files = []
-    with tqdm(total=count, unit="cat", desc="the teacher draws") as bar:
-        for first in range(0, count, PER_FILE):
-            seeds = range(FIRST_SEED + first, FIRST_SEED + min(first + PER_FILE, count))
-            path = folder / f"{first:07d}.safetensors"
-            tensors = _kept(path, identity, len(seeds))
-            if tensors is None:
-                tensors = _draw(teacher, seeds, ends)
-                write_tensors(path, tensors, identity)
-            files.append(tensors)
-            bar.update(len(seeds))
+    parts = {
+        Path(folder) / f"{first:07d}.safetensors": range(
+            FIRST_SEED + first, FIRST_SEED + min(first + PER_FILE, count)
+        )
+        for first in range(0, count, PER_FILE)
+    }
+    found = {path: _kept(path, identity, len(seeds)) for path, seeds in parts.items()}
+    missing = [path for path, tensors in found.items() if tensors is None]
+
+    def size(path: Path) -> int:
+        return len(parts[path])
+
+    def draw(path: Path) -> None:
+        write_tensors(path, _draw(teacher, parts[path], ends), identity)
+
+    state = join_processes()
+    state.wait_for_everyone()  # so that all have seen the same
+    there, shown = count - sum(map(size, missing)), state.is_main_process
+    with tqdm(
+        total=count, initial=there, unit="cat", desc="the teacher draws", disable=not shown
+    ) as bar:
+        shared_out(missing, draw, bar, size)
+    found |= {path: _kept(path, identity, size(path)) for path in missing}
+    files = [tensors for tensors in found.values() if tensors is not None]
     return Trajectories(
         tuple(range(FIRST_SEED, FIRST_SEED + count)),
         torch.cat([tensors["class_labels"] for tensors in files]),

@@ -116,16 +116,22 @@ class Guard:
         """What the app answers; where Gradio breaks on a request (an unknown name), a sentence.
 
         A call that fails is answered with 500 by Gradio, whoever's mistake it was; here it is 422,
-        and 5xx is left to mean that the page itself is in trouble.
+        and 5xx is left to mean that the page itself is in trouble. A stream of events in which
+        Gradio breaks (the last one says why) is brought to its end.
         """
         started = False
         broken = False  # Gradio's own page for that is left out
+        endless = False  # a stream of events whose end has not come
 
         async def pass_on(message: Message) -> None:
-            nonlocal started, broken
-            if message["type"] == "http.response.start" and message["status"] == 500:
-                broken = not _is_json(message["headers"])
-                message = {**message, "status": 422}
+            nonlocal started, broken, endless
+            if message["type"] == "http.response.start":
+                endless = _is(b"text/event-stream", message["headers"])
+                if message["status"] == 500:
+                    broken = not _is(b"application/json", message["headers"])
+                    message = {**message, "status": 422}
+            elif not message.get("more_body"):
+                endless = False
             if not broken:
                 started = True
                 await send(message)
@@ -138,13 +144,15 @@ class Guard:
             if scope["path"].startswith("/admin/"):  # no stranger comes so far
                 traceback.print_exc()
             broken = not started
+            if endless:
+                await send({"type": "http.response.body", "body": b""})
         if broken:
             await JSONResponse({"error": UNANSWERED}, status_code=400)(scope, receive, send)
 
 
-def _is_json(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+def _is(kind: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
     kinds = [value for name, value in headers if name.lower() == b"content-type"]
-    return any(kind.startswith(b"application/json") for kind in kinds)
+    return any(value.startswith(kind) for value in kinds)
 
 
 def _is_call(scope: Message) -> bool:

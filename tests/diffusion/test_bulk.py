@@ -15,7 +15,7 @@ from PIL import Image
 from studio_fixtures import LABELS, save_tiny
 from training_runs import command
 
-from diffusion import Denoiser, bulk, generate
+from diffusion import Denoiser, bulk, generate, processes
 from diffusion.cli import main
 from diffusion.pictures import from_image
 from studio.drawing.library import model_hash
@@ -36,7 +36,7 @@ def small(monkeypatch):
     monkeypatch.setattr(bulk, "SHARD", 8)
     monkeypatch.setattr(bulk, "CPU_BATCH", 4)
     monkeypatch.setattr(bulk, "LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(bulk, "choose_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(processes, "choose_device", lambda: torch.device("cpu"))
 
 
 def arguments(model: str, out: Path, *more: str) -> list[str]:

@@ -71,10 +71,10 @@ def assert_same_bits(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor
 
 
 def command(*arguments: str, **options) -> subprocess.Popen:
-    """A real process of the command line with the tiny preset."""
+    """A real process of the command line with the tiny preset, or of another ``script``."""
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    script = root / "tests" / "support" / "tiny_cli.py"
+    script = root / "tests" / "support" / options.pop("script", "tiny_cli.py")
     return subprocess.Popen(
         [*options.pop("launcher", [sys.executable]), str(script), *arguments],
         env=environment, stderr=subprocess.PIPE, text=True, **options,

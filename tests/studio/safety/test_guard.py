@@ -326,6 +326,15 @@ def test_the_real_page_is_guarded(page):
         assert client.get("/").is_success
 
 
+def test_a_stream_for_an_event_that_nobody_knows_says_so_and_ends(page, capsys):
+    with httpx.Client(base_url=page.url, timeout=60) as client:
+        for path in ("call/generate/none", "queue/data?session_hash=none"):
+            answer = client.get(f"/gradio_api/{path}")  # raises where it breaks off
+            assert answer.status_code == 200
+            assert "404" in answer.text
+    assert capsys.readouterr().err.count(" broke with ") == 2
+
+
 def test_a_file_larger_than_the_limit_is_not_kept(page, upload_folder):
     before = set(upload_folder.rglob("*"))
     with httpx.Client(base_url=page.url) as client:
