@@ -2,10 +2,12 @@
 
 import io
 import struct
+import subprocess
 import sys
 import time
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from PIL import Image, ImageFile, features
 from diffusion import images
 from diffusion.codec import to_float, to_uint8
 from diffusion.images import decode_image, decode_photo, fit_square
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -118,6 +122,23 @@ def test_a_giant_is_refused_before_it_is_decoded(monkeypatch):
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
     with pytest.raises(ValueError, match="9000x9000 is more than 64 megapixels"):
         decode_image(blank)
+
+
+STRANGE = """
+from diffusion.images import decode_image
+heads = [b"II*\\0\\x08\\0\\0\\0" + bytes([1, 0, n, 1, 2, 0, 9, 0, 0, 0, 99]) for n in range(9)]
+for data in [b"II*\\0\\x08\\0\\0\\0", *heads]:
+    try:
+        decode_image(data)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_what_is_odd_in_a_file_writes_no_line_into_a_log():
+    done = subprocess.run([sys.executable, "-c", STRANGE], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "not an image\n" * 10
+    assert done.stderr == ""
 
 
 def test_one_pixel_is_a_picture():
