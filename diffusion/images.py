@@ -7,6 +7,7 @@ colour profile are used, where they can be read, and nothing of it is kept.
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -34,8 +35,11 @@ BAND_PIXELS = 1_000_000  # that are looked at together on the way
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # half a picture is refused, whatever others have set
 # Pillow's own limit: a warning from here on, an error from twice as many. Ours are lower.
 Image.MAX_IMAGE_PIXELS = MAX_PHOTO_PIXELS
+# Nor is there a line in a log for whatever Pillow finds odd in a file: strangers could write many.
 # (catch_warnings is not thread-safe.)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 # Pixels in pieces that malloc takes from the system and gives back at once (M_MMAP_THRESHOLD is
 # 32 MB at most); Pillow's own of 16 MB stay in the hands of whatever thread has decoded.
 Image.core.set_block_size(64 * 2**20)

@@ -16,7 +16,7 @@ from ..drawing.recipe import Recipe, plain_recipe, step_limits, usual_steps
 from ..drawing.worker import Studio
 from .examples import FIRST_SEED
 from .files import SCALES, usual_scale
-from .forms import ANY_COAT, read_count, read_recipe_form, text
+from .forms import ANY_COAT, read_count, read_recipe_form, text, whole_number
 from .shown import Controls, Shown
 
 COUNTS = (1, 4, 9, 16)  # cats at once: squares
@@ -50,6 +50,17 @@ def steps_choice(sampler: str, value: int) -> Any:
     """The number of steps, within what a sampler takes."""
     least, most = step_limits(sampler)
     return gr.update(minimum=least, maximum=most, value=value)
+
+
+def _steps_within(sampler: str, steps: Any, usual: int) -> int:
+    """A number of steps that a browser kept, perhaps for another sampler than the one it kept
+    later: the usual number where this one does not take it."""
+    least, most = step_limits(sampler)
+    try:
+        number = whole_number(steps, "The number of steps")
+    except ValueError:
+        return usual
+    return number if least <= number <= most else usual
 
 
 class FormActions:
@@ -109,7 +120,7 @@ class FormActions:
             recipe = read_recipe_form(
                 FIRST_SEED if seed is None else seed,
                 kept.get("coat", model.info.taught_label or ANY_COAT),
-                kept.get("steps", usual), sampler,
+                _steps_within(sampler, kept.get("steps"), usual), sampler,
                 kept.get("guidance", model.info.sampling.guidance), model.name,
             )  # fmt: skip
             shown: Shown = {**self.plain(), **self.controls(recipe), "fresh": seed is None}

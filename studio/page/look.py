@@ -9,8 +9,8 @@ import gradio as gr
 FONT = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 STYLES = ("page", "stage", "controls", "strip", "tools", "icons", "phone", "explore")
 SCRIPTS = (
-    "base", "memory", "address", "strip", "grid", "walk", "answer", "tools", "sheets", "keys",
-    "live", "explore", "dream",
+    "base", "memory", "address", "strip", "grid", "walk", "answer", "tools", "unseen", "sheets",
+    "keys", "live", "explore", "dream",
 )  # fmt: skip
 _HERE = Path(__file__).parent
 MARK = _HERE / "cat.svg"

@@ -79,6 +79,7 @@ class Tools:
                     type="filepath", label="Picture", elem_id="picture", canvas_size=(512, 512),
                     height=420, layers=False, format="png",
                 )  # fmt: skip
+                _unseen("picture-unseen")
             with gr.Column(scale=2, min_width=300):
                 gr.Markdown(
                     "Upload, photograph or sketch something. It is covered with noise and becomes "
@@ -98,6 +99,7 @@ class Tools:
                     canvas_size=(512, 512), height=420, layers=False,
                     brush=gr.Brush(default_size=60, colors=["#ff7a00"], color_mode="fixed"),
                 )  # fmt: skip
+                _unseen("canvas-unseen")
             with gr.Column(scale=2, min_width=300):
                 gr.Markdown("Paint over the part to redraw. The rest stays exactly as it is.")
                 self.take = gr.Button("Use the current cat", elem_id="take")
@@ -113,6 +115,11 @@ def _slider(label: str, least: float, most: float, *, value: float, step: float)
 def _note(name: str) -> gr.HTML:
     """Beside a tool: why it could not start."""
     return gr.HTML("", elem_id=name, elem_classes="note")
+
+
+def _unseen(name: str) -> None:
+    """Under an editor: that the browser cannot decode a picture. Its script (unseen.js) says it."""
+    gr.HTML(status_html("", error=True), elem_id=name, elem_classes="note")
 
 
 def film_parts(name: str, *, note: str) -> dict[str, Component]:

@@ -116,22 +116,22 @@ class Guard:
         """What the app answers; where Gradio breaks on a request (an unknown name), a sentence.
 
         A call that fails is answered with 500 by Gradio, whoever's mistake it was; here it is 422,
-        and 5xx is left to mean that the page itself is in trouble. A stream of events in which
-        Gradio breaks (the last one says why) is brought to its end.
+        and 5xx is left to mean that the page itself is in trouble. A stream that breaks (of an
+        event that nobody knows) has said so in a message of its own; it is brought to an end.
         """
         started = False
         broken = False  # Gradio's own page for that is left out
-        endless = False  # a stream of events whose end has not come
+        streams = False  # goes on, and has no length that it would fall short of
 
         async def pass_on(message: Message) -> None:
-            nonlocal started, broken, endless
+            nonlocal started, broken, streams
             if message["type"] == "http.response.start":
-                endless = _is(b"text/event-stream", message["headers"])
+                streams = _has_type(message["headers"], b"text/event-stream")
                 if message["status"] == 500:
-                    broken = not _is(b"application/json", message["headers"])
+                    broken = not _has_type(message["headers"], b"application/json")
                     message = {**message, "status": 422}
             elif not message.get("more_body"):
-                endless = False
+                streams = False
             if not broken:
                 started = True
                 await send(message)
@@ -144,15 +144,14 @@ class Guard:
             if scope["path"].startswith("/admin/"):  # no stranger comes so far
                 traceback.print_exc()
             broken = not started
-            if endless:
-                await send({"type": "http.response.body", "body": b""})
+            if streams and started:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         if broken:
             await JSONResponse({"error": UNANSWERED}, status_code=400)(scope, receive, send)
 
 
-def _is(kind: bytes, headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    kinds = [value for name, value in headers if name.lower() == b"content-type"]
-    return any(value.startswith(kind) for value in kinds)
+def _has_type(headers: Iterable[tuple[bytes, bytes]], kind: bytes) -> bool:
+    return any(n.lower() == b"content-type" and value.startswith(kind) for n, value in headers)
 
 
 def _is_call(scope: Message) -> bool:

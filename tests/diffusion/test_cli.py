@@ -18,7 +18,7 @@ from PIL import Image
 from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
-from diffusion import Denoiser, cli, commands, generate
+from diffusion import Denoiser, cli, commands, finetune, generate
 from diffusion.cli import main
 from diffusion.presets import PRESETS
 
@@ -154,6 +154,24 @@ def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
     guide = ["guide", "--checkpoint", model, "--by"]
     assert "must not have labels" in refused(capsys, *guide, model, "--out", out)
     assert ".safetensors" in refused(capsys, *guide, weak, "--out", str(tmp_path / "guided.pt"))
+
+
+def test_copies_are_kept_if_the_owner_says_so(model, tmp_path, capsys, monkeypatch):
+    """Seven cats, one of them twice: too few, unless both are kept."""
+    monkeypatch.setitem(PRESETS, "tiny", TINY)
+    monkeypatch.setattr(finetune, "REPLAYS", 6)
+    monkeypatch.setattr(finetune, "SAMPLES", 2)
+    folder = tmp_path / "alike"
+    folder.mkdir()
+    for i in range(7):
+        cat(i).save(folder / f"cat-{i}.png")
+    cat(3).save(folder / "again.png", compress_level=0)
+    given = ["--data", str(folder), "--images", "8", "--batch-size", "4"]
+    train = ["train", "--preset", "tiny", *given, "--out", str(tmp_path / "run")]
+    tune = ["finetune", "--base", model, "--label", "Mia", *given, "--out", str(tmp_path / "mia")]
+    for command in (train, tune):
+        assert "7 usable pictures" in refused(capsys, *command)
+        assert main([*command, "--keep-both"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,22 @@ def test_a_model_is_a_card(served, owner, admin):
         assert piece in html
 
 
+def test_a_damaged_model_is_named(served, owner, admin):
+    library, places = admin.studio.library, admin.studio.library.places
+    (damaged := admin.models.path("leo")).write_bytes(b"no model")
+    library.places = (*places, damaged)
+    try:
+        assert "left out" not in shown(owner, served, visit="before")["admin-models"]
+        with pytest.raises(ValueError, match="leo"):
+            library.get("leo")
+        html = shown(owner, served, visit="after")["admin-models"]
+    finally:
+        library.places = places
+        damaged.unlink()
+    assert "leo is left out: " in html
+    assert "Download mia" in html
+
+
 def test_on_zero_gpu_the_tab_says_that_nothing_can_be_trained(studio, tmp_path, monkeypatch):
     monkeypatch.setattr(space, "on_zero_gpu", lambda: True)
     admin = fake_admin(studio, tmp_path)

@@ -74,6 +74,22 @@ def test_what_a_visitor_changed_is_there_again(tmp_path):
         assert form.kept(broken) == plain
 
 
+@pytest.mark.parametrize(
+    ("sampler", "steps", "taken"),
+    [("fitted", 12, 8), ("fitted", 3, 8), ("fitted", 5, 5), ("heun", 500, 12), ("heun", 100, 100),
+     ("ddpm", 500, 500), ("ddpm", 1001, 1000), ("heun", 0, 12), ("heun", "many", 12),
+     ("heun", None, 12)],
+)  # fmt: skip
+def test_steps_that_the_kept_sampler_does_not_take_cost_no_other_setting(
+    tmp_path, sampler, steps, taken
+):
+    save_tiny(tmp_path / "a.safetensors")
+    form = FormActions(Studio(ModelLibrary([tmp_path])))
+    kept = {"count": 9, "coat": "tabby", "sampler": sampler, "steps": steps, "seed": 77}
+    shown = form.kept(json.dumps(kept))
+    assert settings(shown) == [9, 77, "tabby", taken, sampler, Recipe.guidance, "a"]
+
+
 def test_a_seed_that_is_to_stay_stays(actions):
     opened = actions.open_page(request(), json.dumps({"seed": 77}))
     assert (settings(opened)[1], opened["fresh"]) == (77, False)

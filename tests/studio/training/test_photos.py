@@ -51,6 +51,20 @@ def test_a_large_picture_is_stored_small_and_a_small_one_as_it_is(pictures):
     np.testing.assert_array_equal(np.array(pictures.open(1)), np.array(small))
 
 
+def test_a_picture_is_decoded_where_its_memory_is_given_back(pictures, monkeypatch):
+    """In the one thread for that, also where several are looked at."""
+    decode, threads = uploads.decode_photo, set()
+
+    def noting(data):
+        threads.add(threading.current_thread().name)
+        return decode(data)
+
+    monkeypatch.setattr(uploads, "decode_photo", noting)
+    add(pictures, cats(2, 64))
+    assert len(pictures.scan().pictures) == 2
+    assert threads == {"decoder_0"}
+
+
 def test_the_centre_is_what_the_network_sees_unless_another_square_is_chosen(pictures):
     wide = Image.new("RGB", (240, 120), "red")
     wide.paste("blue", (60, 0, 180, 120))
