@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -37,22 +37,26 @@ def sampling_sigmas(config: SampleConfig) -> Tensor:
     was fitted for, else Karras's.
 
     A ``strength`` below 1 keeps the last part of the grid, which then begins at exactly the noise
-    level of that strength (see ``noise_level``) rather than at the nearest one of the grid.
+    level of that strength (see ``noise_level``) rather than at the nearest one of the grid. Where
+    the grid ends at much noise, as a student's does, that can be below all of it: one step is left.
     """
     sigmas = _grid(config, config.num_steps)[config.num_steps - config.steps_to_take :]
     place = (1 - config.strength) * (config.num_steps - 1)
     on_grid = config.strength == 1 or (config.num_steps > 1 and abs(place - round(place)) < 1e-9)
     if not on_grid:
         sigmas[0] = noise_level(config)
+        sigmas = torch.cat([sigmas[:1], sigmas[1:][sigmas[1:] < sigmas[0]]])
     return sigmas
 
 
 def noise_level(config: SampleConfig) -> float:
     """The noise std from which sampling starts: the same at any number of steps.
 
-    A ``strength`` of 0.3 is three tenths up a grid of 1,000 steps, from its smallest sigma.
+    A ``strength`` of 0.3 is three tenths up a grid of 1,000 steps, from its smallest sigma, and
+    from no larger one than usual: a strength means the same to a student and its teacher.
     """
-    sigmas = _grid(config, FINE_STEPS)[:-1]
+    fine = replace(config, sigma_min=min(config.sigma_min, SampleConfig.sigma_min))
+    sigmas = _grid(fine, FINE_STEPS)[:-1]
     place = (1 - config.strength) * (FINE_STEPS - 1)
     index = min(int(place), FINE_STEPS - 2)
     low, high = sigmas[index : index + 2].log().tolist()

@@ -189,9 +189,19 @@ def test_every_strength_has_a_noise_level_of_its_own_at_any_number_of_steps(samp
     assert levels[-1] == sampling_sigmas(SampleConfig(sampler=sampler, num_steps=steps))[0]
 
 
+@pytest.mark.parametrize("strength", [0.05, 0.3, 0.5, 0.6, 0.8, 0.99])
+def test_a_strength_is_the_same_noise_for_a_student_whose_last_step_begins_at_much(strength):
+    usual = SampleConfig(strength=strength)
+    student = dataclasses.replace(usual, sampler="euler", num_steps=2, sigma_min=2.86)
+    sigmas = sampling_sigmas(student)
+    assert_close(sigmas[0].item(), noise_level(usual))
+    assert (sigmas.diff() < 0).all()
+    assert sigmas[-1] == 0
+
+
 def test_the_noise_level_of_a_strength_is_on_the_curve_of_karras():
-    config = SampleConfig(strength=0.3, sigma_min=0.1, sigma_max=9.0, rho=3.0)
-    low, high = 0.1 ** (1 / 3), 9 ** (1 / 3)
+    config = SampleConfig(strength=0.3, sigma_min=0.01, sigma_max=9.0, rho=3.0)
+    low, high = 0.01 ** (1 / 3), 9 ** (1 / 3)
     assert noise_level(config) == pytest.approx((high + 0.7 * (low - high)) ** 3, rel=1e-5)
     assert noise_level(dataclasses.replace(config, strength=1.0)) == pytest.approx(9.0)
 
