@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+# Else Gradio counts its last 10,000 calls anew after each one, for a page that nobody sees here.
+os.environ.setdefault("GRADIO_ANALYTICS_CACHE_FREQUENCY", str(10**12))
 
 import gradio as gr
 import torch

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -160,6 +161,18 @@ def test_sixteen_bits_keep_their_brightness():
     image = decode_image(encode(source))
     assert image.mode == "RGB"
     np.testing.assert_array_equal(pixels(image)[..., 0].ravel(), np.arange(256))
+
+
+def test_sixteen_bits_take_a_strip_at_a_time_and_no_larger_numbers():
+    data = encode(Image.new("I;16", (3000, 3000), 65535))
+    tracemalloc.start()
+    try:
+        image = decode_image(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+    assert peak < 12e6  # 18 MB are all its pixels, and 8 MB a strip of doubles
 
 
 def test_transparency_lies_over_white():

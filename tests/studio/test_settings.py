@@ -168,6 +168,50 @@ def test_the_page_listens_on_addresses_of_the_newer_kind(host, at):
         blocks.close()
 
 
+def test_the_page_knows_the_path_that_a_proxy_shows_it_at():
+    import gradio as gr
+    import httpx
+
+    from studio.serve import launch
+
+    with gr.Blocks() as blocks:
+        gr.Markdown("a page")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launch(blocks, Settings(port=port, root_path="/cats"), block=False)
+    try:
+        config = httpx.get(f"http://127.0.0.1:{port}/config", trust_env=False).json()
+        assert config["root"].endswith("/cats")
+    finally:
+        blocks.close()
+
+
+def test_memory_is_limited_before_all_else(monkeypatch):
+    from studio import serve
+
+    done = []
+    monkeypatch.setattr(serve, "limit_arenas", lambda: done.append("arenas"))
+    monkeypatch.setattr(serve, "keep_freed_memory", lambda: done.append("freed"))
+    with pytest.raises(SystemExit, match="no address"):
+        serve.serve(Settings(host="a b"))
+    assert sorted(done) == ["arenas", "freed"]
+
+
+def test_a_call_does_not_cost_more_the_more_there_were_before(monkeypatch):
+    import gradio as gr
+
+    from studio import serve  # noqa: F401 - it says so as it is imported
+
+    with gr.Blocks() as blocks:
+        gr.Markdown("a page")
+    blocks.queue()
+    queue = blocks._queue
+    monkeypatch.setattr(queue, "_get_df", lambda records: pytest.fail("All are counted anew."))
+    queue.events_recorded = 10_000
+    queue.compute_analytics_summary([{"function": "generate"}] * 10_000)
+
+
 def test_share_without_a_tunnel_goes_on_locally(monkeypatch, capsys, tmp_path):
     import gradio as gr
 

@@ -111,6 +111,13 @@ def test_missing_and_oversized_files(tmp_path):
         read_recipe(path)
 
 
+def test_nothing_is_decoded_for_a_recipe(tmp_path, monkeypatch):
+    path = tmp_path / "cat.png"
+    path.write_bytes(encode_png(torch.zeros(3, 8, 8, dtype=torch.uint8), RECIPE))
+    monkeypatch.setattr(Image, "open", lambda *args, **how: pytest.fail("This decodes it."))
+    assert read_recipe(path) == RECIPE
+
+
 def longest_recipe() -> Recipe:
     """Noise of the largest picture, painted over with noise, and varied as often as can be."""
     noise = np.random.default_rng(0).integers(0, 256, (2, 256, 256, 3), dtype=np.uint8)

@@ -242,6 +242,12 @@ def test_what_no_answer_could_repeat_is_refused(value):
     assert ask(body=b'{"data": ["\\ud83d\\ude3a", 1e9]}')[0] == 200  # a whole cat
 
 
+def test_a_visit_without_a_name_is_refused():
+    """Gradio would keep its messages under one name, and look for them under another."""
+    assert ask(body=b'{"data": [], "session_hash": ""}') == (400, NO_JSON, None)
+    assert ask(body=b'{"data": [], "session_hash": null}')[0] == 200
+
+
 def test_a_flood_of_bad_requests_is_a_few_lines(capsys, monkeypatch):
     monkeypatch.setattr(log, "_began", 0.0)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from drawing import cat, cats, encode
 from photo_sets import add, names, reasons, zip_bytes
-from PIL import Image
+from PIL import Image, ImageCms
 from studio_fixtures import crafted_png, wait_until
 
 from diffusion.data import load_images
@@ -279,18 +279,23 @@ def test_a_set_of_an_earlier_version_is_still_there(sets, pictures):
 
 def test_of_a_polyglot_only_the_pixels_are_kept(pictures, tmp_path):
     payload = b"<script>alert(1)</script>"
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     add(
         pictures,
         {
             "with.png": encode(cat(1, 64)) + zip_bytes(tmp_path, {"x.html": payload}) + payload,
             "with.gif": encode(cat(2, 64), "GIF") + payload,
             "with.jpg": encode(cat(3, 64), "JPEG", comment=payload),
+            "with.webp": encode(cat(4, 64), "WEBP", icc_profile=profile),
+            "with.tiff": encode(cat(5, 64), "TIFF", icc_profile=profile),
         },
     )
-    assert len(names(pictures)) == 3
+    assert len(names(pictures)) == 5
     for path in (pictures.folder / "pictures").iterdir():
         assert payload not in path.read_bytes()
         assert path.read_bytes().startswith(b"\x89PNG")
+        with Image.open(path) as image:
+            assert not image.info
 
 
 def test_no_more_than_the_limit(pictures, monkeypatch, tmp_path):
