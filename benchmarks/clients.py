@@ -48,11 +48,16 @@ class Busy(Exception):
     """The page asked to try again later."""
 
 
-def updates(http: httpx.Client, name: str, data: list[Any]) -> Iterator[Any]:
-    """What an endpoint sends, one value after the other, until it is done or nobody asks on."""
-    answer = http.post(f"/gradio_api/call/{name}", json={"data": data})
+def not_busy(answer: httpx.Response) -> httpx.Response:
+    """The answer. Raises Busy where it asks to try again later."""
     if answer.status_code in (429, 503):
         raise Busy(answer.text)
+    return answer
+
+
+def updates(http: httpx.Client, name: str, data: list[Any]) -> Iterator[Any]:
+    """What an endpoint sends, one value after the other, until it is done or nobody asks on."""
+    answer = not_busy(http.post(f"/gradio_api/call/{name}", json={"data": data}))
     event, kind = answer.raise_for_status().json()["event_id"], ""
     with http.stream("GET", f"/gradio_api/call/{name}/{event}") as lines:
         for line in lines.raise_for_status().iter_lines():

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from benchmarks.clients import PATIENCE, Busy, ask, picture_of, pixels_of
+from benchmarks.clients import PATIENCE, ask, not_busy, picture_of, pixels_of
 
 SEEDS = range(2000, 2008)  # that visitors draw
 CORNERS = [2000, 2001, 2002, 2003]  # of the map that they explore
@@ -74,7 +74,5 @@ def dreamt(http: httpx.Client, seed: int, moment: float, model: str) -> np.ndarr
 
 
 def _live(http: httpx.Client, values: dict[str, Any]) -> np.ndarray:
-    answer = http.post("/live", json=values)
-    if answer.status_code in (429, 503):
-        raise Busy(answer.text)
+    answer = not_busy(http.post("/live", json=values))
     return pixels_of(answer.raise_for_status().content)

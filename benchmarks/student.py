@@ -24,10 +24,9 @@ from benchmarks import yardstick
 from diffusion import Denoiser, SampleConfig
 from diffusion.checkpoint import find_checkpoint
 from diffusion.evaluate import draw_samples, thumbnails
-from diffusion.files import atomic_path
 from diffusion.fitted import FEWEST
 from diffusion.metrics import precision_recall
-from diffusion.pictures import encode_jpeg, grid
+from diffusion.pictures import save_grid
 
 TEACHERS_STEPS = (4, 2, 1)
 SHEET_SEEDS = 8
@@ -47,10 +46,8 @@ def sameness(drawn: Tensor, reference: Tensor, classes: Tensor) -> float:
     """Mean distance of rows [N, D] from the same rows of ``reference``, over that from other rows
     of the same class."""
     same = (drawn - reference).norm(dim=1).mean()
-    order = torch.arange(len(classes))
-    others = [order[classes == c].roll(1) for c in classes.unique() if (classes == c).sum() > 1]
-    mine = [order[classes == c] for c in classes.unique() if (classes == c).sum() > 1]
-    other = (reference[torch.cat(mine)] - reference[torch.cat(others)]).norm(dim=1).mean()
+    groups = [reference[classes == c] for c in classes.unique() if (classes == c).sum() > 1]
+    other = torch.cat([group - group.roll(1, dims=0) for group in groups]).norm(dim=1).mean()
     return float(same / other)
 
 
@@ -92,9 +89,7 @@ def main() -> None:
     if options.plot:
         yardstick.save_plot(curves, options.plot, xlabel="evaluations", ylabel="KID × 1000")
     if options.sheet:
-        picture = grid(torch.cat(sheet), columns=SHEET_SEEDS)
-        with atomic_path(options.sheet) as temporary:
-            temporary.write_bytes(encode_jpeg(picture, quality=88))
+        save_grid(torch.cat(sheet), options.sheet, columns=SHEET_SEEDS)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from benchmarks.clients import PATIENCE, Busy, ask, pixels_of, updates
+from benchmarks.clients import PATIENCE, Busy, ask, not_busy, pixels_of, updates
 from benchmarks.figures import Figures
 from benchmarks.known import DREAMERS, POINTS, SEEDS, Known, compared, dragged, dreamt, explored
 from benchmarks.server import Server
@@ -65,9 +65,7 @@ class Visitor:
         return not self.server.up or self.server.life != life
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        answer = self.http.request(method, path, **options)
-        if answer.status_code in (429, 503):
-            raise Busy(answer.text)
+        answer = not_busy(self.http.request(method, path, **options))
         if answer.status_code >= 500:
             raise RuntimeError(f"{answer.status_code} for {method} {path[:60]}: {answer.text[:80]}")
         return answer

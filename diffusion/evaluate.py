@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from .checkpoint import CheckpointInfo
 from .codec import to_float
@@ -26,7 +25,7 @@ from .features import BATCH_SIZE, FeatureNetwork, extract_features
 from .images import fit_square
 from .metrics import Nearest, frechet_distance, kernel_distance, nearest, precision_recall
 from .pictures import from_image, to_image
-from .processes import join_processes, shared_out
+from .processes import shared_bar, shared_out
 from .sampling import generate
 
 MIN_SAMPLES = 50
@@ -72,7 +71,7 @@ def evaluate(
     training, heldout = _split(images)
     held_pictures = torch.cat(list(batches_of(images, heldout))) if len(heldout) else drawn[:0]
     total = len(images) + 2 * samples + len(heldout)
-    with _bar(total, "features") as bar:
+    with shared_bar(total, of="features") as bar:
 
         def features_of(count: int, pictures: Callable[[Tensor], Tensor]) -> Tensor:
             """Of ``count`` pictures, which are given by their indices."""
@@ -185,14 +184,8 @@ def draw_samples(denoiser: Denoiser, config: SampleConfig, classes: Tensor) -> T
         return generate(denoiser, seeds.tolist(), config, class_labels=labels[seeds].tolist())
 
     batches = torch.arange(len(classes)).split(256 if device.type == "cuda" else 16)
-    with _bar(len(classes), "drawing") as bar:
+    with shared_bar(len(classes), of="drawing") as bar:
         return torch.cat(shared_out(batches, draw, bar, len))
-
-
-def _bar(total: int, of: str) -> tqdm:
-    """A progress bar, which one of several processes shows."""
-    shown = join_processes().is_main_process
-    return tqdm(total=total, unit="picture", desc=of, disable=not shown)
 
 
 def shrink(pictures: Tensor, size: int) -> Tensor:

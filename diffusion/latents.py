@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from .changes import have_nothing_in_common, record_of
 from .checkpoint import read_tensors, write_tensors
@@ -21,7 +20,7 @@ from .codec import LatentCodec
 from .codec_file import weights_hash
 from .data import ImageSet, split_names
 from .denoiser import Denoiser
-from .processes import join_processes, shared_out
+from .processes import join_processes, shared_bar, shared_out
 
 LATENTS_NAME = "latents.safetensors"
 ENCODE_BATCH = 8
@@ -160,8 +159,7 @@ def _encoded(
         return torch.stack([codec.encode(v).half().cpu() for v in versions])
 
     batches = torch.arange(len(images)).split(ENCODE_BATCH) if len(images) else ()
-    shown = len(images) and join_processes().is_main_process
-    with tqdm(total=len(images), unit="picture", desc="encoding", disable=not shown) as bar:
+    with shared_bar(len(images), of="encoding") as bar:
         return shared_out(batches, encode, bar, len)
 
 

@@ -29,14 +29,20 @@ def join_processes() -> PartialState:
     return PartialState(cpu=cpu)
 
 
+def shared_bar(total: int, *, of: str, unit: str = "picture", done: int = 0) -> tqdm:
+    """A progress bar, which one of several processes shows; none for no work at all."""
+    hidden = not total or not join_processes().is_main_process
+    return tqdm(total=total, initial=done, unit=unit, desc=of, disable=hidden)
+
+
 def shared_out(
     items: Sequence[Item], work: Callable[[Item], Result], bar: tqdm, size: Callable[[Item], int]
 ) -> list[Result]:
     """``work`` done on each of the items, in their order. Each process does every n-th of them, and
     all get all of the results, when the last one has finished.
 
-    ``bar`` gets the ``size`` of what is done. It is shown by one process, which takes the others to
-    be as far as itself.
+    ``bar`` (``shared_bar``) gets the ``size`` of what is done. The process that shows it takes the
+    others to be as far as itself.
     """
     from accelerate.utils import gather_object
 

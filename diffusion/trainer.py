@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import broadcast, parse_flag_from_env
+from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor
 from tqdm import tqdm
 
 from .changes import changes, have_nothing_in_common
 from .checkpoint import WEIGHTS_NAME
 from .config import TrainConfig
-from .device import choose_device, fast_bf16
+from .device import fast_bf16
 from .ema import ExponentialMovingAverage
 from .files import atomic_path, clear_temporary
 from .objectives import (
@@ -37,6 +37,7 @@ from .objectives import (
 )
 from .optim import build_optimizers
 from .pictures import save_grid
+from .processes import join_processes
 from .progress import Progress, lr_factor
 from .run_folder import (
     RUN_NAME,
@@ -100,11 +101,10 @@ class Trainer:
         trainable: Callable[[str], bool] = lambda name: True,
     ) -> None:
         self.config, self.objective, self.out = config, objective, Path(out)
-        # The CPU has to be asked for: several processes there would else each train alone.
-        cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or choose_device().type == "cpu"
+        device = join_processes().device
         self.accelerator = Accelerator(
-            cpu=cpu,
-            mixed_precision=choose_precision(config, PartialState(cpu=cpu).device),
+            cpu=device.type == "cpu",
+            mixed_precision=choose_precision(config, device),
             gradient_accumulation_steps=config.accumulate,
         )
         shares = config.accumulate * self.accelerator.num_processes

@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from .checkpoint import read_tensors, write_tensors
 from .config import SampleConfig
 from .denoiser import Denoiser
-from .processes import join_processes, shared_out
+from .processes import join_processes, shared_bar, shared_out
 from .samplers import Step
 from .sampling import draw_x0, from_seeds, sampling_sigmas, seed_noise
 
@@ -106,12 +105,9 @@ def draw_trajectories(
     def draw(path: Path) -> None:
         write_tensors(path, _draw(teacher, parts[path], ends), identity)
 
-    state = join_processes()
-    state.wait_for_everyone()  # so that all have seen the same
-    there, shown = count - sum(map(size, missing)), state.is_main_process
-    with tqdm(
-        total=count, initial=there, unit="cat", desc="the teacher draws", disable=not shown
-    ) as bar:
+    join_processes().wait_for_everyone()  # so that all have seen the same
+    there = count - sum(map(size, missing))
+    with shared_bar(count, of="the teacher draws", unit="cat", done=there) as bar:
         shared_out(missing, draw, bar, size)
     found |= {path: _kept(path, identity, size(path)) for path in missing}
     files = [tensors for tensors in found.values() if tensors is not None]
