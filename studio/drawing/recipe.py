@@ -132,6 +132,12 @@ class Recipe:
             return self
         return dataclasses.replace(self, coat=info.any_label(self.seed))
 
+    def as_taught(self, info: CheckpointInfo) -> Recipe:
+        """With the sampling that a student learned, which can draw in no other way."""
+        if not info.teacher:
+            return self
+        return dataclasses.replace(self, **_usual_sampling(info.sampling))
+
     def config(self, sampling: SampleConfig) -> SampleConfig:
         """The sampler's settings; what the recipe does not say is the model's own ``sampling``."""
         return dataclasses.replace(
@@ -235,12 +241,15 @@ def of_this_version(recipe: Recipe) -> Recipe:
 def plain_recipe(sampling: SampleConfig, **values: Any) -> Recipe:
     """A recipe with the sampling that suits its model (``info.sampling``), where ``values`` do not
     say otherwise."""
-    usual: dict[str, Any] = {
+    return Recipe(**(_usual_sampling(sampling) | values))
+
+
+def _usual_sampling(sampling: SampleConfig) -> dict[str, Any]:
+    return {
         "steps": sampling.num_steps,
         "sampler": sampling.sampler,
         "guidance": sampling.guidance,
     }
-    return Recipe(**(usual | values))
 
 
 def consecutive(first: Recipe, count: int) -> list[Recipe]:

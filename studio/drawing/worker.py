@@ -98,7 +98,9 @@ class Studio:
         asked_for, wanted, version = recipes[0].model, recipes[0].model_hash, recipes[0].version
         now: dict[str, Any] = {"model": model.name, "model_hash": model.hash}
         recipes = [
-            dataclasses.replace(of_this_version(recipe), **now).with_coat(model.info)
+            dataclasses.replace(of_this_version(recipe), **now)
+            .with_coat(model.info)
+            .as_taught(model.info)
             for recipe in recipes
         ]
         if len({recipe.batch_key for recipe in recipes}) > 1:

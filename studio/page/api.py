@@ -50,7 +50,7 @@ class Endpoints:
         self, seed: int = 0, count: int = 1, coat: str = "", steps: int | None = None,
         sampler: str | None = None, guidance: float | None = None, model: str = "",
     ) -> Iterator[dict]:  # fmt: skip
-        """Draw ``count`` cats (1 to 16) from consecutive seeds."""
+        """Draw ``count`` cats (1 to 16) from consecutive seeds; a student, in its own steps."""
         first = self._recipe(seed, coat, steps, sampler, guidance, model)
         yield from self._draw(consecutive(first, read_count(count)))
 

@@ -32,6 +32,13 @@ SAMPLER_HINTS = {
 }
 
 
+def sampling_hint(sampler: str, info: CheckpointInfo) -> str:
+    """A word on the sampler; or why there is nothing to choose."""
+    if info.teacher:
+        return "This model was taught to draw in these steps, and in no others."
+    return SAMPLER_HINTS[sampler]
+
+
 def guidance_label(info: CheckpointInfo) -> str:
     """What guidance does to the cats of a model."""
     if info.guide:
@@ -46,10 +53,23 @@ def count_choice(count: int) -> Any:
     return gr.update(choices=sorted({*COUNTS, count}), value=count)
 
 
-def steps_choice(sampler: str, value: int) -> Any:
+def steps_choice(sampler: str, value: int, info: CheckpointInfo) -> Any:
     """The number of steps, within what a sampler takes."""
     least, most = step_limits(sampler)
-    return gr.update(minimum=least, maximum=most, value=value)
+    free = not info.teacher
+    return gr.update(minimum=least, maximum=most, value=value, interactive=free)
+
+
+def sampling_controls(info: CheckpointInfo, recipe: Recipe) -> Controls:
+    """Steps, sampler and guidance of a recipe that ``info``'s model draws."""
+    recipe, free = recipe.as_taught(info), not info.teacher
+    guidance = gr.update(value=recipe.guidance, label=guidance_label(info), interactive=free)
+    return {
+        "steps": steps_choice(recipe.sampler, recipe.steps, info),
+        "sampler": gr.update(value=recipe.sampler, interactive=free),
+        "guidance": guidance,
+        "hint": sampling_hint(recipe.sampler, info),
+    }
 
 
 def _steps_within(sampler: str, steps: Any, usual: int) -> int:
@@ -73,8 +93,8 @@ class FormActions:
         """The step range and hint that belong to a sampler."""
         sampler = text(sampler, "The sampler")
         info = self.studio.library.get(text(model, "The model")).info
-        steps = steps_choice(sampler, usual_steps(sampler, info))
-        return {"steps": steps, "hint": SAMPLER_HINTS.get(sampler, "")}
+        steps = steps_choice(sampler, usual_steps(sampler, info), info)
+        return {"steps": steps, "hint": sampling_hint(sampler, info)}
 
     def list_models(self) -> Any:
         """The models that are there by now: one can appear while the page is open."""
@@ -86,15 +106,11 @@ class FormActions:
         coats, own = self.coats(model), self._own_coats(model)
         coat = own[-1] if own else coat if coat in coats else ANY_COAT
         loaded = self.studio.library.get(model)
-        usual = loaded.info.sampling
         return {
             "coat": gr.update(choices=coats, value=coat),
             "morph_coats": gr.update(choices=coats, value=[]),
-            "steps": steps_choice(usual.sampler, usual.num_steps),
-            "sampler": usual.sampler,
-            "hint": SAMPLER_HINTS[usual.sampler],
-            "guidance": gr.update(value=usual.guidance, label=guidance_label(loaded.info)),
             "scale": usual_scale(loaded.picture_size),
+            **sampling_controls(loaded.info, plain_recipe(loaded.info.sampling)),
         }
 
     def plain(self) -> Shown:
@@ -144,12 +160,9 @@ class FormActions:
             "coat": gr.update(
                 choices=coats, value=ANY_COAT if recipe.any_coat else recipe.coat or ANY_COAT
             ),
-            "steps": steps_choice(recipe.sampler, recipe.steps),
-            "sampler": recipe.sampler,
-            "guidance": gr.update(value=recipe.guidance, label=guidance_label(model.info)),
             "model": gr.update(choices=self.studio.library.choices, value=model.name),
-            "hint": SAMPLER_HINTS[recipe.sampler],
             "morph_coats": gr.update(choices=coats),
+            **sampling_controls(model.info, recipe),
         }
 
     def coats(self, model: str) -> list[str]:

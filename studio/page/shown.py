@@ -26,7 +26,7 @@ class Controls(TypedDict, total=False):
     seed: Any
     coat: Any
     steps: Any
-    sampler: str
+    sampler: Any
     guidance: Any
     model: Any
     hint: str

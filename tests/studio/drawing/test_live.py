@@ -58,6 +58,14 @@ def test_the_student_of_a_model_draws_its_frames_but_not_its_cats(tmp_path, gate
     assert not torch.equal(fine.pictures, frame.pictures)
 
 
+def test_a_student_draws_in_its_own_steps_whatever_a_recipe_says(tmp_path, gate):
+    studio = Studio(library_with_student(tmp_path), draw=gate)
+    asked = dataclasses.replace(PLAIN, model="tiny-quick", steps=30, sampler="heun", guidance=3)
+    drawn = studio.draw([asked]).recipes[0]
+    assert gate.steps == 2
+    assert (drawn.steps, drawn.sampler, drawn.guidance) == (2, "euler", 1.0)
+
+
 def test_what_other_weights_have_taught_draws_no_frames(tmp_path, gate):
     studio = Studio(library_with_student(tmp_path, teacher="0123456789ab"), draw=gate)
     studio.draw([dataclasses.replace(PLAIN, model="tiny")], live=True)

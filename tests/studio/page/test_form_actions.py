@@ -8,7 +8,7 @@ import pytest
 from page_actions import request, settings
 from studio_fixtures import LABELS, save_tiny
 
-from diffusion import Denoiser
+from diffusion import Denoiser, SampleConfig
 from studio.drawing.library import ModelLibrary
 from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Studio
@@ -39,8 +39,25 @@ def test_a_models_own_coat_is_chosen_with_it(tmp_path):
     assert actions.form.choose_model("a", "Mia")["coat"]["value"] == "any"
     assert actions.form.choose_model("a", "tabby")["coat"]["value"] == "tabby"
     assert actions.form.choose_model("plain", "tabby")["coat"]["choices"] == ["any"]
-    assert (shown["steps"]["value"], shown["sampler"]) == (12, "dpmpp_2m")
+    assert (shown["steps"]["value"], shown["sampler"]["value"]) == (12, "dpmpp_2m")
     assert shown["hint"] == SAMPLER_HINTS["dpmpp_2m"]
+
+
+def test_a_student_leaves_no_choice_of_its_sampling_and_says_why(tmp_path):
+    save_tiny(tmp_path / "a.safetensors")
+    usual = SampleConfig(sampler="euler", num_steps=2, guidance=1.0)
+    save_tiny(tmp_path / "quick.safetensors", sampling=usual, teacher="0123456789ab")
+    form = GenerateActions(studio := Studio(ModelLibrary([tmp_path])), Examples(studio)).form
+    kept = json.dumps({"model": "quick", "steps": 30, "sampler": "ddpm", "guidance": 4})
+    linked = form.controls(Recipe(model="quick", steps=30, guidance=4))
+    for shown in (form.choose_model("quick", "any"), form.kept(kept), linked):
+        sampling = [shown[name] for name in ("steps", "sampler", "guidance")]
+        assert [control["value"] for control in sampling] == [2, "euler", 1]
+        assert not any(control["interactive"] for control in sampling)
+        assert "taught" in shown["hint"]
+    back = form.choose_model("a", "any")
+    assert all(back[name]["interactive"] for name in ("steps", "sampler", "guidance"))
+    assert back["hint"] == SAMPLER_HINTS["dpmpp_2m"]
 
 
 def test_guidance_says_what_it_does_for_the_model(tmp_path):
