@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.yardstick import Yardstick, with_spread
-from diffusion import Denoiser, SampleConfig
+from diffusion import Denoiser
 from diffusion.checkpoint import WEIGHTS_NAME, find_checkpoint
 from diffusion.config import LENGTHS
 from diffusion.data import load_images
@@ -46,7 +46,7 @@ COLUMNS = 8
 
 def draw(denoiser: Denoiser, label: int, count: int = SAMPLES) -> Tensor:
     """``count`` pictures of a class, seeds from 0; -1 is none."""
-    return draw_samples(denoiser, SampleConfig(), torch.full((count,), label))
+    return draw_samples(denoiser, denoiser.info.sampling, torch.full((count,), label))
 
 
 def tune(options: argparse.Namespace, out: Path) -> float:
@@ -87,7 +87,7 @@ def main() -> None:
     options = parser.parse_args()
 
     base = Denoiser.load_for_sampling(find_checkpoint(options.base))
-    size, known = base.info.model.image_size, base.info.labels
+    size, known = base.info.picture_size, base.info.labels
     heads = Yardstick(options.data, base.info, samples=SAMPLES, labels_csv=options.labels)
     classes = heads.images.classes
     alike = (classes == known.index(options.like)).nonzero().flatten()

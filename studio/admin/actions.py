@@ -159,7 +159,12 @@ class AdminActions:
         """Queue a training on the current photos."""
         if space.on_zero_gpu():
             raise ValueError("Nothing can be trained on ZeroGPU.")
+        pictures = self.admin.sets.current()
+        if pictures is None:
+            raise ValueError("There are no photos yet. Add some first.")
         name = text(name, "The name").strip()
+        if not name:
+            raise ValueError("Give the cat a name.")
         slug(name)  # raises, before the label is made of it
         config = FinetuneConfig(
             label=text(label, "The label").strip() or name,
@@ -170,9 +175,6 @@ class AdminActions:
             keep=number(keep, "The share of the other cats"),
         )
         spec = TrainingSpec(name, config, base=text(base, "The base model"))
-        pictures = self.admin.sets.current()
-        if pictures is None:
-            raise ValueError("There are no photos yet. Add some first.")
         squares = pictures.folder / "squares"
         with self._starting:  # two devices may press Start at once
             for view in self.admin.trainings.views():

@@ -52,6 +52,7 @@ class Update:
     pictures: Tensor | None  # uint8 [N, 3, S, S]: finished, or the x0 estimates of the moment
     step: int  # sampler steps taken, on average over the job's pictures
     total: int  # sampler steps to take
+    share: float  # of all the steps of all its pictures, which may be drawn in several turns
     place: int  # jobs ahead of this one; 0 while it is drawn
     done: bool
 
@@ -215,8 +216,9 @@ class Studio:
 
     def _update(self, job: Job) -> Update:
         total = job.steps_to_take
-        step = total if job.done and not job.stopped else sum(job.steps_taken) // len(job.recipes)
-        return Update(job.pictures, step, total, self.place(job), job.done)
+        finished = job.done and not job.stopped
+        taken = total if finished else sum(job.steps_taken) / len(job.recipes)
+        return Update(job.pictures, int(taken), total, taken / total, self.place(job), job.done)
 
     # -- the worker ---------------------------------------------------------------------------
 

@@ -51,6 +51,7 @@ def _corner(index: int) -> str:
 
 MAP = f"""
 <div id="explore-map" role="group" aria-label="A map of four cats">
+  <p class="how">Drag the dot to blend these four cats.</p>
   {_corner(0)}{_corner(1)}
   <div class="pad">{'<img class="ghost" alt="" draggable="false">' * 4}
     <div class="point" role="slider" tabindex="0"
@@ -62,8 +63,8 @@ MAP = f"""
 <dialog id="corner" aria-labelledby="corner-name"><h2 id="corner-name"></h2>
   <div class="ways">
     <button data-explore="dice">Another cat</button>
-    <button data-explore="this">Cat under the point</button>
-    <button data-explore="stage">Cat on the stage</button>
+    <button data-explore="this">The cat shown large here</button>
+    <button data-explore="stage">The cat on Generate</button>
     <label>Coat <select id="corner-coat"></select></label>
   </div>
   <div class="thumbs" role="group" aria-label="Your cats"></div>

@@ -15,10 +15,10 @@ from ..drawing.worker import Busy, Studio
 from .choice import Choice
 from .explore_forms import read_film
 from .explore_frame import MAP, VIEW, about_html
-from .film_actions import finished_film
+from .film_actions import film_progress, finished_film
 from .films import morph_of
 from .shown import ShownFilm
-from .stage import progress_text, status_html
+from .stage import status_html
 from .tools import film_parts
 from .visits import Visits
 from .wiring import start
@@ -43,9 +43,7 @@ class ExploreActions:
         """The last seconds of a dream as GIF and MP4, drawn again as they were seen."""
         try:
             job = self.studio.submit(read_film(values, self.studio.library), live=True)
-            for update in self.visits.watch(job, request):
-                text = "Writing the film" if update.done else progress_text(update)
-                yield {"note": status_html(text)}
+            yield from film_progress(self.visits.watch(job, request))
             yield finished_film(morph_of(job))
         except (ValueError, Busy) as error:
             yield {"note": status_html(str(error), error=True)}

@@ -107,7 +107,7 @@ def save_sheet(paths: Sequence[str]) -> str:
     buffer = io.BytesIO()
     sheet = grid(torch.stack(pictures), columns=math.ceil(len(pictures) ** 0.5))
     sheet.save(buffer, "PNG")
-    return save_file(buffer.getvalue(), "cats.png")
+    return save_file(buffer.getvalue(), f"cats-{len(pictures)}.png")
 
 
 def png_name(recipe: Recipe) -> str:

@@ -5,17 +5,17 @@ Each action yields what changes, by the names in ``ShownFilm``; it knows no comp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import gradio as gr
 
 from ..drawing.job import Job
-from ..drawing.worker import Busy, Studio
+from ..drawing.worker import Busy, Studio, Update
 from .films import Film, Pace, film_of, morph_of, require_steps
 from .forms import current_recipe, read_morph_form
 from .shown import ShownFilm
-from .stage import progress_text, status_html
+from .stage import film_text, status_html
 from .visits import Visits
 
 
@@ -57,9 +57,14 @@ class FilmActions:
             yield {"note": status_html(str(error), error=True)}
 
     def _progress(self, job: Job, request: gr.Request) -> Iterator[ShownFilm]:
-        for update in self.visits.watch(job, request):
-            text = "Writing the film" if update.done else progress_text(update)
-            yield {"note": status_html(text)}
+        return film_progress(self.visits.watch(job, request))
+
+
+def film_progress(updates: Iterable[Update]) -> Iterator[ShownFilm]:
+    """How far a film is. The one before it goes: nobody shall download that for this one."""
+    yield {name: gr.update(visible=False) for name in ("film", "gif", "mp4")}  # type: ignore[misc]
+    for update in updates:
+        yield {"note": status_html(film_text(update))}
 
 
 def finished_film(film: Film) -> ShownFilm:

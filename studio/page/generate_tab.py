@@ -76,11 +76,12 @@ class GenerateTab:
             with gr.Row(elem_id="actions"):
                 options: dict[str, Any] = {"size": "sm", "min_width": 44}
                 self.save_action = gr.Button("Save", elem_id="save", **options)
-                self.share_action = gr.Button("Share", elem_id="share", **options)
+                gr.Button("Share", elem_id="share", **options)
                 self.animate_action = gr.Button("Animate", elem_id="animate-it", **options)
                 self.vary_action = gr.Button("Vary", elem_id="vary", **options)
-                self.repaint_action = gr.Button("Repaint", elem_id="repaint-it", **options)
-                self.explore_action = gr.Button("Explore", elem_id="explore", **options)
+                gr.Button("Repaint", elem_id="repaint-it", **options)
+                gr.Button("Explore", elem_id="explore", **options)
+                gr.Button("More", elem_id="more", **options)  # on a phone
         with gr.Row(equal_height=True, elem_id="go"):
             self.generate_button = gr.Button(
                 "Generate", variant="primary", size="lg", elem_id="generate", scale=4
@@ -197,9 +198,6 @@ class GenerateTab:
         start(self.stage.select, do.open_cat, [self.paths], restored, **AT_ONCE)
         self._wire_live(drawn)
         self.stop_button.click(do.visits.stop, **AT_ONCE)
-        self.share_action.click(None, None, None, js="() => { cats.share() }", **PRIVATE)
-        self.repaint_action.click(None, None, None, js="() => { cats.tool('Repaint') }", **PRIVATE)
-        self.explore_action.click(None, None, None, js="() => { cats.map.around() }", **PRIVATE)
         tools.take.click(self.save_actions.take_cat, self.shown, tools.canvas, **AT_ONCE)
 
     def _wire_live(self, drawn: dict[str, Component]) -> None:
@@ -248,7 +246,6 @@ class GenerateTab:
         pace = [tools.film_kind, tools.film_seconds, tools.film_speed, tools.film_hold]
         animate = functools.partial(gr.on, [self.animate_action.click, tools.animate_button.click])
         start(animate, do.animate, [self.recipe, *pace], tools.film, **DRAWING)
-        self.animate_action.click(None, None, None, js="() => { cats.tool('Animate') }", **PRIVATE)
         asked = functools.partial(gr.on, [tools.morph_button.click, tools.morph_seeds.submit])
         path = [tools.morph_seeds, tools.morph_coats, tools.morph_frames, *self.settings[1:]]
         start(asked, do.morph, path, tools.morph_film, **DRAWING)

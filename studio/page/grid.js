@@ -26,7 +26,9 @@
   cats.opened = () => (open < 0 ? null : cats.recipes()[open]);
   cats.back = () => { const was = open; if (was >= 0) { show(-1); cells()[was]?.focus(); } };
   cats.step = (way) => {
-    if (open < 0) cats.along(way);
+    const count = cells().length;
+    if (open < 0 && count > 1) show(way > 0 ? 0 : count - 1);
+    else if (open < 0) cats.along(way);
     else if (cells()[open + way]) show(open + way);
   };
 

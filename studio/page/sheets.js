@@ -28,10 +28,13 @@
   document.addEventListener('change', () => setTimeout(label));
   cats.onDrawn(() => setTimeout(label));
 
+  // What lies under the shade is not pressed by the tap that closes a sheet. An option of a list is gone
+  // by the end of a tap, so where it began counts.
+  let outside = false;
   document.addEventListener('pointerdown', (event) => {
-    const inSheet = event.target.closest?.('#settings, #play, #bar, #actions, [role=listbox], .options');
-    if (!inSheet) cats.closeSheets();
+    outside = !event.target.closest?.('#settings, #play, #bar, #actions, [role=listbox], .options');
   });
+  document.addEventListener('click', () => { if (outside) cats.closeSheets(); });
   document.addEventListener('touchstart', (event) => {
     const isOne = event.touches.length === 1 && event.target.closest?.('#stage, #over-stage');
     from = isOne ? event.touches[0] : null;

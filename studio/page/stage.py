@@ -18,6 +18,7 @@ from ..drawing.worker import Update
 from .data_uri import data_uri
 
 JPEG_QUALITY = 92
+WELCOME = "Cats that never existed, drawn out of noise."  # until the first is there
 OPEN = """
 element.addEventListener('cat-open', (event) => {
   trigger('select', {index: event.detail, value: null});
@@ -45,7 +46,7 @@ def stage_html(
     cats of its visitor.
     """
     if pictures is None:
-        return '<div class="stage empty" role="img" aria-label="Nothing drawn yet"></div>'
+        return f'<div class="stage empty"><p>{WELCOME}</p></div>'
     finished = not forming and not stopped
     state = "Forming" if forming else "Half-formed" if stopped else "Generated"
     many = len(recipes) > 1
@@ -87,6 +88,13 @@ def progress_text(update: Update) -> str:
     if update.step == 0:
         return "Waiting"
     return f"Step {update.step} of {update.total}"
+
+
+def film_text(update: Update) -> str:
+    """How the pictures of a film stand, in words."""
+    if update.done:
+        return "Writing the film"
+    return f"Drawing the film: {update.share:.0%}" if update.share else progress_text(update)
 
 
 def result_text(recipe: Recipe, count: int, seconds: float, *, stopped: bool, note: str) -> str:

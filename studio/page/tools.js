@@ -1,4 +1,5 @@
-// What the row of actions under the cat starts in the browser: a tool, a link, a download.
+// What the row of actions under the cat starts in the browser: a tool, a link, a download. Gradio would
+// do so only after the server's whole answer to the same click.
 (() => {
   const {find} = cats;
   const SETTLE = 500; // ms: Gradio's editor loses a picture that comes before its canvas is laid out
@@ -13,6 +14,15 @@
       setTimeout(() => find('#take')?.click(), SETTLE);
     }
   };
+
+  const STARTED = {
+    share: () => cats.share(), explore: () => cats.map.around(),
+    'animate-it': () => cats.tool('Animate'), 'repaint-it': () => cats.tool('Repaint'),
+    more: () => cats.tool('From a picture'),
+  };
+  document.addEventListener('click', (event) => {
+    STARTED[event.target.closest?.('#actions button')?.id]?.();
+  });
 
   cats.save = (file) => {
     cats.answered();

@@ -73,7 +73,7 @@
   cats.onDrawn((drawn) => {
     stop();
     skip();
-    if (drawn.busy) { busySince ||= performance.now(); finished = null; return; }
+    if (drawn.busy) { busySince ||= performance.now(); finished = null; cats.walkFor(false); return; }
     const waited = busySince ? (performance.now() - busySince) / 1000 : 0;
     busySince = 0;
     finished = cat() && drawn.recipes.length ? {src: cat().src, alt: cat().alt} : null;

@@ -57,10 +57,11 @@ def visits(browser, address, *, told=0, known=None):
         if response.status >= 400 and response.status != told:
             troubles.append(response.url)
 
-    def open_page(path="/", *, width=1440, height=1000, scheme="light"):
+    def open_page(path="/", *, width=1440, height=1000, scheme="light", touch=False):
         context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, accept_downloads=True
-        )
+            viewport={"width": width, "height": height}, color_scheme=scheme, has_touch=touch,
+            accept_downloads=True,
+        )  # fmt: skip
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE)

@@ -75,6 +75,8 @@ def test_the_same_seed_gives_the_same_pixels_on_every_visit(visit):
 
 def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit, page_gate):
     page = visit()
+    generate(page, 4)
+    sync_api.expect(page.locator(".corner .star")).to_be_visible()
     page.get_by_text("Advanced").click()
     choose(page, "sampler", "ddpm")
     sync_api.expect(page.locator("#steps input[type=number]")).to_have_value("1000")
@@ -82,6 +84,8 @@ def test_the_picture_forms_before_the_eyes_and_stop_keeps_what_is_there(visit, p
         page.locator("#seed input").fill("5")
         page.locator("#seed input").press("Enter")
         wait_for_status(page, r"Step \d+ of 1000")
+        for what in (".corner .star", "[data-do=play]:enabled"):  # whose would they be?
+            sync_api.expect(page.locator(what)).to_be_hidden()
         early = pixels(page)
         page.wait_for_function(
             "(before) => document.querySelector('.stage img.cat').src !== before",

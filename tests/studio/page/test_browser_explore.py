@@ -208,8 +208,12 @@ def test_a_dream_goes_on_until_it_is_stopped(explore, asked):
     count = len(asked)
     page.wait_for_timeout(500)
     assert len(asked) == count
-    page.locator("#save-dream").click()
+    page.get_by_role("button", name="Dream", exact=True).click()
+    page.wait_for_selector(DREAMS)
+    until(page, lambda: len(asked) > count + 5)
+    page.locator("#save-dream").click()  # for which the dream ends, or both would be slow
     page.wait_for_selector("#dream-film-mp4")
+    sync_api.expect(page.locator("#dream")).to_have_text("Dream")
 
 
 @pytest.mark.parametrize("way", ["another tab", "closing"])

@@ -239,6 +239,32 @@ def test_a_phone_has_sheets_and_a_swipe(visit):
     wait_for_status(page, "^" + re.escape(first.split(" · ")[0]) + r" .*\ss$")
 
 
+def test_a_tap_that_closes_a_sheet_presses_nothing_under_it(visit):
+    page = visit(width=390, height=844, touch=True)
+    page.locator("#more").tap()
+    tool = page.get_by_role("tab", name="From a picture", exact=True)
+    sync_api.expect(tool).to_have_attribute("aria-selected", "true")
+    explore = page.get_by_role("tab", name="Explore", exact=True)
+    box = explore.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    sync_api.expect(page.locator("#play")).to_be_hidden()
+    sync_api.expect(explore).to_have_attribute("aria-selected", "false")
+
+
+def test_an_arrow_opens_a_cat_of_the_grid(visit):
+    page = visit()
+    pick(page, "count", 4)
+    page.locator("#generate").click()
+    wait_for_status(page, r"^4 cats from .*\ss$")
+    cats = page.locator(".stage img.cat:visible")
+    for key, opened in (("ArrowRight", 0), ("ArrowLeft", 3)):
+        page.locator("body").press(key)
+        sync_api.expect(cats).to_have_count(1)
+        sync_api.expect(page.locator(".stage > button").nth(opened)).to_be_visible()
+        page.locator("body").press("Escape")
+        sync_api.expect(cats).to_have_count(4)
+
+
 def test_a_locked_seed_is_remembered(visit):
     page = visit()
     page.locator("#seed input").fill("42")

@@ -27,10 +27,18 @@ from diffusion.images import fit_square
 pytestmark = [*IN_BROWSER, pytest.mark.slow]
 
 
-def test_an_animation_plays_and_downloads(visit):
+def test_an_animation_plays_and_downloads(visit, page_gate):
     page = visit()
     generate(page, 8)
-    page.get_by_role("button", name="Animate", exact=True).click()
+    with page_gate.close():
+        page.get_by_role("button", name="Animate", exact=True).click()
+        sync_api.expect(page.locator("#animate")).to_be_in_viewport()  # before the film is there
+    page.wait_for_selector("#film img")
+    with page_gate.close():
+        page.locator("#animate").click()
+        sync_api.expect(
+            page.locator("#film")
+        ).to_be_hidden()  # nobody shall take it for the new one
     page.wait_for_selector("#film img")
     assert page.locator("#film img").get_attribute("src").endswith(".gif")
     with page.expect_download() as download:

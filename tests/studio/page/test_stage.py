@@ -13,7 +13,15 @@ from studio_fixtures import pixels
 from studio.drawing.png_metadata import read_recipe
 from studio.drawing.recipe import Recipe, to_query
 from studio.drawing.worker import Update
-from studio.page.stage import cats_text, progress_text, result_text, stage_html, status_html
+from studio.page.stage import (
+    WELCOME,
+    cats_text,
+    film_text,
+    progress_text,
+    result_text,
+    stage_html,
+    status_html,
+)
 
 EVIL = "<script>alert(1)</script>\" onload='x' &"
 
@@ -96,7 +104,7 @@ def test_half_a_cat_carries_no_recipe(tmp_path):
 
 
 def test_nothing_yet():
-    assert Tags(stage_html(None, [])).named("div")[0]["aria-label"] == "Nothing drawn yet"
+    assert WELCOME in stage_html(None, [])
 
 
 def test_names_are_escaped():
@@ -116,11 +124,12 @@ def test_an_error_is_announced():
 
 
 def test_lines_for_people():
-    at = Update(pictures=None, step=7, total=12, place=0, done=False)
+    at = Update(pictures=None, step=7, total=12, share=0.58, place=0, done=False)
     assert progress_text(at) == "Step 7 of 12"
-    waits = Update(pictures=None, step=0, total=12, place=3, done=False)
-    assert progress_text(waits) == "Waiting: place 4 in the queue"
-    begins = Update(pictures=None, step=0, total=12, place=0, done=False)
+    assert film_text(at) == "Drawing the film: 58%"
+    waits = Update(pictures=None, step=0, total=12, share=0.0, place=3, done=False)
+    assert progress_text(waits) == film_text(waits) == "Waiting: place 4 in the queue"
+    begins = Update(pictures=None, step=0, total=12, share=0.0, place=0, done=False)
     assert progress_text(begins) == "Waiting"
     recipe = Recipe(seed=1, model="tiny")
     assert (
