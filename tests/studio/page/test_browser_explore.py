@@ -161,7 +161,7 @@ def test_a_corner_takes_another_cat_a_coat_the_cat_here_and_a_link(explore):
     assert (corners()[0]["seed"], corners()[0]["coat"]) == (77, "black")
     page.wait_for_selector(FINE)
     page.get_by_role("button", name="Bottom right cat: choose another").click()
-    dialog.get_by_role("button", name="Cat under the point").click()
+    dialog.get_by_role("button", name="The cat shown large here").click()
     page.wait_for_function(
         "JSON.parse(localStorage['cat-diffusion.map']).corners[3].turned !== undefined"
     )
@@ -174,7 +174,7 @@ def test_the_cat_here_goes_to_generate_and_into_the_link(explore):
     assert "turned=" in page.url
     open_tab(page, "Explore")
     page.get_by_role("button", name="Top left cat: choose another").click()
-    page.get_by_role("dialog").get_by_role("button", name="Cat on the stage").click()
+    page.get_by_role("dialog").get_by_role("button", name="The cat on Generate").click()
     page.wait_for_function(
         "JSON.parse(localStorage['cat-diffusion.map']).corners[0].turned !== undefined"
     )
