@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from diffusion.checkpoint import CheckpointInfo
 
-from .recipe import MAX_TURNS, Recipe, ease, plain_recipe
+from .recipe import MAX_TURNS, Recipe, ease, plain_recipe, usual_sampling
 
 MAX_PARTS = MAX_TURNS  # seeds in one cat, so that it can be varied once more
 MAX_MOMENT = 1e6  # cats after the first of a dream
@@ -32,11 +32,9 @@ def as_corner(recipe: Recipe, info: CheckpointInfo) -> Recipe:
     recipe = recipe.with_coat(info)
     for coat in (recipe.coat, *(coat for _, coat, _ in recipe.turns)):
         info.label_index(coat)
-    usual = plain_recipe(info.sampling)
     return dataclasses.replace(
-        recipe, any_coat=False, strength=1.0, model_hash="",
-        steps=usual.steps, sampler=usual.sampler, guidance=usual.guidance,
-    )  # fmt: skip
+        recipe, any_coat=False, strength=1.0, model_hash="", **usual_sampling(info.sampling)
+    )
 
 
 def on_map(corners: Sequence[Recipe], x: float, y: float) -> Recipe:

@@ -136,7 +136,7 @@ class Recipe:
         """With the sampling that a student learned, which can draw in no other way."""
         if not info.teacher:
             return self
-        return dataclasses.replace(self, **_usual_sampling(info.sampling))
+        return dataclasses.replace(self, **usual_sampling(info.sampling))
 
     def config(self, sampling: SampleConfig) -> SampleConfig:
         """The sampler's settings; what the recipe does not say is the model's own ``sampling``."""
@@ -241,10 +241,11 @@ def of_this_version(recipe: Recipe) -> Recipe:
 def plain_recipe(sampling: SampleConfig, **values: Any) -> Recipe:
     """A recipe with the sampling that suits its model (``info.sampling``), where ``values`` do not
     say otherwise."""
-    return Recipe(**(_usual_sampling(sampling) | values))
+    return Recipe(**(usual_sampling(sampling) | values))
 
 
-def _usual_sampling(sampling: SampleConfig) -> dict[str, Any]:
+def usual_sampling(sampling: SampleConfig) -> dict[str, Any]:
+    """What a recipe says of a model's own sampling."""
     return {
         "steps": sampling.num_steps,
         "sampler": sampling.sampler,

@@ -75,7 +75,7 @@ cats.dream = (() => {
   }
 
   cats.dreamt = () => { // the moments of the last ten seconds, for the film; the dream makes way for it
-    end();
+    if (dream) end();
     const until = seen.at(-1)?.at ?? 0, from = Math.max(until - LAST * 1000, seen[0]?.at ?? 0);
     const count = Math.floor(((until - from) / 1000) * RATE);
     const moments = Array.from({length: count}, (_, i) => {

@@ -10,7 +10,6 @@ from typing import Any
 
 import gradio as gr
 
-from ..drawing.job import Job
 from ..drawing.worker import Busy, Studio, Update
 from .films import Film, Pace, film_of, morph_of, require_steps
 from .forms import current_recipe, read_morph_form
@@ -35,7 +34,7 @@ class FilmActions:
             require_steps()
             record = "noisy" if kind == "the noisy picture" else "denoised"
             job = self.studio.submit([current_recipe(recipe)], record=record)
-            yield from self._progress(job, request)
+            yield from film_progress(self.visits.watch(job, request))
             yield finished_film(film_of(job, pace))
         except (ValueError, Busy) as error:
             yield {"note": status_html(str(error), error=True)}
@@ -51,18 +50,16 @@ class FilmActions:
                 self.studio.library,
             )  # fmt: skip
             job = self.studio.submit(recipes)
-            yield from self._progress(job, request)
+            yield from film_progress(self.visits.watch(job, request))
             yield finished_film(morph_of(job))
         except (ValueError, Busy) as error:
             yield {"note": status_html(str(error), error=True)}
 
-    def _progress(self, job: Job, request: gr.Request) -> Iterator[ShownFilm]:
-        return film_progress(self.visits.watch(job, request))
-
 
 def film_progress(updates: Iterable[Update]) -> Iterator[ShownFilm]:
     """How far a film is. The one before it goes: nobody shall download that for this one."""
-    yield {name: gr.update(visible=False) for name in ("film", "gif", "mp4")}  # type: ignore[misc]
+    hidden = gr.update(visible=False)
+    yield {"film": hidden, "gif": hidden, "mp4": hidden}
     for update in updates:
         yield {"note": status_html(film_text(update))}
 

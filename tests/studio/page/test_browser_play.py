@@ -36,9 +36,8 @@ def test_an_animation_plays_and_downloads(visit, page_gate):
     page.wait_for_selector("#film img")
     with page_gate.close():
         page.locator("#animate").click()
-        sync_api.expect(
-            page.locator("#film")
-        ).to_be_hidden()  # nobody shall take it for the new one
+        # Nobody shall take the old one for the new one.
+        sync_api.expect(page.locator("#film")).to_be_hidden()
     page.wait_for_selector("#film img")
     assert page.locator("#film img").get_attribute("src").endswith(".gif")
     with page.expect_download() as download:
