@@ -1,7 +1,6 @@
 """What a student learns from: the states that its teacher passes on the way from noise to x0.
 
-Drawn once and kept on disk in half precision, in files of some seeds each, so that drawing can be
-stopped and gone on with.
+Drawn once, and kept on disk in half precision.
 """
 
 from __future__ import annotations
@@ -9,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .checkpoint import read_tensors, write_tensors
+from .checkpoint import write_tensors
 from .config import SampleConfig
 from .denoiser import Denoiser
-from .processes import join_processes, shared_bar, shared_out
+from .kept import kept_in_files, read_kept
 from .samplers import Step
 from .sampling import draw_x0, from_seeds, sampling_sigmas, seed_noise
 
@@ -25,6 +23,7 @@ FOLDER_NAME = "trajectories"  # in the folder of a run
 FIRST_SEED = 2_000_000  # seeds that nobody looks at, and that no report draws
 PER_FILE = 256
 DRAW_BATCH = 16
+OTHER = "teacher, or for another number of steps"
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,8 @@ def draw_trajectories(
 ) -> Trajectories:
     """Draw ``count`` seeds as the teacher's checkpoint recommends, or read what was drawn before.
 
-    Several processes draw files in turn. Shows a progress bar. Raises ValueError if the folder
-    holds those of another teacher (``teacher_hash``) or for other steps.
+    Raises ValueError if the folder holds those of another teacher (``teacher_hash``), or for other
+    steps.
     """
     sampling = teacher.info.sampling
     ends = student_steps(sampling, steps)
@@ -96,21 +95,14 @@ def draw_trajectories(
         )
         for first in range(0, count, PER_FILE)
     }
-    found = {path: _kept(path, identity, len(seeds)) for path, seeds in parts.items()}
-    missing = [path for path, tensors in found.items() if tensors is None]
 
-    def size(path: Path) -> int:
-        return len(parts[path])
+    def read(path: Path, seeds: range) -> dict[str, Tensor] | None:
+        return _first(len(seeds), read_kept(path, identity, other=OTHER))
 
-    def draw(path: Path) -> None:
-        write_tensors(path, _draw(teacher, parts[path], ends), identity)
+    def make(path: Path, seeds: range) -> None:
+        write_tensors(path, _draw(teacher, seeds, ends), identity)
 
-    join_processes().wait_for_everyone()  # so that all have seen the same
-    there = count - sum(map(size, missing))
-    with shared_bar(count, of="the teacher draws", unit="cat", done=there) as bar:
-        shared_out(missing, draw, bar, size)
-    found |= {path: _kept(path, identity, size(path)) for path in missing}
-    files = [tensors for tensors in found.values() if tensors is not None]
+    files = kept_in_files(parts, read, make, of="the teacher draws", unit="cat")
     return Trajectories(
         tuple(range(FIRST_SEED, FIRST_SEED + count)),
         torch.cat([tensors["class_labels"] for tensors in files]),
@@ -118,16 +110,9 @@ def draw_trajectories(
     )
 
 
-def _kept(path: Path, identity: dict[str, Any], count: int) -> dict[str, Tensor] | None:
-    """What is in a file, at least ``count`` seeds; None if it has fewer or is not there."""
-    if not path.exists():
-        return None
-    tensors, found = read_tensors(path)
-    if found != identity:
-        raise ValueError(
-            f"{path} is from another teacher, or for another number of steps. Choose another --out."
-        )
-    if len(tensors["class_labels"]) < count:
+def _first(count: int, tensors: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
+    """The first ``count`` seeds of a file; None if it has fewer."""
+    if tensors is None or len(tensors["class_labels"]) < count:
         return None
     return {"class_labels": tensors["class_labels"][:count], "states": tensors["states"][:, :count]}
 

@@ -90,9 +90,9 @@ def test_drawing_goes_on_where_it_stopped(tmp_path, monkeypatch):
 
 def test_those_of_another_teacher_are_not_taken(tmp_path):
     draw(teacher(), tmp_path)
-    with pytest.raises(ValueError, match="from another teacher, or for another number of steps"):
+    with pytest.raises(ValueError, match="of another teacher, or for another number of steps"):
         draw(teacher(), tmp_path, steps=3)
-    with pytest.raises(ValueError, match="from another teacher"):
+    with pytest.raises(ValueError, match="of another teacher"):
         draw_trajectories(teacher(), tmp_path, steps=2, count=20, teacher_hash="other")
 
 

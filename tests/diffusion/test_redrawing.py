@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from drawing import cats, write_folder
 from helpers import SMALL, small_denoiser
 
-from diffusion import redrawing
+from diffusion import kept, redrawing
 from diffusion.codec import to_uint8
 from diffusion.data import ImageSet, load_images
 from diffusion.redrawing import redraw
@@ -26,7 +26,7 @@ def images(tmp_path_factory) -> ImageSet:
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
-    monkeypatch.setattr(redrawing, "PER_FILE", 4)
+    monkeypatch.setattr(kept, "PER_FILE", 4)
     monkeypatch.setattr(redrawing, "DRAW_BATCH", 2)
 
 
