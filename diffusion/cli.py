@@ -33,6 +33,7 @@ from .training_commands import (
     DISTILL_OPTIONS,
     TRAIN_OPTIONS,
     run_distill,
+    run_distill_upscaler,
     run_finetune,
     run_train,
     run_train_codec,
@@ -54,8 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m diffusion", description="Train and sample Cat Diffusion.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_train, _add_train_codec, _add_train_upscaler, _add_finetune, _add_distill,
-                _add_guide, _add_fit, _add_codec, _add_grow, _add_average, _add_sample,
-                _add_evaluate, _add_inspect):  # fmt: skip
+                _add_distill_upscaler, _add_guide, _add_fit, _add_codec, _add_grow, _add_average,
+                _add_sample, _add_evaluate, _add_inspect):  # fmt: skip
         add(commands)
     return parser
 
@@ -131,10 +132,7 @@ def _add_distill(commands: Commands) -> None:
     )
     parser.add_argument("--teacher", required=True, metavar="NAME_OR_FILE")
     parser.add_argument("--steps", type=int, default=2, metavar="N", help="default: %(default)s")
-    parser.add_argument(
-        "--seeds", type=int, default=30_000, metavar="N",
-        help="pictures of the teacher to learn from (default: %(default)s)",
-    )  # fmt: skip
+    _add_seeds(parser)
     parser.add_argument(
         "--no-perceptual", dest="perceptual", action="store_false",
         help="compare pixels only, which is three times as fast; a run may change this",
@@ -143,6 +141,28 @@ def _add_distill(commands: Commands) -> None:
     _add_budget(parser)
     _add_settings(parser, DISTILL_OPTIONS)
     parser.set_defaults(run=run_distill)
+
+
+def _add_distill_upscaler(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "distill-upscaler", help="give a student a lighter upscaler than its teacher's"
+    )
+    parser.add_argument("--teacher", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument("--student", required=True, metavar="NAME_OR_FILE")
+    parser.add_argument(
+        "--trajectories", required=True, metavar="DIR",
+        help="what the teacher drew for the student: the folder of that name in the student's run",
+    )  # fmt: skip
+    _add_seeds(parser)
+    _add_codec_run(parser)
+    parser.set_defaults(run=run_distill_upscaler)
+
+
+def _add_seeds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seeds", type=int, default=30_000, metavar="N",
+        help="pictures of the teacher to learn from (default: %(default)s)",
+    )  # fmt: skip
 
 
 def _add_data(parser: argparse.ArgumentParser, kind: str) -> None:

@@ -61,14 +61,19 @@ class Reconstruction(Objective):
         shown = self.heldout_images if enough else self.images
         pictures = shown.get(torch.arange(SAMPLES))[0].cpu()
         again = self._reconstruct(averaged, pictures)
-        rows = [part.unflatten(0, (-1, SAMPLE_COLUMNS)) for part in (pictures, again)]
-        return torch.stack(rows, dim=1).flatten(0, 2)
+        return rows_above(pictures, again)
 
     def _reconstruct(self, averaged: nn.Module, pictures: Tensor) -> Tensor:
         """uint8 [N, 3, S, S] encoded and decoded."""
         codec = self.codec(averaged)
         with autocast(self.device):
             return codec.decode(codec.encode(pictures.to(self.device))).cpu()
+
+
+def rows_above(upper: Tensor, lower: Tensor) -> Tensor:
+    """Rows of the first pictures, each above the row of those of the second that belong to them."""
+    rows = [part.unflatten(0, (-1, SAMPLE_COLUMNS)) for part in (upper, lower)]
+    return torch.stack(rows, dim=1).flatten(0, 2)
 
 
 def look_places(count: int, size: int, generator: torch.Generator) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .checkpoint import CheckpointInfo, find_checkpoint, read_checkpoint
+from .checkpoint import HASH_LENGTH, CheckpointInfo, find_checkpoint, read_checkpoint
 from .codec_file import load_autoencoder, load_upscaler
 from .config import LENGTHS, AutoencoderConfig, TrainConfig, UpscalerConfig
 from .data import ImageSet, load_images
@@ -153,6 +153,38 @@ def run_distill(args: argparse.Namespace) -> None:
         teacher_hash=digest,
     )
     objective = Distilling(teacher, trajectories, teacher_hash=digest, perceptual=perceptual)
+    _run(Trainer(config, objective, out))
+
+
+def run_distill_upscaler(args: argparse.Namespace) -> None:
+    """Have a student draw its teacher's seeds and train a light upscaler on them, or go on with
+    either."""
+    from .perceptual import PerceptualDistance
+    from .trainer import Trainer
+    from .trajectories import draw_trajectories
+    from .upscaler_distill import FOLDER_NAME, SETTINGS, UpscalerDistilling, draw_student
+
+    out, path = out_folder(args.out), find_checkpoint(args.teacher)
+    own = find_checkpoint(args.student)
+    config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
+    perceptual = PerceptualDistance.load()
+    teacher, student = Denoiser.load_for_sampling(path), Denoiser.load_for_sampling(own)
+    digest, student_hash = file_hash(path), file_hash(own)
+    if student.info.teacher != digest[:HASH_LENGTH]:
+        raise ValueError(f"{own.name} is no student of {path.name}.")
+    trajectories = draw_trajectories(
+        teacher,
+        args.trajectories,
+        steps=student.info.sampling.num_steps,
+        count=args.seeds,
+        teacher_hash=digest,
+    )
+    drawn = draw_student(student, trajectories, out / FOLDER_NAME, student_hash=student_hash)
+    objective = UpscalerDistilling(
+        config, student, teacher, trajectories, drawn, perceptual=perceptual,
+        student_hash=student_hash,
+    )  # fmt: skip
+    del trajectories, drawn  # of which it has copies
     _run(Trainer(config, objective, out))
 
 
