@@ -102,10 +102,12 @@ def run_train_codec(args: argparse.Namespace) -> None:
 def run_train_upscaler(args: argparse.Namespace) -> None:
     """Have a model redraw pictures and train an upscaler on them, or go on with either."""
     from .perceptual import PerceptualDistance
+    from .processes import join_processes
     from .redrawing import FOLDER_NAME, redraw
     from .trainer import Trainer
     from .upscaler_training import SETTINGS, UpscalerTraining
 
+    join_processes()
     out, path = out_folder(args.out), find_checkpoint(args.model)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
     init = load_upscaler(find_checkpoint(args.init)) if args.init else UpscalerConfig(args.factor)
@@ -160,10 +162,12 @@ def run_distill_upscaler(args: argparse.Namespace) -> None:
     """Have a student draw its teacher's seeds and train a light upscaler on them, or go on with
     either."""
     from .perceptual import PerceptualDistance
+    from .processes import join_processes
     from .trainer import Trainer
     from .trajectories import draw_trajectories
     from .upscaler_distill import FOLDER_NAME, SETTINGS, UpscalerDistilling, draw_student
 
+    join_processes()
     out, path = out_folder(args.out), find_checkpoint(args.teacher)
     own = find_checkpoint(args.student)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})

@@ -12,13 +12,14 @@ from drawing import cats, write_folder
 from helpers import SMALL, small_autoencoder, small_denoiser
 from studio_fixtures import save_tiny
 
-from diffusion import evaluate, trajectories
+from diffusion import evaluate, kept, redrawing, trajectories
 from diffusion.cli import main
 from diffusion.codec import LatentCodec
 from diffusion.data import load_images
 from diffusion.features import FEATURES
 from diffusion.latents import LATENTS_NAME, encode_images
 from diffusion.processes import join_processes
+from diffusion.redrawing import redraw
 from diffusion.trajectories import draw_trajectories
 
 
@@ -43,13 +44,16 @@ def noted(function, done: list[int], size):
 
 
 def work(out: Path) -> dict[str, list[int]]:
-    """Evaluate, encode and draw trajectories, these in two goes; how much was done in each call."""
+    """Evaluate, encode, redraw and draw trajectories, these in two goes; how much was done in each
+    call."""
     drawn: list[int] = []
     encoded: list[int] = []
     states: list[int] = []
+    redrawn: list[int] = []
     evaluate.generate = noted(evaluate.generate, drawn, lambda _, seeds, *__: len(seeds))
     trajectories._draw = noted(trajectories._draw, states, lambda _, seeds, __: len(seeds))
-    trajectories.PER_FILE = 8
+    redrawing._redrawn = noted(redrawing._redrawn, redrawn, lambda _, __, rows: len(rows))
+    trajectories.PER_FILE, kept.PER_FILE = 8, 16
     FEATURES["effnet-lite0"] = Means
     pictures = str(out.parent / "cats")
     wanted = ["evaluate", "--checkpoint", str(out.parent / "tiny.safetensors"), "--steps", "2"]
@@ -57,12 +61,15 @@ def work(out: Path) -> dict[str, list[int]]:
     assert main(wanted) == 0
     codec = LatentCodec(small_autoencoder(), 4, sigma_data=0.5)
     codec.encode = noted(codec.encode, encoded, len)  # type: ignore[method-assign]
-    encode_images(load_images(pictures, image_size=16), codec, out / LATENTS_NAME)
+    images = load_images(pictures, image_size=16)
+    encode_images(images, codec, out / LATENTS_NAME)
+    redraw(small_denoiser(SMALL), images, out / "redrawn", model_hash="m")
     for count in (12, 20):
         made = draw_trajectories(
             small_denoiser(SMALL), out / "trajectories", steps=2, count=count, teacher_hash="t"
         )
-    return {"drawn": drawn, "encoded": encoded, "states": states, "all": list(made.states.shape)}
+    done = {"drawn": drawn, "encoded": encoded, "redrawn": redrawn, "states": states}
+    return {**done, "all": list(made.states.shape)}
 
 
 def prepare(folder: Path) -> None:
