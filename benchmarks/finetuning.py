@@ -112,13 +112,13 @@ def main() -> None:
     )
     print("| other coats |\n|---|---:|---:|---:|---:|---:|---:|")
     to_like, pictured = heads.against(heads.real[alike]), heads.features(own)
+    right = {drawer: coats(heads, drawer, probe, len(known)) for drawer in (base, tuned)}
     for name, pictures in drawn.items():
         ours = heads.features(pictures)
         fd, kid = to_like.distances(ours)
         row = [with_spread(kid), with_spread(kernel_distance(ours, pictured)), f"{fd:.0f}"]
         row += [f"{d.median():.1f} ({d.min():.1f})" for d in nearest_to(heads, pictures, own)]
-        drawer = tuned if name.startswith("fine") else base
-        row += [f"{coats(heads, drawer, probe, len(known)):.0%}"]
+        row += [f"{right[tuned if name.startswith('fine') else base]:.0%}"]
         print(f"| {name} | " + " | ".join(row) + " |")
     row = [f"{d.median():.1f} ({d.min():.1f})" for d in usual]
     row = [with_spread(kernel_distance(to_like.real, pictured)), "", *row, ""]
