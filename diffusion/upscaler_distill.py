@@ -2,7 +2,7 @@
 teacher's.
 
 A student of one or two evaluations spends most of its time in the upscaler that its teacher needs.
-This one has a quarter of the work, and knows what students do: their softness is mended as well,
+This one has two fifths of the work, and knows what students do: their softness is mended as well,
 since it sees their drawings beside the teacher's pictures of the same seeds.
 """
 
