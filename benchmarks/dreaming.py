@@ -2,10 +2,11 @@
 
     python -m benchmarks.dreaming [--minutes 10] [--dreams 4] [--model cat-heads-256]
 
-starts ``python app.py``, asks for a few cats one after the other, then lets the dreams run, each of
-a visitor of its own, and goes on asking for a cat now and then. Prints a Markdown table: the median
-and the worst seconds of a cat alone and beside the dreams, frames a second of all dreams together,
-and the server's resident memory: one minute after the dreams began, at the end, and at most.
+starts ``python app.py``, lets the dreams run, each of a visitor of its own, and asks for a cat now
+and then; when the dreams have ended, for a few cats one after the other. Prints a Markdown table:
+the median and the worst seconds of a cat alone and beside the dreams, frames a second of all dreams
+together, and the server's resident memory: one minute after the dreams began, at the end, and at
+most.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import httpx
 from benchmarks.clients import PATIENCE, ask, memory, updates
 from benchmarks.server import Server
 
-ALONE = 7  # cats asked for before the dreams
+ALONE = 7  # cats asked for after the dreams: a server that has just begun has other work
 PAUSE_SECONDS = 5.0  # between two cats beside the dreams
 SETTLED_MINUTES = 1.0  # after which the memory is taken as that of a dreaming server
 
@@ -74,10 +75,9 @@ class Measured:
 def measure(server: Server, *, minutes: float, dreams: int) -> Measured:
     with visitor(server, 100) as http:
         seconds_of_a_cat(http, 0, server.model)  # loads the model
-        alone = [seconds_of_a_cat(http, seed, server.model) for seed in range(ALONE)]
         began = time.monotonic()
         until = began + 60 * minutes
-        found = Measured(alone, [], [], [Dream(server, n, until) for n in range(1, dreams + 1)])
+        found = Measured([], [], [], [Dream(server, n, until) for n in range(1, dreams + 1)])
         for dream in found.dreams:
             dream.start()
         while time.monotonic() < until:
@@ -87,6 +87,7 @@ def measure(server: Server, *, minutes: float, dreams: int) -> Measured:
             time.sleep(PAUSE_SECONDS)
         for dream in found.dreams:
             dream.join()
+        found.alone += [seconds_of_a_cat(http, seed, server.model) for seed in range(ALONE)]
     return found
 
 
