@@ -78,7 +78,8 @@ def test_it_sees_the_same_crops_of_both(teacher, trajectories):
 
 
 def test_what_is_wanted_is_what_the_teachers_upscaler_makes(teacher, trajectories):
-    objective, config = distilling(teacher, trajectories), settings(batch_size=4)
+    config = settings(batch_size=4)
+    objective = distilling(teacher, trajectories, drawn=trajectories.states[-1] * 0.5)
     drawn, theirs, looks = prepared(objective, config)
     wanted = teacher.codec.network(theirs).clamp(-1, 1)
     with torch.no_grad():
