@@ -6,6 +6,7 @@ This is the only place where uint8 meets [-1, 1] (``to_float``, ``to_uint8``).
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -300,6 +301,14 @@ class _Stream(Dataset):
         step = self.first + i
         indices = batch_indices(len(self.images), self.batch_size, step, seed=self.seed)
         return self.images.get(indices[self.share])
+
+
+def endless_indices(
+    num_images: int, batch_size: int, *, first_step: int, seed: int, share: slice
+) -> Iterator[Tensor]:
+    """``batch_indices`` from a step on, of each batch this process's share."""
+    for step in itertools.count(first_step):
+        yield batch_indices(num_images, batch_size, step, seed=seed)[share]
 
 
 def training_batches(

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .checkpoint import HASH_LENGTH, CheckpointInfo
 from .config import TrainConfig
-from .data import batch_indices
+from .data import endless_indices
 from .denoiser import Denoiser
 from .objectives import SAMPLE_SEEDS, OfDenoiser
 from .reconstruction import difference, look_places
@@ -90,10 +90,10 @@ class Distilling(OfDenoiser):
         return mine and identity.get("teacher") == self.teacher_hash
 
     def batches(self, config: TrainConfig, *, first_step: int, share: slice) -> Iterator[Tensor]:
-        step, count = first_step, len(self.trajectories)
-        while True:
-            yield batch_indices(count, config.batch_size, step, seed=config.seed)[share]
-            step += 1
+        return endless_indices(
+            len(self.trajectories), config.batch_size, first_step=first_step, seed=config.seed,
+            share=share,
+        )  # fmt: skip
 
     def prepare(
         self, batch: Tensor, config: TrainConfig, generator: torch.Generator, noise: torch.Generator

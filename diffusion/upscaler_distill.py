@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .codec import UpscalingCodec
 from .config import TrainConfig, UpscalerConfig
-from .data import batch_indices
+from .data import endless_indices
 from .denoiser import Denoiser
 from .kept import kept_x0
 from .objectives import Objective, oom_as_sentence
@@ -26,7 +26,7 @@ from .reconstruction import LOOK, corners, cut, difference, look_places, rows_ab
 from .sampling import draw_x0, from_seeds
 from .trajectories import DRAW_BATCH, Trajectories
 from .upscaler import Upscaler
-from .upscaler_training import CROP
+from .upscaler_training import CROP, where_rows
 from .upscaler_training import SETTINGS as OF_UPSCALERS
 
 FOLDER_NAME = "drawn"  # in the folder of a run
@@ -106,27 +106,25 @@ class UpscalerDistilling(Objective):
     def batches(
         self, config: TrainConfig, *, first_step: int, share: slice
     ) -> Iterator[tuple[Tensor, ...]]:
-        step, count = first_step, self.pairs.shape[1]
-        while True:
-            rows = batch_indices(count, config.batch_size, step, seed=config.seed)[share]
+        for rows in endless_indices(
+            self.pairs.shape[1], config.batch_size, first_step=first_step, seed=config.seed,
+            share=share,
+        ):  # fmt: skip
             yield tuple(self.pairs[:, rows])
-            step += 1
 
     def prepare(
         self, batch: Any, config: TrainConfig, generator: torch.Generator, noise: torch.Generator
     ) -> tuple[Tensor, ...]:
         """The same crops of the student's and of the teacher's x0, some mirrored, and where in the
         large ones the perceptual distance looks."""
-        drawn, theirs = (x0.to(self.device).float().clamp(-1, 1) for x0 in batch)
+        drawn, theirs = map(self._ready, batch)
         factor, whole, count = self.network.config.factor, drawn.shape[-1], len(drawn)
         size = min(CROP // factor, whole)
         places = corners(count, whole - size, generator)
         looks = look_places(count, factor * size, generator)
         drawn, theirs = cut(drawn, places, size), cut(theirs, places, size)
-        mirrored = (torch.rand(count, generator=generator) < 0.5 * config.mirror).to(self.device)
-        drawn, theirs = (
-            torch.where(mirrored[:, None, None, None], x0.flip(3), x0) for x0 in (drawn, theirs)
-        )
+        mirrored = torch.rand(count, generator=generator) < 0.5 * config.mirror
+        drawn, theirs = (where_rows(mirrored, x0.flip(3), x0) for x0 in (drawn, theirs))
         return drawn, theirs, looks.to(self.device)
 
     def loss(self, *rows: Tensor) -> Tensor:
@@ -137,8 +135,7 @@ class UpscalerDistilling(Objective):
     def heldout(self, averaged: nn.Module) -> float | None:
         losses = []
         for drawn, theirs in zip(*(x0.split(BATCH) for x0 in self.heldout_pairs), strict=True):
-            wanted = self._wanted(theirs.to(self.device).float().clamp(-1, 1))
-            made = averaged(drawn.to(self.device).float().clamp(-1, 1))
+            wanted, made = self._wanted(self._ready(theirs)), averaged(self._ready(drawn))
             middle = torch.full((len(made), 2), max(made.shape[-1] - LOOK, 0) // 2)
             losses.append(difference(made, wanted, middle, self.perceptual))
         return float(torch.cat(losses).mean()) if losses else None
@@ -155,6 +152,10 @@ class UpscalerDistilling(Objective):
     @torch.no_grad()
     def save(self, averaged: nn.Module, path: Path, *, images: int) -> None:
         self.student.decoded_by(cast(Upscaler, averaged)).save(path)
+
+    def _ready(self, x0: Tensor) -> Tensor:
+        """Kept x0 as an upscaler takes them."""
+        return x0.to(self.device).float().clamp(-1, 1)
 
     @torch.no_grad()
     def _wanted(self, x0: Tensor) -> Tensor:

@@ -91,10 +91,10 @@ class UpscalerTraining(Reconstruction):
         pictures, redrawn = to_float(batch[0].to(self.device)), batch[1][:, 0].to(self.device)
         count, factor = len(pictures), self.factor
         of_model, mirrored = torch.rand(2, count, generator=generator) < 0.5
-        small = _where(of_model, redrawn.float(), self.shrink(pictures))
+        small = where_rows(of_model, redrawn.float(), self.shrink(pictures))
         mirrored &= config.mirror
-        pictures = _where(mirrored, pictures.flip(3), pictures)
-        small = _where(mirrored, small.flip(3), small)
+        pictures = where_rows(mirrored, pictures.flip(3), pictures)
+        small = where_rows(mirrored, small.flip(3), small)
         whole = small.shape[-1]
         size = min(CROP // factor, whole)
         places = corners(count, whole - size, generator)
@@ -113,6 +113,6 @@ class UpscalerTraining(Reconstruction):
         save_codec(cast(Upscaler, averaged), path, images_seen=images)
 
 
-def _where(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+def where_rows(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Row by row: chosen bool [N], on the CPU."""
     return torch.where(chosen.to(yes.device)[:, None, None, None], yes, no)
