@@ -18,7 +18,7 @@ from PIL import Image
 from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
-from diffusion import Denoiser, cli, commands, finetune, generate
+from diffusion import Denoiser, cli, commands, finetune, generate, trainer
 from diffusion.cli import main
 from diffusion.presets import PRESETS
 
@@ -159,6 +159,7 @@ def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
 def test_copies_are_kept_if_the_owner_says_so(model, tmp_path, capsys, monkeypatch):
     """Seven cats, one of them twice: too few, unless both are kept."""
     monkeypatch.setitem(PRESETS, "tiny", TINY)
+    monkeypatch.setattr(trainer, "fast_bf16", lambda device: False)  # one precision in a process
     monkeypatch.setattr(finetune, "REPLAYS", 6)
     monkeypatch.setattr(finetune, "SAMPLES", 2)
     folder = tmp_path / "alike"
