@@ -134,6 +134,9 @@ def _add_distill(commands: Commands) -> None:
     parser.add_argument("--steps", type=int, default=2, metavar="N", help="default: %(default)s")
     _add_seeds(parser)
     parser.add_argument(
+        "--init", metavar="NAME_OR_FILE", help="start from this student instead of the teacher"
+    )
+    parser.add_argument(
         "--no-perceptual", dest="perceptual", action="store_false",
         help="compare pixels only, which is three times as fast; a run may change this",
     )  # fmt: skip

@@ -39,6 +39,8 @@ HELDOUT = 300  # trajectories that nothing is learned from, at most a tenth
 
 class Distilling(OfDenoiser):
     """The student, the teacher's network without its guide, learns from the teacher's trajectories.
+    ``init`` is a student to go on with instead, which keeps its codec. Raises ValueError for one of
+    another shape, of other labels or of other steps.
 
     The loss is the mean absolute error of x0: of the student's estimate, and of the one that leads
     exactly to the teacher's state. ``perceptual``, the distance of pictures [N, 3, H, W] as one
@@ -55,6 +57,7 @@ class Distilling(OfDenoiser):
         *,
         teacher_hash: str,
         perceptual: nn.Module | None = None,
+        init: Denoiser | None = None,
     ) -> None:
         steps = len(trajectories.states)
         info = teacher.info.without_guide()
@@ -62,9 +65,16 @@ class Distilling(OfDenoiser):
         history = (*info.history, f"a student of {steps} steps")
         taught = teacher_hash[:HASH_LENGTH]
         self.info = replace(info, sampling=sampling, history=history, teacher=taught)
-        network = copy.deepcopy(teacher.model)
+        if init is not None:
+            self.info = _going_on(init.info, self.info)
+            if init.codec.network is not None:
+                teacher.decoded_by(init.codec.network)  # raises where that knows other latents
+        begun = init or teacher
         self.denoiser = Denoiser(
-            network, teacher.parameterization, info=self.info, codec=teacher.codec
+            copy.deepcopy(begun.model),
+            teacher.parameterization,
+            info=self.info,
+            codec=begun.codec,
         )
         self.teacher_hash, self.perceptual = teacher_hash, perceptual
         held = min(HELDOUT, len(trajectories) // 10)
@@ -145,3 +155,16 @@ class Distilling(OfDenoiser):
             x0 = trajectories.states[-1, batch].to(self.device).float()
             total += float((x - x0).abs().mean(dim=(1, 2, 3)).sum())
         return total / len(trajectories)
+
+
+def _going_on(init: CheckpointInfo, new: CheckpointInfo) -> CheckpointInfo:
+    """What a student that goes on says of itself, beside what a ``new`` one of its teacher would
+    say. Raises ValueError for one that does not fit."""
+    if not init.teacher:
+        raise ValueError("The model to start from is no student.")
+    fits = (init.model, init.labels, init.in_latents) == (new.model, new.labels, new.in_latents)
+    if not fits or init.picture_size != new.picture_size:
+        raise ValueError("The student to start from does not fit this teacher.")
+    if init.sampling != new.sampling:
+        raise ValueError("The student to start from takes other steps.")
+    return replace(init, teacher=new.teacher)

@@ -145,6 +145,7 @@ def run_distill(args: argparse.Namespace) -> None:
     digest = file_hash(path)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
     teacher = Denoiser.load(path)
+    init = Denoiser.load(find_checkpoint(args.init)) if args.init else None
     looks = args.perceptual and not teacher.info.in_latents
     perceptual = PerceptualDistance.load() if looks else None
     trajectories = draw_trajectories(
@@ -154,7 +155,9 @@ def run_distill(args: argparse.Namespace) -> None:
         count=args.seeds,
         teacher_hash=digest,
     )
-    objective = Distilling(teacher, trajectories, teacher_hash=digest, perceptual=perceptual)
+    objective = Distilling(
+        teacher, trajectories, teacher_hash=digest, perceptual=perceptual, init=init
+    )
     _run(Trainer(config, objective, out))
 
 

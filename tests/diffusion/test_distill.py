@@ -4,11 +4,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import LATENT, SMALL, Darker, latent_denoiser, small_denoiser
+from helpers import (
+    LATENT,
+    SMALL,
+    Darker,
+    latent_denoiser,
+    small_autoencoder,
+    small_denoiser,
+    small_upscaler,
+    upscaled_denoiser,
+)
 from torch.testing import assert_close
 
 from diffusion import Denoiser, SampleConfig, TrainConfig, trajectories
 from diffusion.cli import main
+from diffusion.codec_file import weights_hash
+from diffusion.config import UpscalerConfig
 from diffusion.distill import Distilling
 from diffusion.perceptual import PerceptualDistance
 from diffusion.sampling import draw_x0, from_seeds, generate, sampling_sigmas
@@ -165,6 +176,52 @@ def test_a_stopped_distillation_goes_on_to_the_same_weights(tmp_path):
     assert all(torch.equal(runs[0][name], runs[1][name]) for name in runs[0])
 
 
+def test_it_can_begin_as_another_student(tmp_path):
+    """Such as one of the same teacher before that learned more; its own upscaler comes along."""
+    first = upscaled_denoiser(TINY)
+    made = draw(first, tmp_path / "t")
+    objective = Distilling(first, made, teacher_hash="a" * 64)
+    assert Trainer(config(images=16), objective, tmp_path / "first").train()
+    before = Denoiser.load(tmp_path / "first" / "model.safetensors")
+    before = before.decoded_by(small_upscaler(UpscalerConfig(widths=(4, 4), blocks=(1, 1))))
+    going_on = Distilling(first, made, teacher_hash="b" * 64, init=before)
+    weights = going_on.network.state_dict()
+    assert all(torch.equal(weights[name], w) for name, w in before.model.state_dict().items())
+    assert Trainer(config(images=24), going_on, tmp_path / "second").train()
+    after = Denoiser.load(tmp_path / "second" / "model.safetensors")
+    assert after.info == replace(before.info, teacher="b" * 12, images_seen=16 + 24)
+    assert weights_hash(after.codec.network) == weights_hash(before.codec.network)
+    assert weights_hash(after.model) != weights_hash(before.model)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"teacher": ""}, "no student"),
+        ({"labels": ("one", "other")}, "does not fit"),
+        ({"codec": None}, "does not fit"),
+        ({"sampling": SampleConfig(num_steps=2)}, "takes other steps"),
+    ],
+)
+def test_a_student_to_begin_as_must_fit(tmp_path, change, sentence):
+    own = upscaled_denoiser(TINY)
+    made = draw(own, tmp_path)
+    init = Distilling(own, made, teacher_hash="t").denoiser
+    init.info = replace(init.info, **change)
+    with pytest.raises(ValueError, match=sentence):
+        Distilling(own, made, teacher_hash="t", init=init)
+
+
+def test_a_student_to_begin_as_must_know_the_same_latents(tmp_path):
+    own = latent_denoiser(replace(LATENT, num_classes=2))
+    made = draw(own, tmp_path)
+    init = Distilling(own, made, teacher_hash="t").denoiser
+    init.codec = latent_denoiser().codec
+    init.codec.network.load_state_dict(small_autoencoder(seed=9).state_dict())
+    with pytest.raises(ValueError, match="another encoder"):
+        Distilling(own, made, teacher_hash="t", init=init)
+
+
 def test_a_student_of_latents_carries_the_codec(tmp_path):
     own = latent_denoiser(replace(LATENT, num_classes=2))
     objective = Distilling(own, draw(own, tmp_path / "t"), teacher_hash="t")
@@ -195,6 +252,13 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert "Finished: 64 images" in capsys.readouterr().err
     assert Denoiser.load(out / "model.safetensors").info.sampling.num_steps == 2
     assert main([*arguments, "--images", "128"]) == 0  # goes on
+    begun = ["--init", str(out / "model.safetensors"), "--images", "64", "--out"]
+    assert main([*arguments[:-2], *begun, str(tmp_path / "on")]) == 0
+    student = Denoiser.load(tmp_path / "on" / "model.safetensors")
+    assert student.info.images_seen == 128 + 64
+    assert main([*arguments[:-2], *begun, str(out)]) == 1
+    assert main([*arguments[:-2], "--init", str(path), *begun[2:], str(tmp_path / "not")]) == 1
+    assert "is no student" in capsys.readouterr().err
     assert main([*arguments, "--images", "64", "--steps", "0"]) == 1
     assert "takes 1 to 12 steps, not 0" in capsys.readouterr().err
     assert main([*arguments, "--images", "64", "--steps", "3"]) == 1
