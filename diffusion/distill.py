@@ -157,6 +157,12 @@ class Distilling(OfDenoiser):
         return total / len(trajectories)
 
 
+def has_gradient(name: str) -> bool:
+    """Whether the student's loss depends on a parameter of its network. Not on those for the
+    augmentations of a training on pictures, and several processes refuse to train what has none."""
+    return not name.startswith("augment_embedding.")
+
+
 def _going_on(init: CheckpointInfo, new: CheckpointInfo) -> CheckpointInfo:
     """What a student that goes on says of itself, beside what a ``new`` one of its teacher would
     say. Raises ValueError for one that does not fit."""

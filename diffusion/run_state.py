@@ -53,7 +53,7 @@ def restore_state(
     averaged: nn.Module,
     optimizers: Sequence[Optimizer],
 ) -> None:
-    """Put the tensors of a state where they were."""
+    """Put the tensors of a state where they were. Raises ValueError if other weights learned."""
     network.load_state_dict(below(tensors, "model."))
     averaged.load_state_dict(below(tensors, "ema."))
     for i, optimizer in enumerate(optimizers):
@@ -61,6 +61,8 @@ def restore_state(
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in below(tensors, f"optimizer.{i}.").items():
             index, name = key.split(".")
+            if int(index) >= len(weights):
+                raise ValueError("Other weights learned in this run before. Choose another --out.")
             state.setdefault(int(index), {})[name] = _laid_out_as(weights[int(index)], tensor)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})

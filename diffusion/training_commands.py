@@ -134,7 +134,7 @@ def run_train_upscaler(args: argparse.Namespace) -> None:
 
 def run_distill(args: argparse.Namespace) -> None:
     """Draw a teacher's trajectories and train a student on them, or go on with either."""
-    from .distill import SETTINGS, Distilling
+    from .distill import SETTINGS, Distilling, has_gradient
     from .perceptual import PerceptualDistance
     from .processes import join_processes
     from .trainer import Trainer
@@ -158,7 +158,7 @@ def run_distill(args: argparse.Namespace) -> None:
     objective = Distilling(
         teacher, trajectories, teacher_hash=digest, perceptual=perceptual, init=init
     )
-    _run(Trainer(config, objective, out))
+    _run(Trainer(config, objective, out, trainable=has_gradient))
 
 
 def run_distill_upscaler(args: argparse.Namespace) -> None:

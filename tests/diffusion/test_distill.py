@@ -20,7 +20,7 @@ from diffusion import Denoiser, SampleConfig, TrainConfig, trajectories
 from diffusion.cli import main
 from diffusion.codec_file import weights_hash
 from diffusion.config import UpscalerConfig
-from diffusion.distill import Distilling
+from diffusion.distill import Distilling, has_gradient
 from diffusion.perceptual import PerceptualDistance
 from diffusion.sampling import draw_x0, from_seeds, generate, sampling_sigmas
 from diffusion.trainer import Trainer
@@ -122,6 +122,22 @@ def test_a_student_of_a_teacher_that_does_just_the_same_has_nothing_to_learn(tmp
             assert objective.loss(*rows).max() < 2e-2
 
 
+def test_all_that_learns_has_a_gradient(tmp_path):
+    """Several processes refuse to train anything else."""
+    own = small_denoiser(replace(TINY, augment_channels=6))
+    objective = Distilling(own, draw(own, tmp_path, count=8), teacher_hash="t")
+    generator = torch.Generator().manual_seed(0)
+    objective.network.requires_grad_(True)
+    objective.loss(
+        *objective.prepare(torch.arange(4), config(), generator, generator)
+    ).sum().backward()
+    idle = [name for name, weight in objective.network.named_parameters() if weight.grad is None]
+    assert idle == ["augment_embedding.weight"]
+    assert [
+        name for name, _ in objective.network.named_parameters() if not has_gradient(name)
+    ] == idle
+
+
 def test_the_last_step_alone_is_also_compared_as_people_see_it(tmp_path):
     own = teacher()
     made = draw(own, tmp_path)
@@ -220,6 +236,17 @@ def test_a_student_to_begin_as_must_know_the_same_latents(tmp_path):
     init.codec.network.load_state_dict(small_autoencoder(seed=9).state_dict())
     with pytest.raises(ValueError, match="another encoder"):
         Distilling(own, made, teacher_hash="t", init=init)
+
+
+def test_a_run_in_which_other_weights_learned_is_a_sentence(tmp_path):
+    own = teacher()
+    objective = Distilling(own, draw(own, tmp_path / "t"), teacher_hash="t")
+    assert Trainer(config(images=16), objective, tmp_path / "run").train()
+    with pytest.raises(ValueError, match="Other weights learned"):
+        Trainer(
+            config(images=32), objective, tmp_path / "run",
+            trainable=lambda name: name.startswith("conv_out."),
+        ).train()  # fmt: skip
 
 
 def test_a_student_of_latents_carries_the_codec(tmp_path):
