@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.testing import assert_close
 
-from diffusion import TrainConfig, codec_training, reconstruction
+from diffusion import TrainConfig, codec_training, device, reconstruction
 from diffusion.checkpoint import WEIGHTS_NAME, read_tensors
 from diffusion.cli import main
 from diffusion.codec import LatentCodec, to_float
@@ -31,6 +31,12 @@ from diffusion.trainer import Trainer, step_generators
 CPU = torch.device("cpu")
 SIZE, SHAPE = 32, (4, 8, 8)  # of the pictures, and of their latents
 FAST = {"images": 200, "batch_size": 8, "lr": 5e-3, "muon_lr": 1e-2}
+
+
+@pytest.fixture(autouse=True)
+def _exact(monkeypatch):
+    """What is compared digit by digit is drawn in float32, on processors with fast bf16 too."""
+    monkeypatch.setattr(device, "fast_bf16", lambda device: False)
 
 
 @pytest.fixture(autouse=True)
