@@ -138,7 +138,9 @@ def rush(address: str, seeds: range, model: str) -> tuple[dict[int, np.ndarray |
     together = threading.Barrier(len(seeds))
 
     def client(seed: int) -> None:
-        with httpx.Client(base_url=address, timeout=PATIENCE) as http:
+        # Each from an address of its own: of one, only so many may wait.
+        headers = {"x-forwarded-for": f"192.0.2.{seed % 256}"}
+        with httpx.Client(base_url=address, headers=headers, timeout=PATIENCE) as http:
             together.wait()
             start = time.monotonic()
             try:
@@ -165,7 +167,12 @@ def draw_alone(seeds: range, model: str) -> dict[int, np.ndarray]:
     from studio.drawing.worker import Studio
 
     studio = Studio(ModelLibrary([SHIPPED], default=model))
-    drawn = {seed: studio.draw([Recipe(seed=seed, model=model)]).pictures[0] for seed in seeds}
+    info = studio.library.get(model).info
+
+    def recipe(seed: int) -> Recipe:
+        return Recipe(seed=seed, model=model, any_coat=bool(info.label_counts))  # as the page asks
+
+    drawn = {seed: studio.draw([recipe(seed)]).pictures[0] for seed in seeds}
     return {seed: picture.permute(1, 2, 0).numpy() for seed, picture in drawn.items()}
 
 
