@@ -269,3 +269,21 @@ def test_where_the_first_call_is_refused_a_sentence_says_why(browser, page):  # 
     visit.goto(page.url)
     sync_api.expect(visit.locator("#refused")).to_contain_text("has to pass the Host header on")
     context.close()
+
+
+@pytest.mark.parametrize("width", [641, 900, 960, 1024, 1280])
+def test_nothing_lies_over_the_tabs(visit, width):
+    page = visit(width=width)
+    covered = """() => [...document.querySelectorAll('#tabs > .tab-wrapper [role=tab]')]
+      .filter((tab) => tab.checkVisibility())
+      .filter((tab) => {
+        const box = tab.getBoundingClientRect();
+        return [0.1, 0.5, 0.9].some((share) => {
+          const top = document.elementFromPoint(
+            box.x + share * box.width, box.y + box.height / 2);
+          return !tab.contains(top);
+        });
+      })
+      .map((tab) => tab.textContent)"""
+    assert page.evaluate(covered) == []
+    page.get_by_role("tab", name="Explore").click(trial=True)
