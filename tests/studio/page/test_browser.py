@@ -171,6 +171,8 @@ def test_enter_generates_from_any_number(visit):
     page = visit()
     page.get_by_text("Advanced").click()
     field = page.locator("#steps input[type=number]")
+    field.wait_for()
+    page.wait_for_timeout(500)  # Gradio sets a field once more just after its accordion opens
     field.fill("2")
     field.press("Enter")
     wait_for_status(page, r"^seed .* 2 steps .*\ss$")
