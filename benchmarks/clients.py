@@ -131,6 +131,12 @@ def memory(pid: int, field: str) -> float:
     return float("nan")
 
 
+def visitor(address: str, number: int) -> httpx.Client:
+    """Somebody with an address of their own: of one address, only so many may wait."""
+    headers = {"x-forwarded-for": f"192.0.2.{number % 256}"}
+    return httpx.Client(base_url=address, headers=headers, timeout=PATIENCE)
+
+
 def rush(address: str, seeds: range, model: str) -> tuple[dict[int, np.ndarray | str], list[float]]:
     """All clients at once: a picture, "busy" or what went wrong for each seed; seconds of each."""
     results: dict[int, np.ndarray | str] = {}
@@ -138,9 +144,7 @@ def rush(address: str, seeds: range, model: str) -> tuple[dict[int, np.ndarray |
     together = threading.Barrier(len(seeds))
 
     def client(seed: int) -> None:
-        # Each from an address of its own: of one, only so many may wait.
-        headers = {"x-forwarded-for": f"192.0.2.{seed % 256}"}
-        with httpx.Client(base_url=address, headers=headers, timeout=PATIENCE) as http:
+        with visitor(address, seed) as http:
             together.wait()
             start = time.monotonic()
             try:

@@ -22,18 +22,12 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.clients import PATIENCE, ask, memory, updates
+from benchmarks.clients import ask, memory, updates, visitor
 from benchmarks.server import Server
 
 ALONE = 7  # cats asked for after the dreams: a server that has just begun has other work
 PAUSE_SECONDS = 5.0  # between two cats beside the dreams
 SETTLED_MINUTES = 1.0  # after which the memory is taken as that of a dreaming server
-
-
-def visitor(server: Server, number: int) -> httpx.Client:
-    """Somebody with an address of their own."""
-    headers = {"x-forwarded-for": f"192.0.2.{number}"}
-    return httpx.Client(base_url=server.address, timeout=PATIENCE, headers=headers)
 
 
 class Dream(threading.Thread):
@@ -47,7 +41,7 @@ class Dream(threading.Thread):
     def run(self) -> None:
         values = [self.number, 0.3, "", self.server.model, None]
         try:
-            with visitor(self.server, self.number) as http:
+            with visitor(self.server.address, self.number) as http:
                 for _ in updates(http, "dream", values):
                     self.frames += 1
                     if time.monotonic() > self.until:
@@ -73,7 +67,7 @@ class Measured:
 
 
 def measure(server: Server, *, minutes: float, dreams: int) -> Measured:
-    with visitor(server, 100) as http:
+    with visitor(server.address, 100) as http:
         seconds_of_a_cat(http, 0, server.model)  # loads the model
         began = time.monotonic()
         until = began + 60 * minutes

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from benchmarks.clients import PATIENCE, Busy, ask, not_busy, pixels_of, updates
+from benchmarks.clients import Busy, ask, not_busy, pixels_of, updates, visitor
 from benchmarks.figures import Figures
 from benchmarks.known import DREAMERS, POINTS, SEEDS, Known, compared, dragged, dreamt, explored
 from benchmarks.server import Server
@@ -29,11 +29,7 @@ class Visitor:
     def __init__(self, number: int, server: Server, known: Known, figures: Figures) -> None:
         self.server, self.known, self.figures = server, known, figures
         self.chance = random.Random(number)
-        self.http = httpx.Client(
-            base_url=server.address,
-            timeout=PATIENCE,
-            headers={"x-forwarded-for": f"192.0.2.{number}"},
-        )
+        self.http = visitor(server.address, number)
 
     def live(self, until: float) -> None:
         kinds: dict[Callable[[], None], int] = {

@@ -59,16 +59,9 @@ class Distilling(OfDenoiser):
         perceptual: nn.Module | None = None,
         init: Denoiser | None = None,
     ) -> None:
-        steps = len(trajectories.states)
-        info = teacher.info.without_guide()
-        sampling = student_sampling(info.sampling, steps)
-        history = (*info.history, f"a student of {steps} steps")
-        taught = teacher_hash[:HASH_LENGTH]
-        self.info = replace(info, sampling=sampling, history=history, teacher=taught)
-        if init is not None:
-            self.info = _going_on(init.info, self.info)
-            if init.codec.network is not None:
-                teacher.decoded_by(init.codec.network)  # raises where that knows other latents
+        self.info = student_info(
+            teacher, steps=len(trajectories.states), teacher_hash=teacher_hash, init=init
+        )
         begun = init or teacher
         self.denoiser = Denoiser(
             copy.deepcopy(begun.model),
@@ -81,8 +74,8 @@ class Distilling(OfDenoiser):
         order = list(range(len(trajectories)))
         self.trajectories = trajectories.subset(order[held:])
         self.heldout_trajectories = trajectories.subset(order[:held])
-        self.sigmas = sampling_sigmas(sampling)
-        self.sample_labels = [seed % (info.model.num_classes + 1) for seed in SAMPLE_SEEDS]
+        self.sigmas = sampling_sigmas(self.info.sampling)
+        self.sample_labels = [seed % (self.info.model.num_classes + 1) for seed in SAMPLE_SEEDS]
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -155,6 +148,27 @@ class Distilling(OfDenoiser):
             x0 = trajectories.states[-1, batch].to(self.device).float()
             total += float((x - x0).abs().mean(dim=(1, 2, 3)).sum())
         return total / len(trajectories)
+
+
+def student_info(
+    teacher: Denoiser, *, steps: int, teacher_hash: str, init: Denoiser | None = None
+) -> CheckpointInfo:
+    """What a student of so many steps says of itself. Raises ValueError for an ``init`` that does
+    not fit, and for more steps than the teacher takes."""
+    info = teacher.info.without_guide()
+    history = (*info.history, f"a student of {steps} steps")
+    info = replace(
+        info,
+        sampling=student_sampling(info.sampling, steps),
+        history=history,
+        teacher=teacher_hash[:HASH_LENGTH],
+    )
+    if init is None:
+        return info
+    going_on = _going_on(init.info, info)
+    if init.codec.network is not None:
+        teacher.decoded_by(init.codec.network)  # raises where that knows other latents
+    return going_on
 
 
 def has_gradient(name: str) -> bool:

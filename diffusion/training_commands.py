@@ -134,7 +134,7 @@ def run_train_upscaler(args: argparse.Namespace) -> None:
 
 def run_distill(args: argparse.Namespace) -> None:
     """Draw a teacher's trajectories and train a student on them, or go on with either."""
-    from .distill import SETTINGS, Distilling, has_gradient
+    from .distill import SETTINGS, Distilling, has_gradient, student_info
     from .perceptual import PerceptualDistance
     from .processes import join_processes
     from .trainer import Trainer
@@ -146,6 +146,7 @@ def run_distill(args: argparse.Namespace) -> None:
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
     teacher = Denoiser.load(path)
     init = Denoiser.load(find_checkpoint(args.init)) if args.init else None
+    student_info(teacher, steps=args.steps, teacher_hash=digest, init=init)  # before hours of work
     looks = args.perceptual and not teacher.info.in_latents
     perceptual = PerceptualDistance.load() if looks else None
     trajectories = draw_trajectories(

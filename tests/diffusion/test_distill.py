@@ -26,6 +26,7 @@ from diffusion.sampling import draw_x0, from_seeds, generate, sampling_sigmas
 from diffusion.trainer import Trainer
 from diffusion.trajectories import (
     FIRST_SEED,
+    FOLDER_NAME,
     draw_trajectories,
     student_sampling,
     student_steps,
@@ -286,6 +287,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     assert main([*arguments[:-2], *begun, str(out)]) == 1
     assert main([*arguments[:-2], "--init", str(path), *begun[2:], str(tmp_path / "not")]) == 1
     assert "is no student" in capsys.readouterr().err
+    assert not (tmp_path / "not" / FOLDER_NAME).exists()  # nothing was drawn for that
     assert main([*arguments, "--images", "64", "--steps", "0"]) == 1
     assert "takes 1 to 12 steps, not 0" in capsys.readouterr().err
     assert main([*arguments, "--images", "64", "--steps", "3"]) == 1
