@@ -143,6 +143,9 @@ class AdminTab:
             self.base, self.name, self.label, self.length, self.lr, self.batch_size, self.layers,
             self.keep,
         ]  # fmt: skip
+        # What was wrong with the form is no longer said once somebody mends it.
+        mended = [field.change for field in form if field is not self.base]  # whose list may grow
+        gr.on(mended, None, None, self.start_message, js="() => ''", **AT_ONCE)
         started = self.start_button.click(do.start_training, form, self.start_message, **AT_ONCE)
         for event in (signed_out, chosen, based, started):
             look(event.then)
