@@ -19,23 +19,37 @@ from .checkpoint import CheckpointInfo
 
 def average(
     checkpoints: Sequence[tuple[Mapping[str, Tensor], CheckpointInfo]],
+    *,
+    weights: Sequence[float] | None = None,
 ) -> tuple[dict[str, Tensor], CheckpointInfo]:
     """Mean weights (in the type of the first), and what the last says of itself.
 
-    Raises ValueError for fewer than two checkpoints, or for networks of different shapes or labels.
+    ``weights`` say how much each counts; without them, all count the same. Raises ValueError for
+    fewer than two checkpoints, for networks of different shapes, labels or steps, and for weights
+    that are not one positive number each.
     """
     if len(checkpoints) < 2:
         raise ValueError("An average needs at least two checkpoints.")
+    share = torch.tensor(weights or [1.0] * len(checkpoints), dtype=torch.float64)
+    if len(share) != len(checkpoints) or not ((share > 0) & share.isfinite()).all():
+        raise ValueError("Give each checkpoint one weight, a number above 0.")
+    share /= share.sum()
     states, infos = zip(*checkpoints, strict=True)
-    if len({(info.model, info.labels, info.guide) for info in infos}) > 1:
+    if len({(info.model, info.labels, info.guide, info.codec) for info in infos}) > 1:
         raise ValueError(
             "Only checkpoints with the same network and the same labels can be averaged."
         )
+    if len({(bool(info.teacher), info.teacher and info.sampling) for info in infos}) > 1:
+        raise ValueError("Students can be averaged only with students of the same steps.")
     if len({tuple((name, *state[name].shape) for name in sorted(state)) for state in states}) > 1:
         raise ValueError("The weights of these checkpoints have different names or shapes.")
     mean = {
-        name: torch.stack([state[name].float() for state in states]).mean(0).to(first.dtype)
+        name: torch.tensordot(
+            share, torch.stack([state[name].double() for state in states]), dims=1
+        ).to(first.dtype)
         for name, first in states[0].items()
     }
     line = f"average of {len(states)} checkpoints"
+    if weights:
+        line += f" ({' to '.join(f'{part:.2g}' for part in share.tolist())})"
     return mean, replace(infos[-1], history=(*infos[-1].history, line))

@@ -1,5 +1,5 @@
 """The command line: ``python -m diffusion COMMAND``, that is train, train-codec, finetune, distill,
-guide, fit, codec, grow, average, sample, evaluate or inspect.
+train-upscaler, distill-upscaler, guide, fit, codec, grow, average, sample, evaluate or inspect.
 
 Every mistake a person can make ends in one sentence on stderr and exit code 1.
 """
@@ -251,7 +251,9 @@ def _add_fit(commands: Commands) -> None:
     )
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
     parser.add_argument("--seeds", type=int, default=48, metavar="N", help="cats to draw for it")
-    parser.add_argument("--out", default=str(TABLE), metavar="FILE.json")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE.json", help=f"{TABLE.name} is what the sampler uses"
+    )
     parser.set_defaults(run=run_fit)
 
 
@@ -282,6 +284,9 @@ def _add_grow(commands: Commands) -> None:
 def _add_average(commands: Commands) -> None:
     parser = commands.add_parser("average", help="average the weights of a run's checkpoints")
     parser.add_argument("--checkpoints", required=True, nargs="+", metavar="FILE")
+    parser.add_argument(
+        "--weights", nargs="+", type=float, metavar="W", help="how much each counts; default: alike"
+    )
     parser.add_argument("--out", required=True, metavar="FILE.safetensors")
     parser.set_defaults(run=run_average)
 

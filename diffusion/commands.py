@@ -105,7 +105,8 @@ def run_grow(args: argparse.Namespace) -> None:
 def run_average(args: argparse.Namespace) -> None:
     """Write a checkpoint with the mean of others' weights."""
     _check_ending(args.out, (".safetensors",))
-    averaged = average([read_checkpoint(find_checkpoint(name)) for name in args.checkpoints])
+    checkpoints = [read_checkpoint(find_checkpoint(name)) for name in args.checkpoints]
+    averaged = average(checkpoints, weights=args.weights)
     write_checkpoint(args.out, *averaged)
 
 

@@ -71,9 +71,8 @@ class Distilling(OfDenoiser):
         )
         self.teacher_hash, self.perceptual = teacher_hash, perceptual
         held = min(HELDOUT, len(trajectories) // 10)
-        order = list(range(len(trajectories)))
-        self.trajectories = trajectories.subset(order[held:])
-        self.heldout_trajectories = trajectories.subset(order[:held])
+        self.trajectories = trajectories.rows(slice(held, None))
+        self.heldout_trajectories = trajectories.rows(slice(held))
         self.sigmas = sampling_sigmas(self.info.sampling)
         self.sample_labels = [seed % (self.info.model.num_classes + 1) for seed in SAMPLE_SEEDS]
         self.device = torch.device("cpu")
@@ -85,12 +84,18 @@ class Distilling(OfDenoiser):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"student": self.info.to_dict(), "teacher": self.teacher_hash}
+        return {
+            "student": self.info.to_dict(),
+            "teacher": self.teacher_hash,
+            "heldout": len(self.heldout_trajectories),  # others would have been learned from
+        }
 
     def is_same(self, identity: dict[str, Any]) -> bool:
         student = identity.get("student")
         mine = isinstance(student, dict) and CheckpointInfo.from_dict(student) == self.info
-        return mine and identity.get("teacher") == self.teacher_hash
+        held = len(self.heldout_trajectories)
+        same = identity.get("heldout", held) == held  # unknown to runs of before
+        return mine and same and identity.get("teacher") == self.teacher_hash
 
     def batches(self, config: TrainConfig, *, first_step: int, share: slice) -> Iterator[Tensor]:
         return endless_indices(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from .autoencoder import Autoencoder
+from .checkpoint import CheckpointInfo
 from .codec import LatentCodec
 from .denoiser import Denoiser, build_unet
 from .parameterizations import EDM
@@ -32,8 +33,7 @@ def grow(denoiser: Denoiser) -> Denoiser:
     info = denoiser.info
     if info is None or not isinstance(denoiser.parameterization, EDM):
         raise ValueError("Only a model with EDM preconditioning can grow.")
-    if info.codec:
-        raise ValueError("A model of latents cannot grow.")
+    _require_pixels(info, "A model of latents cannot grow.")
     if info.model.fine_channels:
         raise ValueError("This model has already been grown, which works only once.")
     old, unet = info.model, cast(UNet, denoiser.model)
@@ -77,8 +77,7 @@ def grow_into_latents(denoiser: Denoiser, autoencoder: Autoencoder) -> Denoiser:
     info = denoiser.info
     if info is None or not isinstance(denoiser.parameterization, EDM):
         raise ValueError("Only a model with EDM preconditioning can grow.")
-    if info.codec:
-        raise ValueError("This model draws latents already.")
+    _require_pixels(info, "This model draws latents already.")
     old = info.model
     model = replace(
         old,
@@ -105,6 +104,15 @@ def grow_into_latents(denoiser: Denoiser, autoencoder: Autoencoder) -> Denoiser:
     codec = LatentCodec(autoencoder, model.image_size, sigma_data=model.sigma_data)
     grown = Denoiser(network, EDM(sigma_data=model.sigma_data), info=info, codec=codec)
     return grown.eval().requires_grad_(False)
+
+
+def _require_pixels(info: CheckpointInfo, of_latents: str) -> None:
+    if info.in_latents:
+        raise ValueError(of_latents)
+    if info.codec:
+        raise ValueError("Only a model without an upscaler can grow.")
+    if info.teacher:
+        raise ValueError("A student cannot grow. Its teacher may.")
 
 
 def _double(weights: Tensor, channels: int) -> Tensor:

@@ -49,8 +49,16 @@ def read_kept(path: Path, identity: dict[str, Any], *, other: str) -> Tensors | 
         return None
     tensors, found = read_tensors(path)
     if found != identity:
-        raise ValueError(f"{path} is of another {other}. Choose another --out.")
+        raise ValueError(f"{path} is of another {other}. Choose another folder.")
     return tensors
+
+
+def first_rows(tensors: Tensors | None, dims: Mapping[str, int], count: int) -> Tensors | None:
+    """The first ``count`` rows of a file, which lie along the given dimension of each tensor; None
+    if it has fewer, being the last of a shorter series."""
+    if tensors is None or any(tensors[name].shape[dim] < count for name, dim in dims.items()):
+        return None
+    return {name: tensors[name].narrow(dim, 0, count) for name, dim in dims.items()}
 
 
 def kept_x0(
@@ -68,7 +76,7 @@ def kept_x0(
     """
 
     def read(path: Path, rows: Tensor) -> Tensors | None:
-        return read_kept(path, identity(rows), other=other)
+        return first_rows(read_kept(path, identity(rows), other=other), {"x0": 0}, len(rows))
 
     def make(path: Path, rows: Tensor) -> None:
         write_tensors(path, {"x0": draw(rows).half().cpu()}, identity(rows))

@@ -32,6 +32,10 @@ class Reconstruction(Objective):
         self.kept, self.images, self.heldout_images = kept, images.subset(kept), images.subset(held)
         self.examples: Any = self.images  # what the batches are of
 
+    @property
+    def record(self) -> dict[str, str]:
+        return self.images.record | self.heldout_images.record
+
     @abstractmethod
     def codec(self, averaged: nn.Module) -> Codec:
         """The codec with these weights, for pictures of the size of ``images``."""

@@ -34,7 +34,11 @@ def redraw(model: Denoiser, images: ImageSet, folder: str | Path, *, model_hash:
     """
 
     def identity(rows: Tensor) -> dict[str, Any]:
-        return {"model": model_hash, "names": [images.names[i] for i in rows.tolist()]}
+        part = images.subset(rows.tolist())
+        told = {"names": list(part.names), "labels": part.classes.tolist()}
+        if any(part.digests):
+            told["pictures"] = list(part.digests)
+        return {"model": model_hash, **told}
 
     return kept_x0(
         folder,

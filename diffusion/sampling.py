@@ -42,7 +42,8 @@ def sampling_sigmas(config: SampleConfig) -> Tensor:
     """
     sigmas = _grid(config, config.num_steps)[config.num_steps - config.steps_to_take :]
     place = (1 - config.strength) * (config.num_steps - 1)
-    on_grid = config.strength == 1 or (config.num_steps > 1 and abs(place - round(place)) < 1e-9)
+    usual = config.num_steps > 1 and config.sigma_min <= SampleConfig.sigma_min
+    on_grid = config.strength == 1 or (usual and abs(place - round(place)) < 1e-9)
     if not on_grid:
         sigmas[0] = noise_level(config)
         sigmas = torch.cat([sigmas[:1], sigmas[1:][sigmas[1:] < sigmas[0]]])

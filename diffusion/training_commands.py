@@ -49,6 +49,8 @@ def run_train(args: argparse.Namespace) -> None:
         raise ValueError(f"There is no run to resume in {out}.")
     if start:
         assert init is not None  # read together with ``start``
+        if start.teacher:
+            raise ValueError("This model is a student. Train its teacher, or use distill --init.")
         for label in _new_labels(args, start):
             init, start = add_label(init, start, label)
         images = _load(args, start.training_size, start.labels)
@@ -117,6 +119,11 @@ def run_train_upscaler(args: argparse.Namespace) -> None:
         raise ValueError("This model draws latents, which an upscaler cannot enlarge.")
     shape = init if isinstance(init, UpscalerConfig) else init.config
     size = model.info.training_size * shape.factor
+    if size < model.info.picture_size:
+        raise ValueError(
+            f"This model draws {model.info.picture_size} pixels already, and the upscaler would "
+            f"draw {size}."
+        )
     images = load_images(
         args.data, image_size=size, labels_csv=args.labels, labels=model.info.labels, photos=False
     )
@@ -169,17 +176,26 @@ def run_distill_upscaler(args: argparse.Namespace) -> None:
     from .processes import join_processes
     from .trainer import Trainer
     from .trajectories import draw_trajectories
-    from .upscaler_distill import FOLDER_NAME, SETTINGS, UpscalerDistilling, draw_student
+    from .upscaler_distill import (
+        FOLDER_NAME,
+        SETTINGS,
+        UpscalerDistilling,
+        draw_student,
+        require_upscaler,
+    )
 
     join_processes()
     out, path = out_folder(args.out), find_checkpoint(args.teacher)
     own = find_checkpoint(args.student)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
     perceptual = PerceptualDistance.load()
-    teacher, student = Denoiser.load_for_sampling(path), Denoiser.load_for_sampling(own)
+    teacher, student = Denoiser.load_for_sampling(path), Denoiser.load(own)
     digest, student_hash = file_hash(path), file_hash(own)
     if student.info.teacher != digest[:HASH_LENGTH]:
         raise ValueError(f"{own.name} is no student of {path.name}.")
+    require_upscaler(teacher)
+    if not Path(args.trajectories).is_dir():
+        raise ValueError(f"There is no folder {args.trajectories}.")
     trajectories = draw_trajectories(
         teacher,
         args.trajectories,
@@ -187,8 +203,10 @@ def run_distill_upscaler(args: argparse.Namespace) -> None:
         count=args.seeds,
         teacher_hash=digest,
     )
-    drawn = draw_student(student, trajectories, out / FOLDER_NAME, student_hash=student_hash)
-    objective = UpscalerDistilling(
+    drawn = draw_student(
+        Denoiser.load_for_sampling(own), trajectories, out / FOLDER_NAME, student_hash=student_hash
+    )
+    objective = UpscalerDistilling(  # which saves the student, hence its exact weights
         config, student, teacher, trajectories, drawn, perceptual=perceptual,
         student_hash=student_hash,
     )  # fmt: skip

@@ -15,7 +15,7 @@ from torch import Tensor
 from .checkpoint import write_tensors
 from .config import SampleConfig
 from .denoiser import Denoiser
-from .kept import kept_in_files, read_kept
+from .kept import first_rows, kept_in_files, read_kept
 from .samplers import Step
 from .sampling import draw_x0, from_seeds, sampling_sigmas, seed_noise
 
@@ -23,6 +23,7 @@ FOLDER_NAME = "trajectories"  # in the folder of a run
 FIRST_SEED = 2_000_000  # seeds that nobody looks at, and that no report draws
 PER_FILE = 256
 DRAW_BATCH = 16
+ROWS = {"class_labels": 0, "states": 1}  # the dimension along which the seeds lie
 OTHER = "teacher, or for another number of steps"
 
 
@@ -41,11 +42,9 @@ class Trajectories:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def subset(self, indices: Sequence[int]) -> Trajectories:
-        """Those at ``indices``, in that order."""
-        index = torch.as_tensor(indices, dtype=torch.long)
-        seeds = tuple(self.seeds[i] for i in indices)
-        return Trajectories(seeds, self.class_labels[index], self.states[:, index])
+    def rows(self, rows: slice) -> Trajectories:
+        """Some of them, in the same memory."""
+        return Trajectories(self.seeds[rows], self.class_labels[rows], self.states[:, rows])
 
     def noise(self, denoiser: Denoiser, indices: Tensor) -> Tensor:
         """The unit normal noise that some of them began with: [B, C, h, w]."""
@@ -84,8 +83,10 @@ def draw_trajectories(
     """Draw ``count`` seeds as the teacher's checkpoint recommends, or read what was drawn before.
 
     Raises ValueError if the folder holds those of another teacher (``teacher_hash``), or for other
-    steps.
+    steps, and for a count below 1.
     """
+    if count < 1:
+        raise ValueError("The number of seeds must be at least 1.")
     sampling = teacher.info.sampling
     ends = student_steps(sampling, steps)
     identity = {"teacher": teacher_hash, "sampling": sampling.to_dict(), "steps": steps}
@@ -97,7 +98,7 @@ def draw_trajectories(
     }
 
     def read(path: Path, seeds: range) -> dict[str, Tensor] | None:
-        return _first(len(seeds), read_kept(path, identity, other=OTHER))
+        return first_rows(read_kept(path, identity, other=OTHER), ROWS, len(seeds))
 
     def make(path: Path, seeds: range) -> None:
         write_tensors(path, _draw(teacher, seeds, ends), identity)
@@ -108,13 +109,6 @@ def draw_trajectories(
         torch.cat([tensors["class_labels"] for tensors in files]),
         torch.cat([tensors["states"] for tensors in files], dim=1),
     )
-
-
-def _first(count: int, tensors: dict[str, Tensor] | None) -> dict[str, Tensor] | None:
-    """The first ``count`` seeds of a file; None if it has fewer."""
-    if tensors is None or len(tensors["class_labels"]) < count:
-        return None
-    return {"class_labels": tensors["class_labels"][:count], "states": tensors["states"][:, :count]}
 
 
 def _draw(teacher: Denoiser, seeds: Sequence[int], ends: Sequence[int]) -> dict[str, Tensor]:

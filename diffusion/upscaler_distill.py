@@ -58,6 +58,13 @@ def draw_student(
     return kept_x0(folder, count, draw, identity=identity, other="student", of="the student draws")
 
 
+def require_upscaler(teacher: Denoiser) -> UpscalingCodec:
+    """The codec of a teacher whose pictures an upscaler enlarges. Raises ValueError for another."""
+    if not isinstance(teacher.codec, UpscalingCodec):
+        raise ValueError("This teacher has no upscaler, so its student needs none.")
+    return teacher.codec
+
+
 class UpscalerDistilling(Objective):
     """A light upscaler learns to enlarge what the student drew (``drawn``, [N, 3, s, s]) to what
     the teacher's own upscaler makes of the teacher's x0 of the same seeds, the last states of the
@@ -66,7 +73,7 @@ class UpscalerDistilling(Objective):
     Pixel by pixel, and as people see it: ``perceptual`` gives the distance of pictures [N, 3, H, W]
     as one number each. The held-out measure is that loss, of the first seeds, which the student has
     not learned from either. What is saved is the student with the new upscaler. Raises ValueError
-    for a teacher without an upscaler.
+    for a teacher without an upscaler, and for fewer than 8 seeds.
     """
 
     network: Upscaler
@@ -83,12 +90,13 @@ class UpscalerDistilling(Objective):
         perceptual: nn.Module,
         student_hash: str,
     ) -> None:
-        if not isinstance(teacher.codec, UpscalingCodec):
-            raise ValueError("This teacher has no upscaler, so its student needs none.")
+        codec = require_upscaler(teacher)
+        if len(drawn) < BATCH:
+            raise ValueError(f"At least {BATCH} seeds are needed.")
         torch.manual_seed(config.seed)
-        self.network = Upscaler(replace(LIGHT, factor=teacher.codec.factor))
+        self.network = Upscaler(replace(LIGHT, factor=codec.factor))
         self.student, self.student_hash, self.perceptual = student, student_hash, perceptual
-        self.teachers = teacher.codec.network
+        self.teachers = codec.network
         held = min(config.holdout, len(drawn) // 10)
         pairs = torch.stack([drawn, trajectories.states[-1]])
         self.pairs, self.heldout_pairs = pairs[:, held:], pairs[:, :held]

@@ -139,7 +139,7 @@ class AdminTab:
         signed_out = self.sign_out_button.click(None, js="() => catSignOut()", **AT_ONCE)
         chosen = self.choice.input(do.choose_training, self.choice, self.selected, **AT_ONCE)
         based = self.base.input(do.choose_base, self.base, self.chosen_base, **AT_ONCE)
-        form = [
+        form: list[Any] = [
             self.base, self.name, self.label, self.length, self.lr, self.batch_size, self.layers,
             self.keep,
         ]  # fmt: skip

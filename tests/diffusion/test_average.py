@@ -27,6 +27,29 @@ def test_the_command_writes_the_mean_weights(tmp_path):
     Denoiser.load(out)
 
 
+def test_some_can_count_more(tmp_path):
+    files = [str(save_tiny(tmp_path / f"{seed}.safetensors", seed=seed)) for seed in range(2)]
+    out = tmp_path / "mean.safetensors"
+    command = ["average", "--checkpoints", *files, "--out", str(out), "--weights"]
+    assert main([*command, "3", "7"]) == 0
+    (one, _), (other, _), (found, info) = map(read_checkpoint, [*files, out])
+    for name, tensor in found.items():
+        exact = 0.3 * one[name].double() + 0.7 * other[name].double()
+        assert (tensor - exact).abs().max() <= 1e-3 * exact.abs().max()
+    assert info.history[-1] == "average of 2 checkpoints (0.3 to 0.7)"
+    for wrong in (["1"], ["1", "0"], ["1", "nan"]):
+        assert main([*command, *wrong]) == 1
+
+
+def test_students_of_other_steps_have_no_average(tmp_path):
+    state, info = read_checkpoint(save_tiny(tmp_path / "one.safetensors"))
+    student = replace(info, teacher="a" * 12, sampling=replace(info.sampling, num_steps=2))
+    other = replace(student, sampling=replace(info.sampling, num_steps=4))
+    for one, two in ((info, student), (student, other)):
+        with pytest.raises(ValueError, match="students of the same steps"):
+            average([(state, one), (state, two)])
+
+
 def test_weights_that_do_not_fit_each_other_are_a_sentence(tmp_path):
     state, info = read_checkpoint(save_tiny(tmp_path / "a.safetensors"))
     name = next(iter(state))

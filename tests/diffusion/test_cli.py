@@ -19,6 +19,7 @@ from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
 from diffusion import Denoiser, cli, commands, finetune, generate, trainer
+from diffusion.checkpoint import read_checkpoint, write_checkpoint
 from diffusion.cli import main
 from diffusion.presets import PRESETS
 
@@ -83,6 +84,15 @@ def test_train_resume_and_init(pictures, tmp_path, capsys):
     assert "other values of lr" in refused(
         capsys, *base, "--out", str(run), "--images", "64", "--lr", "1"
     )
+
+
+def test_a_student_is_not_trained_on_pictures(pictures, tmp_path, capsys):
+    file = save_tiny(tmp_path / "student.safetensors")
+    state, info = read_checkpoint(file)
+    write_checkpoint(file, state, replace(info, teacher="a" * 12))
+    start = ["train", "--data", str(pictures), "--init", str(file), "--images", "8", "--out"]
+    assert main([*start, str(tmp_path / "run")]) == 1
+    assert "is a student. Train its teacher" in capsys.readouterr().err
 
 
 def test_init_brings_its_labels_and_its_presets_settings(pictures, tmp_path, capsys):

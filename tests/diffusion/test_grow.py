@@ -13,6 +13,7 @@ from helpers import (
     randomize_,
     small_autoencoder,
     small_denoiser,
+    upscaled_denoiser,
 )
 from torch.testing import assert_close
 
@@ -161,3 +162,13 @@ def test_what_cannot_draw_latents_is_refused_by_a_sentence():
             grow_into_latents(denoiser, small_autoencoder())
     with pytest.raises(ValueError, match="latents cannot grow"):
         grow(latent_denoiser())
+
+
+def test_neither_an_upscaler_nor_a_student_grows():
+    student = small_denoiser()
+    student.info = replace(student.info, teacher="a" * 12)
+    for denoiser, sentence in ((upscaled_denoiser(), "without an upscaler"), (student, "student")):
+        with pytest.raises(ValueError, match=sentence):
+            grow(denoiser)
+        with pytest.raises(ValueError, match=sentence):
+            grow_into_latents(denoiser, small_autoencoder())

@@ -52,7 +52,10 @@ def test_what_is_there_already_is_not_drawn_again(images, tmp_path, monkeypatch)
     )
     assert torch.equal(redraw(model, images, tmp_path, model_hash="a"), first)
     assert sum(drawn) == 4
-    for other in ({"model_hash": "b"}, {"images": images.subset(range(9, -1, -1))}):
+    relabelled = replace(images, classes=torch.tensor([0] * 10))
+    cropped = replace(images, digests=tuple(digest[::-1] for digest in images.digests))
+    others = [{"images": other} for other in (images.subset(range(9, -1, -1)), relabelled, cropped)]
+    for other in ({"model_hash": "b"}, *others):
         asked = {"images": images, "model_hash": "a", **other}
         with pytest.raises(ValueError, match="of another model, or of other pictures"):
             redraw(model, asked["images"], tmp_path, model_hash=asked["model_hash"])

@@ -11,6 +11,7 @@ from helpers import SMALL, UPSCALER, Darker, small_denoiser, upscaled_denoiser
 from torch.testing import assert_close
 
 from diffusion import Denoiser, TrainConfig, reconstruction, upscaler_distill
+from diffusion import denoiser as denoiser_module
 from diffusion.checkpoint import WEIGHTS_NAME, read_tensors
 from diffusion.cli import main
 from diffusion.perceptual import PerceptualDistance
@@ -170,6 +171,24 @@ def test_the_command(taught, tmp_path, capsys):
     assert main([*own, "--images", "16"]) == 0  # goes on
 
 
+def test_the_student_is_saved_as_exactly_as_it_was(taught, tmp_path, monkeypatch):
+    """Also where it draws in half precision."""
+    (path, run), out = taught, tmp_path / "light"
+    monkeypatch.setattr(denoiser_module, "sampling_dtype", lambda device: torch.bfloat16)
+    own = command(path, run / WEIGHTS_NAME, run, out)
+    assert main([*own, "--images", "8"]) == 0
+    before, after = (Denoiser.load(file / WEIGHTS_NAME).model.state_dict() for file in (run, out))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_run_goes_on_with_more_seeds(taught, tmp_path):
+    (path, run), out = taught, tmp_path / "light"
+    own = command(path, run / WEIGHTS_NAME, run, out)
+    for seeds, images in (("16", "8"), ("19", "16"), ("17", "24")):
+        own[own.index("--seeds") + 1] = seeds
+        assert main([*own, "--images", images]) == 0
+
+
 def test_every_mistake_is_a_sentence(taught, tmp_path, capsys):
     (path, run), out = taught, tmp_path / "light"
     plain = tmp_path / "plain.safetensors"
@@ -183,6 +202,9 @@ def test_every_mistake_is_a_sentence(taught, tmp_path, capsys):
         (command(plain, plain_student, tmp_path / "plainrun", out), "has no upscaler"),
         (command(path, run / WEIGHTS_NAME, tmp_path / "plainrun", out), "of another teacher"),
         (command(path, "nobody", run, out), "There is no checkpoint 'nobody'"),
+        (command(path, run / WEIGHTS_NAME, tmp_path / "no", out), "There is no folder"),
+        (command(path, run / WEIGHTS_NAME, run, out, "--seeds", "7"), "At least 8 seeds"),
+        (command(path, run / WEIGHTS_NAME, run, out, "--seeds", "0"), "must be at least 1"),
     ):
         assert main([*arguments, "--images", "8"]) == 1
         assert words in capsys.readouterr().err

@@ -152,6 +152,13 @@ def test_a_stopped_run_goes_on_to_the_same_weights(images, tmp_path):
         Trainer(settings(), training(images, redrawn_by="another"), broken)
 
 
+def test_pictures_that_have_changed_are_told_of(images, tmp_path, capsys):
+    assert Trainer(settings(), training(images), tmp_path).train()
+    other = replace(images, digests=("new", *images.digests[1:]))
+    assert Trainer(settings(), training(other), tmp_path).train()
+    assert "The pictures of this run have changed: 1" in capsys.readouterr().err
+
+
 # -- the command ------------------------------------------------------------------------------
 
 
@@ -195,11 +202,15 @@ def test_every_mistake_is_a_sentence(folder, model, tmp_path, capsys):
     codec, latent = tmp_path / "codec.safetensors", tmp_path / "latent.safetensors"
     save_codec(small_autoencoder(), codec)
     latent_denoiser().save(latent)
+    large = tmp_path / "large.safetensors"
+    four = small_upscaler(replace(UPSCALER, factor=4))
+    small_denoiser(replace(SMALL, num_classes=2)).decoded_by(four).save(large)
     for arguments, words in (
         (command(folder, "nobody", tmp_path), "There is no checkpoint 'nobody'"),
         (command(folder, str(latent), tmp_path), "draws latents, which an upscaler cannot"),
         (command(folder, model, tmp_path, "--init", str(codec)), "an autoencoder, not an upscaler"),
         (command(folder, model, tmp_path, "--factor", "3"), "--factor"),
+        (command(folder, str(large), tmp_path), "draws 32 pixels already"),
         (command(tmp_path / "none", model, tmp_path), "none"),
     ):
         assert main(arguments) in (1, 2)
