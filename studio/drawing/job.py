@@ -78,7 +78,9 @@ class Job:
         self._done.wait(seconds)
 
     def finish(self, error: Exception | None = None) -> None:
-        """The worker's last word on this job."""
+        """The worker's last word on this job; of two, the first counts."""
+        if self.done:
+            return
         self.error, self.finished = error, time.monotonic()
         if not self.live:  # of which there are many a second
             log_job(self)

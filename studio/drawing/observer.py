@@ -40,6 +40,7 @@ class Observer:
         for job in self.jobs:
             if job.stopped and job not in self.stopped_rows:
                 self.stopped_rows[job] = {row for other, row in self.turn if other is job}
+                job.finish()  # now, not when the others of this turn are done
         return all(job.stopped for job in self.jobs)
 
     def _frame(self, record: str, step: Step, row: int, previews: Tensor) -> Tensor:

@@ -106,7 +106,8 @@ class Studio:
         ]
         if len({recipe.batch_key for recipe in recipes}) > 1:
             raise ValueError("All pictures of one request need the same settings.")
-        build_start(model.denoiser, recipes[:1])  # raises where the visitor can still be told
+        # What raises here can still be told to the visitor; later it would fail a whole turn.
+        build_start(model.denoiser, recipes if recipes[0].picture else recipes[:1])
         for recipe in recipes:
             for coat in (recipe.coat, *(coat for _, coat, _ in recipe.turns)):
                 model.info.label_index(coat)

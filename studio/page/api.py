@@ -22,7 +22,7 @@ from ..drawing.recipe import (
     embed_picture,
     variations,
 )
-from ..drawing.worker import Studio
+from ..drawing.worker import ENDING, Busy, Studio
 from .explore_forms import read_map_form
 from .explore_stream import dream
 from .files import save_png
@@ -62,6 +62,7 @@ class Endpoints:
     ) -> Iterator[dict]:  # fmt: skip
         """Draw ``count`` variations of the cat of ``seed``: strength 0 is that cat, 1 another."""
         recipe = self._recipe(seed, coat, steps, sampler, guidance, model)
+        recipe = recipe.with_coat(self.studio.library.get(recipe.model).info)  # all have its coat
         yield from self._draw(
             variations(
                 recipe, count=read_count(count), strength=number(strength, "Strength"),
@@ -180,7 +181,8 @@ class Endpoints:
     def _draw(self, recipes: list[Recipe], *, live: bool = False) -> Iterator[dict]:
         job = self.studio.submit(recipes, live=live)
         yield from self._watch(job)
-        assert job.pictures is not None  # which it was watched for
+        if job.stopped or job.pictures is None:  # half-formed cats are nobody's answer
+            raise Busy(ENDING)
         files = [
             _file(save_png(picture, recipe))
             for picture, recipe in zip(job.pictures, job.recipes, strict=True)

@@ -100,6 +100,7 @@ cats.dream = (() => {
 
   return {
     stop() { stop(); shown = null; }, // the map is seen again
+    rest: stop, // its cat stays in view
     recipe: () => shown?.recipe ?? null,
   };
 })();

@@ -23,18 +23,18 @@ cats.map = (() => {
 
   async function show({asked, recipe, source}) {
     here = recipe;
-    say('');
+    say(asked.why ?? '');
     await cats.view.show(source, `Cat under the point${asked.fine ? '' : ', roughly drawn'}`);
     if (!frames.waits()) cats.view.state(asked.fine ? 'fine' : 'live');
   }
   const frames = cats.frames(show, (error) => say(error.message));
   const place = (x, y, fine = false) => ({corners, x, y, fine});
 
-  function look(fine = false) {
+  function look(fine = false, why = '') { // why: what is still to be read below the cat
     clearTimeout(resting);
     if (!isOpen()) return;
     cats.view.state('asked');
-    frames.want(place(point.x, point.y, fine));
+    frames.want({...place(point.x, point.y, fine), why});
   }
   const settle = () => { look(); look(true); }; // roughly at once, then as well as it can be
 
@@ -66,9 +66,11 @@ cats.map = (() => {
     face();
   }, (error, {index}) => {
     say(error.message);
+    faces[index] = before ? '' : 'none'; // the cat before comes back, with its face
     if (before) [corners, before] = [before, null];
-    faces[index] = faces[index] || 'none';
-    look(true);
+    paint();
+    face();
+    look(true, error.message);
   });
 
   function face() {
@@ -95,6 +97,7 @@ cats.map = (() => {
   }
 
   function keep() {
+    if (corners.some(isLink)) return;
     try { localStorage.setItem(KEPT, JSON.stringify({corners, point})); } catch { /* not allowed */ }
   }
 
@@ -102,10 +105,14 @@ cats.map = (() => {
     try {
       const known = JSON.parse(localStorage.getItem(KEPT));
       const {x, y} = known.point;
-      if (known.corners.length === 4 && x >= 0 && x <= 1 && y >= 0 && y <= 1) return known;
+      const whole = known.corners.every((cat) => cat && typeof cat === 'object');
+      if (whole && known.corners.length === 4 && x >= 0 && x <= 1 && y >= 0 && y <= 1) return known;
     } catch { /* nothing, or nothing that can be used */ }
     return null;
   }
+
+  const isLink = (cat) => typeof cat === 'string'; // whose cat is still being drawn
+  const ofOthers = () => corners.some((cat) => !isLink(cat) && cat.model !== model());
 
   function open() { // each time the tab is shown, and when another model is chosen
     if (!isOpen() || !model()) return;
@@ -113,16 +120,20 @@ cats.map = (() => {
     if (isNew) ({corners, point} = remembered() ?? {corners: PLACES.map(() => newCat()), point});
     const {coats} = find('#explore-model').dataset;
     const known = ['', ...JSON.parse(coats)];
-    const isOther = corners.some((cat) => cat.model !== model());
+    const isOther = ofOthers();
     if (isOther) {
+      cats.dream.stop();
       const fits = (cat) => known.includes(cat.coat ?? '') && !cat.turned && !cat.towards;
-      corners = corners.map((cat) => (fits(cat)
-        ? {...cat, model: model(), model_hash: ''} : {...newCat(), seed: cat.seed}));
+      const moved = (cat) => (fits(cat)
+        ? {...cat, model: model(), model_hash: ''} : {...newCat(), seed: cat.seed});
+      corners = corners.map((cat) => (isLink(cat) ? cat : moved(cat)));
       faces.fill('');
     }
-    before = null;
+    if (!corners.some(isLink)) before = null;
+    faces.forEach((known, i) => { if (known === 'none') faces[i] = ''; });
     paint();
-    if (isNew || isOther || cats.view.isEmpty()) settle();
+    const isCutOff = ['asked', 'live'].includes(find('#explore-view').dataset.state);
+    if (isNew || isOther || isCutOff || cats.view.isEmpty()) settle();
     face();
   }
 
@@ -160,7 +171,7 @@ cats.map = (() => {
       return button;
     }));
     find('#corner [data-explore=stage]').disabled = !(cats.opened() ?? cats.recipes()[0]);
-    find('#corner [data-explore=this]').disabled = !here;
+    find('#corner [data-explore=this]').disabled = !inView();
     find('#corner').showModal();
   }
 
@@ -169,6 +180,7 @@ cats.map = (() => {
     if (cat) setCorner(opened, cat);
   }
 
+  const inView = () => cats.dream.recipe() ?? here;
   const indexOf = (button) => Number(button.closest('[data-corner]')?.dataset.corner ?? opened);
   const does = {
     choose: (button) => choose(indexOf(button)),
@@ -178,7 +190,7 @@ cats.map = (() => {
       dialog.close();
       setCorner(index, newCat(coat));
     },
-    this: () => take(here),
+    this: () => take(inView()),
     stage: () => take(cats.opened() ?? cats.recipes()[0]),
     all: () => {
       corners = PLACES.map(() => newCat());
@@ -190,7 +202,7 @@ cats.map = (() => {
       face();
     },
     send: () => {
-      const recipe = cats.dream.recipe() ?? here;
+      const recipe = inView();
       if (!recipe) return;
       find('#tabs > .tab-wrapper [role=tab][data-tab-id=generate]').click();
       cats.when('#mine .thumbs').then((strip) => strip.dispatchEvent(
@@ -263,7 +275,7 @@ cats.map = (() => {
 
   // -- coming and going -----------------------------------------------------------------------
 
-  function leave() { frames.stop(); drawn.stop(); cats.dream.stop(); }
+  function leave() { frames.stop(); drawn.stop(); cats.dream.rest(); }
   function shown() { if (isOpen()) { if (!document.hidden) open(); } else leave(); }
   document.addEventListener('click', (event) => {
     if (event.target.closest?.('#tabs > .tab-wrapper [role=tab]')) setTimeout(shown, 50);
@@ -272,7 +284,7 @@ cats.map = (() => {
   new MutationObserver((changes) => {
     const isAbout = ({target}) => (target.nodeType === 1 ? target : target.parentElement)
       ?.closest('#explore-right');
-    if (changes.some(isAbout) && model() && model() !== corners?.[0]?.model) open();
+    if (changes.some(isAbout) && model() && (!corners || ofOthers())) open();
   }).observe(document.documentElement, {subtree: true, childList: true});
 
   return {model, isOpen, say, around, stop: frames.stop};

@@ -61,7 +61,7 @@ class LiveRoute:
             self._limit = anyio.CapacityLimiter(self.studio.max_waiting + 16)
         live = not (isinstance(values, dict) and values.get("fine") is True)
         job = await anyio.to_thread.run_sync(self._submit, values, live, limiter=self._limit)
-        if not await self._finished(job, receive):
+        if await self._left(job, receive):
             return Response(status_code=204)  # nobody is there to read it
         if job.error is not None:
             raise job.error
@@ -74,19 +74,22 @@ class LiveRoute:
         recipe = read_frame(values, self.studio.library)
         return self.studio.submit([recipe], live=live, preview=live)
 
-    async def _finished(self, job: Job, receive: Receive) -> bool:
-        """Wait for a job; False if the visitor went away first, which stops it."""
+    async def _left(self, job: Job, receive: Receive) -> bool:
+        """Wait for a job; True if the visitor went away first, which stops it."""
+        left = False
         async with anyio.create_task_group() as tasks:
 
             async def leave() -> None:
+                nonlocal left
                 while (await receive())["type"] != "http.disconnect":
                     pass
+                left = True
                 self.studio.stop(job)
 
             tasks.start_soon(leave)
             await anyio.to_thread.run_sync(job.wait, limiter=self._limit)
             tasks.cancel_scope.cancel()
-        return not job.stopped
+        return left
 
 
 def _picture(job: Job) -> Response:

@@ -13,7 +13,7 @@ cats.frames = (show, fail) => {
         method: 'POST', headers: {'content-type': 'application/json'}, signal: stop.signal,
         body: JSON.stringify(asked),
       });
-      if (!answer.ok) throw new Error((await answer.json()).error);
+      if (answer.status !== 200) throw new Error((await answer.json()).error);
       const recipe = JSON.parse(answer.headers.get('x-recipe'));
       const frame = {asked, recipe, source: URL.createObjectURL(await answer.blob())};
       if (stop.signal.aborted) URL.revokeObjectURL(frame.source);

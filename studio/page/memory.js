@@ -13,7 +13,12 @@ cats.memory = (() => {
 
   function write(name, value) {
     hand[name] = JSON.stringify(value);
-    try { localStorage.setItem(name, hand[name]); return true; } catch { return false; }
+    try {
+      localStorage.setItem(name, hand[name]);
+    } catch (error) { // full, or not allowed: then there is room enough in the hand
+      return !/quota/i.test(error.name);
+    }
+    return true;
   }
 
   function list() {

@@ -136,7 +136,7 @@ def test_others_in_the_turn_go_on_when_one_stops(studio, gate):
     wait_until(lambda: gate.steps == 1)
     stays = studio.submit([dataclasses.replace(PLAIN, seed=1)])
     leaves = studio.submit([dataclasses.replace(PLAIN, seed=2)], record="")
-    hold = threading.Event()
+    hold, ended = threading.Event(), []
 
     def slow(denoiser, start, config, *, callback, preview):
         def second(step):
@@ -144,6 +144,7 @@ def test_others_in_the_turn_go_on_when_one_stops(studio, gate):
             if step.index == 1:
                 studio.stop(leaves)
                 hold.set()
+            ended.append(leaves.done)
             return stop
 
         return draw(denoiser, start, config, callback=second)
@@ -153,6 +154,7 @@ def test_others_in_the_turn_go_on_when_one_stops(studio, gate):
     finish(blocker, stays, leaves)
     assert hold.is_set()
     assert gate.batches == [1, 2]
+    assert ended[:3] == [False, True, True]  # within one step, not with the others
     assert leaves.stopped
     assert not stays.stopped
     assert_same_pixels(stays.pictures[0], alone(studio, stays.recipes[0]))

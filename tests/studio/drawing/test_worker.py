@@ -148,6 +148,9 @@ def test_repaint_keeps_the_rest_exactly(studio):
 # -- mistakes and memory -----------------------------------------------------------------------
 
 
+GREY = embed_picture(Image.new("RGB", (16, 16), "grey"), 16)
+
+
 def test_what_cannot_be_drawn_is_refused_at_once(studio):
     for recipes, sentence in (
         ([dataclasses.replace(PLAIN, coat="pink")], "does not know the label 'pink'"),
@@ -162,6 +165,7 @@ def test_what_cannot_be_drawn_is_refused_at_once(studio):
         ([], "Between 1 and 256"),
         ([PLAIN] * 257, "Between 1 and 256"),
         ([dataclasses.replace(PLAIN, picture="AAAA")], "damaged"),
+        ([dataclasses.replace(PLAIN, picture=data) for data in (GREY, "AAAA")], "damaged"),
     ):
         with pytest.raises(ValueError, match=sentence):
             studio.submit(recipes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,10 +12,12 @@ import torch
 from calling import call
 from drawing import cat
 from gradio_client import Client, handle_file
-from studio_fixtures import pixels
+from studio_fixtures import pixels, save_tiny, wait_until
 
+from studio.drawing.library import ModelLibrary
 from studio.drawing.png_metadata import encode_png, read_recipe
 from studio.drawing.recipe import Recipe
+from studio.drawing.worker import Busy, Studio
 from studio.page.api import Endpoints
 from studio.page.examples import Examples
 from studio.page.generate_actions import GenerateActions
@@ -90,6 +93,32 @@ def test_variations_restore(client):
     assert len(made["pictures"]) == 3
     assert len({pixels(p).numpy().tobytes() for p in made["pictures"]}) == 3
     assert_restored(client, made, 2)
+
+
+def test_variations_of_any_coat_have_the_coat_of_the_cat(tmp_path):
+    save_tiny(tmp_path / "tiny.safetensors", counts=(0, 5))
+    studio = Studio(ModelLibrary([tmp_path]))
+    (made,) = [one for one in Endpoints(studio).variations(seed=1, count=1) if one["done"]]
+    assert [(r["coat"], r["towards_coat"]) for r in made["recipes"]] == [("tabby", "tabby")]
+
+
+def test_a_half_formed_cat_is_no_answer_when_the_server_ends(studio, gate):
+    gate.close()
+    told = []
+
+    def ask():
+        with pytest.raises(Busy, match="shutting down"):
+            list(Endpoints(studio).generate(seed=1))
+        told.append(True)
+
+    asking, closing = threading.Thread(target=ask), threading.Thread(target=studio.close)
+    asking.start()
+    wait_until(lambda: gate.steps == 1)
+    closing.start()
+    wait_until(lambda: all(job.stopped for job in studio._drawing))
+    gate.event.set()
+    asking.join(10)
+    assert told
 
 
 def test_a_picture_to_start_from_restores(client, picture):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import pytest
@@ -12,11 +13,13 @@ from browsing import (  # noqa: F401 - fixtures
     generate,
     open_tab,
     sync_api,
+    visits,
     wait_for_status,
 )
 
 pytestmark = IN_BROWSER
 FINE = "#explore-view[data-state=fine]"
+FACES = "[...document.querySelectorAll('.face img')].every((i) => i.src.startsWith('blob:'))"
 DREAMS = "#explore-view[data-state=dream]"
 
 
@@ -33,15 +36,16 @@ def explore(visit, asked):
     def open_page(**size):
         page = visit(**size)
         watch(page, asked)
-        open_tab(page, "Explore")
-        page.wait_for_selector(FINE)
-        faces = (
-            "[...document.querySelectorAll('.face img')].every((i) => i.src.startsWith('blob:'))"
-        )
-        page.wait_for_function(faces)
-        return page
+        return with_cats(page)
 
     return open_page
+
+
+def with_cats(page):
+    open_tab(page, "Explore")
+    page.wait_for_selector(FINE)
+    page.wait_for_function(FACES)
+    return page
 
 
 def watch(page, asked):
@@ -214,6 +218,55 @@ def test_a_dream_goes_on_until_it_is_stopped(explore, asked):
     page.locator("#save-dream").click()  # for which the dream ends, or both would be slow
     page.wait_for_selector("#dream-film-mp4")
     sync_api.expect(page.locator("#dream")).to_have_text("Dream")
+
+
+def test_after_a_dream_the_cat_in_view_is_the_one_that_is_used(explore, asked):
+    page = explore()
+    asked.clear()
+    page.get_by_role("button", name="Dream", exact=True).click()
+    until(page, lambda: len(asked) > 3)
+    open_tab(page, "Generate")  # which ends the dream; its cat stays
+    open_tab(page, "Explore")
+    alt = page.locator("#explore-view .cat").get_attribute("alt")
+    seed = int(re.fullmatch(r"A cat of the dream: seed (\d+)", alt).group(1))
+    page.get_by_role("button", name="Bottom right cat: choose another").click()
+    page.get_by_role("dialog").get_by_role("button", name="The cat shown large here").click()
+    page.wait_for_function(
+        "(seed) => JSON.parse(localStorage['cat-diffusion.map']).corners[3].seed === seed", arg=seed
+    )
+
+
+def test_a_link_that_is_refused_leaves_the_corner_as_it_was(browser, page):  # noqa: F811
+    server = page.url
+    with visits(browser, server, told=422) as open_page:
+        page = with_cats(open_page())
+        before = page.evaluate("JSON.parse(localStorage['cat-diffusion.map']).corners")
+        page.get_by_role("button", name="Top left cat: choose another").click()
+        page.get_by_role("dialog").get_by_label("Link to a cat").fill(f"{page.url}&seed=no")
+        page.get_by_role("dialog").get_by_role("button", name="Use").click()
+        said = page.locator("#explore-said")
+        sync_api.expect(said).not_to_be_empty()
+        page.wait_for_function(FACES)
+        page.wait_for_selector(FINE)
+        sync_api.expect(said).not_to_be_empty()  # it can still be read
+        assert page.evaluate("JSON.parse(localStorage['cat-diffusion.map']).corners") == before
+
+
+def test_a_link_that_waits_for_its_cat_survives_another_tab(explore):
+    page = explore()
+    before = page.evaluate("JSON.parse(localStorage['cat-diffusion.map']).corners")
+    page.route("**/live", lambda route: None)  # a server that takes its time
+    page.get_by_role("button", name="Top right cat: choose another").click()
+    link = f"{page.url}&seed=77&coat=black&model=tiny"
+    page.get_by_role("dialog").get_by_label("Link to a cat").fill(link)
+    page.get_by_role("dialog").get_by_role("button", name="Use").click()
+    open_tab(page, "Generate")
+    page.unroute("**/live")
+    open_tab(page, "Explore")
+    page.wait_for_function("JSON.parse(localStorage['cat-diffusion.map']).corners[1].seed === 77")
+    after = page.evaluate("JSON.parse(localStorage['cat-diffusion.map']).corners")
+    assert [a == b for a, b in zip(after, before, strict=True)] == [True, False, True, True]
+    page.wait_for_selector(FINE)
 
 
 @pytest.mark.parametrize("way", ["another tab", "closing"])

@@ -55,6 +55,21 @@ def test_the_strip_is_there_after_a_reload_with_stars_and_without_what_was_delet
     sync_api.expect(mine(page).locator("img")).to_have_attribute("alt", re.compile("seed 203 "))
 
 
+def test_where_nothing_may_be_kept_cats_stay_as_long_as_the_page_is_open(visit):
+    page = visit()
+    page.add_init_script(
+        """for (const name of ['getItem', 'setItem']) {
+            Storage.prototype[name] = () => { throw new DOMException('no', 'SecurityError'); };
+        }"""
+    )
+    reload(page)
+    for count, seed in enumerate((205, 206), start=1):
+        generate(page, seed)
+        sync_api.expect(mine(page)).to_have_count(count)
+    page.get_by_role("button", name="Delete this cat").click()
+    sync_api.expect(mine(page)).to_have_count(1)
+
+
 def test_a_cat_that_the_server_forgot_comes_back_from_the_browsers_memory(visit):
     page = visit()
     generate(page, 211)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 
 import anyio
 import pytest
@@ -116,6 +117,21 @@ def test_one_who_asks_for_too_many_frames_is_told_to_wait(client, monkeypatch):
     answer = client.post("/live", json=POINT)
     assert answer.status_code == 429
     assert "too many frames" in answer.json()["error"]
+
+
+def test_one_who_stays_is_told_that_the_server_ends(client, studio, gate):
+    gate.close()
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(client.post("/live", json=POINT)))
+    asking.start()
+    wait_until(lambda: gate.steps == 1)
+    closing = threading.Thread(target=studio.close)
+    closing.start()
+    wait_until(lambda: all(job.stopped for job in studio._drawing))
+    gate.event.set()
+    asking.join(10)
+    assert answers[0].status_code == 503
+    assert "shutting down" in answers[0].json()["error"]
 
 
 def test_one_who_leaves_stops_the_frame_that_is_drawn(studio, gate):
