@@ -1,7 +1,4 @@
-"""From a folder or a zip of pictures to batches of uint8 tensors.
-
-This is the only place where uint8 meets [-1, 1] (``to_float``, ``to_uint8``).
-"""
+"""From a folder or a zip of pictures to batches of uint8 tensors."""
 
 from __future__ import annotations
 
