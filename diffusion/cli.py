@@ -115,8 +115,8 @@ def _add_train_upscaler(commands: Commands) -> None:
     )
     parser.add_argument("--init", metavar="FILE", help="start from the upscaler in this file")
     parser.add_argument(
-        "--factor", type=int, default=2, choices=(2, 4),
-        help="width of its pictures over the width of the model's (default: %(default)s)",
+        "--factor", type=int, choices=(2, 4),
+        help="width of its pictures over the width of the model's (default: that of --init, or 2)",
     )  # fmt: skip
     parser.add_argument(
         "--labels", action="append", default=[], metavar="CSV",

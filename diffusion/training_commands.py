@@ -112,12 +112,16 @@ def run_train_upscaler(args: argparse.Namespace) -> None:
     join_processes()
     out, path = out_folder(args.out), find_checkpoint(args.model)
     config = TrainConfig.from_dict({**SETTINGS, **_given(args)})
-    init = load_upscaler(find_checkpoint(args.init)) if args.init else UpscalerConfig(args.factor)
+    init = (
+        load_upscaler(find_checkpoint(args.init)) if args.init else UpscalerConfig(args.factor or 2)
+    )
     perceptual = PerceptualDistance.load()
     model, digest = Denoiser.load_for_sampling(path), file_hash(path)
     if model.info.in_latents:
         raise ValueError("This model draws latents, which an upscaler cannot enlarge.")
     shape = init if isinstance(init, UpscalerConfig) else init.config
+    if args.factor not in (None, shape.factor):
+        raise ValueError(f"The upscaler to start from enlarges {shape.factor} times.")
     size = model.info.training_size * shape.factor
     if size < model.info.picture_size:
         raise ValueError(

@@ -194,6 +194,7 @@ def test_it_goes_on_from_an_upscaler_and_enlarges_four_times(folder, model, tmp_
     assert main(command(folder, model, out, "--factor", "4")) == 0
     assert load_upscaler(out / WEIGHTS_NAME).config.factor == 4
     more = command(folder, model, tmp_path / "more", "--init", str(out / WEIGHTS_NAME))
+    assert main([*more, "--factor", "2"]) == 1
     assert main(more) == 0
     assert load_upscaler(tmp_path / "more" / WEIGHTS_NAME).config.factor == 4
 
