@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .checkpoint import CheckpointInfo
+from .checkpoint import CheckpointInfo, below
 
 
 def average(
@@ -25,8 +25,8 @@ def average(
     """Mean weights (in the type of the first), and what the last says of itself.
 
     ``weights`` say how much each counts; without them, all count the same. Raises ValueError for
-    fewer than two checkpoints, for networks of different shapes, labels or steps, and for weights
-    that are not one positive number each.
+    fewer than two checkpoints, for networks of different shapes, labels, steps or latents, and for
+    weights that are not one positive number each.
     """
     if len(checkpoints) < 2:
         raise ValueError("An average needs at least two checkpoints.")
@@ -43,6 +43,9 @@ def average(
         raise ValueError("Students can be averaged only with students of the same steps.")
     if len({tuple((name, *state[name].shape) for name in sorted(state)) for state in states}) > 1:
         raise ValueError("The weights of these checkpoints have different names or shapes.")
+    encoders = [below(state, "codec.encoder.") for state in states]
+    if any(not torch.equal(own[name], encoders[0][name]) for own in encoders for name in own):
+        raise ValueError("These models know the latents of different encoders.")
     mean = {
         name: torch.tensordot(
             share, torch.stack([state[name].double() for state in states]), dims=1

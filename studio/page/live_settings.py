@@ -46,12 +46,12 @@ class LiveSettings:
         """The same nine cats, as far from the one on the stage as the slider says."""
         try:
             now, distance = self._on_stage(recipe, model), number(strength, "How different")
+            first = now.seed ^ OTHER
+            if now.towards_seed == first:  # it is itself one of such nine
+                now = dataclasses.replace(now, towards=0.0)
+            around = variations(now, count=9, strength=distance, first_seed=first)
         except ValueError:
             return
-        first = now.seed ^ OTHER
-        if now.towards_seed == first:  # it is itself one of such nine
-            now = dataclasses.replace(now, towards=0.0)
-        around = variations(now, count=9, strength=distance, first_seed=first)
         yield from self.actions.show(around, paths, request, mine=False)
 
     def change_picture(

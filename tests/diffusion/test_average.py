@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from helpers import latent_denoiser
 from studio_fixtures import TINY, save_tiny
 
 from diffusion import Denoiser
@@ -48,6 +49,19 @@ def test_students_of_other_steps_have_no_average(tmp_path):
     for one, two in ((info, student), (student, other)):
         with pytest.raises(ValueError, match="students of the same steps"):
             average([(state, one), (state, two)])
+
+
+def test_models_of_other_latents_have_no_average(tmp_path):
+    latent_denoiser().save(tmp_path / "a.safetensors")
+    state, info = read_checkpoint(tmp_path / "a.safetensors")
+    for name in ("codec.encoder.", "codec.decoder."):
+        changed = {k: v + 1 if k.startswith(name) else v for k, v in state.items()}
+        both = [(state, info), (changed, info)]
+        if name == "codec.encoder.":
+            with pytest.raises(ValueError, match="latents of different encoders"):
+                average(both)
+        else:  # the same latents, decoded by others
+            assert len(average(both)[0]) == len(state)
 
 
 def test_weights_that_do_not_fit_each_other_are_a_sentence(tmp_path):

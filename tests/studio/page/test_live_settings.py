@@ -10,12 +10,13 @@ from page_actions import request
 from studio_fixtures import save_tiny
 
 from diffusion import SampleConfig
+from diffusion.sampling import MAX_SEED
 from studio.drawing.library import ModelLibrary
 from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Studio
 from studio.page.examples import Examples
 from studio.page.generate_actions import GenerateActions
-from studio.page.live_settings import LiveSettings
+from studio.page.live_settings import OTHER, LiveSettings
 
 pytestmark = pytest.mark.usefixtures("upload_folder")
 CAT = Recipe(seed=5, coat="tabby", steps=2, sampler="euler", guidance=1.0, model="student")
@@ -75,6 +76,7 @@ def test_a_picture_becomes_more_or_less_of_a_cat(live, sketch):
 
 def test_it_waits_for_a_click_where_that_would_take_time_or_something_is_wrong(live, sketch, gate):
     slow = dataclasses.replace(CAT, model="slow")
+    last = dataclasses.replace(CAT, seed=MAX_SEED ^ OTHER)  # its variations would be too large
     form = "tabby", 2, "euler", 1.0
     for answers in (
         live.choose_coat(slow.to_dict(), "black", "slow", [], request()),
@@ -85,6 +87,8 @@ def test_it_waits_for_a_click_where_that_would_take_time_or_something_is_wrong(l
         live.vary(slow.to_dict(), 0.2, "slow", [], request()),
         live.vary(CAT.to_dict(), "far", "student", [], request()),
         live.vary({"seed": "x"}, 0.2, "student", [], request()),
+        live.vary(CAT.to_dict(), 1.5, "student", [], request()),
+        live.vary(last.to_dict(), 0.2, "student", [], request()),
         live.change_picture(sketch, 0.5, 5, *form, "slow", [], request()),
         live.change_picture({}, 0.5, 5, *form, "student", [], request()),
         live.change_picture(sketch, 0.5, "five", *form, "student", [], request()),
