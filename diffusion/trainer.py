@@ -137,6 +137,8 @@ class Trainer:
         if (self.out / STATE_NAME).exists():
             self._load_state(optimizers)
         if config.compile:
+            # Split to send gradients early, the network had some that are no numbers (torch 2.14).
+            torch._dynamo.config.optimize_ddp = False
             network.compile()
         objective.network, *self.optimizers = self.accelerator.prepare(network, *optimizers)
 

@@ -142,7 +142,9 @@ def test_the_network_is_compiled_if_so_wished(pictures, tmp_path, monkeypatch, w
     """Which takes a compiler, and minutes: so only that it is asked for."""
     compiled = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
-    run = denoising(config(compile=wished), info(), load(pictures), tmp_path)
+    with torch._dynamo.config.patch(optimize_ddp=True):
+        run = denoising(config(compile=wished), info(), load(pictures), tmp_path)
+        assert torch._dynamo.config.optimize_ddp != wished  # several processes need it whole
     assert compiled == [run.network] * wished
 
 
