@@ -39,7 +39,7 @@ def average(
         raise ValueError(
             "Only checkpoints with the same network and the same labels can be averaged."
         )
-    if len({(bool(info.teacher), info.teacher and info.sampling) for info in infos}) > 1:
+    if len({info.sampling if info.teacher else None for info in infos}) > 1:
         raise ValueError("Students can be averaged only with students of the same steps.")
     if len({tuple((name, *state[name].shape) for name in sorted(state)) for state in states}) > 1:
         raise ValueError("The weights of these checkpoints have different names or shapes.")

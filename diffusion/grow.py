@@ -30,10 +30,7 @@ def grow(denoiser: Denoiser) -> Denoiser:
     behind. Raises ValueError for a denoiser that is not EDM's, that would draw more than 1024
     pixels, or that has grown already (its refinement is for pixels that it has).
     """
-    info = denoiser.info
-    if info is None or not isinstance(denoiser.parameterization, EDM):
-        raise ValueError("Only a model with EDM preconditioning can grow.")
-    _require_pixels(info, "A model of latents cannot grow.")
+    info = _growable(denoiser, of_latents="A model of latents cannot grow.")
     if info.model.fine_channels:
         raise ValueError("This model has already been grown, which works only once.")
     old, unet = info.model, cast(UNet, denoiser.model)
@@ -74,10 +71,7 @@ def grow_into_latents(denoiser: Denoiser, autoencoder: Autoencoder) -> Denoiser:
     A guide and a refinement are left behind. Raises ValueError for a denoiser that is not EDM's, or
     that draws latents already.
     """
-    info = denoiser.info
-    if info is None or not isinstance(denoiser.parameterization, EDM):
-        raise ValueError("Only a model with EDM preconditioning can grow.")
-    _require_pixels(info, "This model draws latents already.")
+    info = _growable(denoiser, of_latents="This model draws latents already.")
     old = info.model
     model = replace(
         old,
@@ -106,13 +100,19 @@ def grow_into_latents(denoiser: Denoiser, autoencoder: Autoencoder) -> Denoiser:
     return grown.eval().requires_grad_(False)
 
 
-def _require_pixels(info: CheckpointInfo, of_latents: str) -> None:
+def _growable(denoiser: Denoiser, *, of_latents: str) -> CheckpointInfo:
+    """What a denoiser that can grow says of itself. Raises ValueError for another, which is
+    ``of_latents`` for one of latents."""
+    info = denoiser.info
+    if info is None or not isinstance(denoiser.parameterization, EDM):
+        raise ValueError("Only a model with EDM preconditioning can grow.")
     if info.in_latents:
         raise ValueError(of_latents)
     if info.codec:
         raise ValueError("Only a model without an upscaler can grow.")
     if info.teacher:
         raise ValueError("A student cannot grow. Its teacher may.")
+    return info
 
 
 def _double(weights: Tensor, channels: int) -> Tensor:

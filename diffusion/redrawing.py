@@ -34,11 +34,11 @@ def redraw(model: Denoiser, images: ImageSet, folder: str | Path, *, model_hash:
     """
 
     def identity(rows: Tensor) -> dict[str, Any]:
-        part = images.subset(rows.tolist())
-        told = {"names": list(part.names), "labels": part.classes.tolist()}
-        if any(part.digests):
-            told["pictures"] = list(part.digests)
-        return {"model": model_hash, **told}
+        places = rows.tolist()
+        names, labels = [images.names[i] for i in places], images.classes[rows].tolist()
+        told: dict[str, Any] = {"model": model_hash, "names": names, "labels": labels}
+        digests = [images.digests[i] for i in places] if images.digests else []
+        return told | ({"pictures": digests} if any(digests) else {})
 
     return kept_x0(
         folder,
