@@ -224,7 +224,8 @@ class _Handlers:
     @_answering
     async def cats_before(self, request: Request) -> Response:
         """What the model that it was made of draws from the same seeds."""
-        return await self._row(cats_before(await self._card(request), self.admin.studio.library))
+        card, library = await self._card(request), self.admin.studio.library
+        return await self._row(await run_in_threadpool(cats_before, card, library))  # it may load
 
     async def _card(self, request: Request) -> ModelCard:
         for card in await run_in_threadpool(self.admin.models.cards):

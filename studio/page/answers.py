@@ -13,6 +13,7 @@ from gradio.components.api_component import Api
 
 from ..drawing.worker import Busy
 from ..safety.client import CLIENT_KEY, HOUSE, current_client
+from ..safety.log import note_error
 from ..safety.mailboxes import Mailboxes
 
 UNREADABLE = "This request contains something that cannot be read."
@@ -67,8 +68,14 @@ class AnsweringBlocks(gr.Blocks):
         except gr.Error:
             raise
         except gr.exceptions.ComponentProcessingError as error:  # our output, so our mistake
-            raise gr.Error(BROKEN) from error
+            raise _broken(error) from None
         except (ValueError, Busy) as error:
             raise gr.Error(str(error), print_exception=False) from None
         except Exception as error:
-            raise gr.Error(BROKEN) from error
+            raise _broken(error) from None
+
+
+def _broken(error: Exception) -> gr.Error:
+    """What is our own mistake; the log says more, but not as often as strangers please."""
+    note_error(error)
+    return gr.Error(BROKEN, print_exception=False)

@@ -215,7 +215,9 @@ cats.map = (() => {
     if (button) does[button.dataset.explore]?.(button);
   });
   document.addEventListener('change', (event) => {
-    if (event.target.id === 'corner-coat') take({...newCat(event.target.value), seed: corners[opened].seed});
+    if (event.target.id !== 'corner-coat') return;
+    const {seed} = corners[opened]; // the dialog stays: arrow keys go from coat to coat
+    setCorner(opened, {...newCat(event.target.value), seed});
   });
   document.addEventListener('submit', (event) => {
     if (event.target.id !== 'corner-link') return;

@@ -30,7 +30,7 @@ from ..drawing.recipe import Recipe
 
 SCALES = (1, 2, 4, 8)  # how much larger than drawn a download is
 USUAL_SIDE = 1024  # pixels of a download, unless another size is chosen
-MAX_KEPT_BYTES = 1_000_000_000  # of results; some 8,000 cats, or 1,000 with a full strip each
+MAX_KEPT_BYTES = 1_000_000_000  # of results; some 8,000 cats of 256 pixels
 
 _kept: OrderedDict[Path, int] = OrderedDict()  # bytes of each file written here, the oldest first
 _keeping = threading.Lock()

@@ -61,7 +61,7 @@ def film_progress(updates: Iterable[Update]) -> Iterator[ShownFilm]:
     hidden = gr.update(visible=False)
     yield {"film": hidden, "gif": hidden, "mp4": hidden}
     for update in updates:
-        yield {"note": status_html(film_text(update))}
+        yield {"note": status_html(film_text(update), working=not update.done)}
 
 
 def finished_film(film: Film) -> ShownFilm:

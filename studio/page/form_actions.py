@@ -132,10 +132,11 @@ class FormActions:
             model = self.studio.library.get(kept["model"] if kept.get("model") in names else "")
             sampler = kept.get("sampler", model.info.sampling.sampler)
             usual = usual_steps(text(sampler, "The sampler"), model.info)
-            seed = kept.get("seed")  # one that is to stay
+            seed, coat = kept.get("seed"), kept.get("coat")  # a seed that is to stay
+            if coat not in self.coats(model.name):  # it was another model's
+                coat = model.info.taught_label or ANY_COAT
             recipe = read_recipe_form(
-                FIRST_SEED if seed is None else seed,
-                kept.get("coat", model.info.taught_label or ANY_COAT),
+                FIRST_SEED if seed is None else seed, coat,
                 _steps_within(sampler, kept.get("steps"), usual), sampler,
                 kept.get("guidance", model.info.sampling.guidance), model.name,
             )  # fmt: skip

@@ -141,7 +141,10 @@ class GenerateActions:
         try:
             recipes = [Recipe.from_dict(values) for values in event.value[:MAX_CATS]]
             controls = self.form.controls(recipes[0])
-        except (ValueError, TypeError, IndexError, KeyError):
+        except ValueError as error:  # its model may have gone
+            yield _failed(error)
+            return
+        except (TypeError, IndexError, KeyError):
             yield _failed(ValueError("This cat cannot be read."))
             return
         yield from self.show(recipes, paths, request, begun={**controls}, mine=event.index != 1)
@@ -267,9 +270,7 @@ class GenerateActions:
                 save_file(png, png_name(recipe))
                 for png, recipe in zip(pngs, job.recipes, strict=True)
             ]
-            shown = files[0]
-            if mine:
-                paths = [*files, *_without(paths, job.recipes)][:STRIP_LENGTH]
+            shown, paths = files[0], [*files, *_without(paths, job.recipes)][:STRIP_LENGTH]
         stage = stage_html(
             job.pictures, job.recipes, stopped=job.stopped, frames=job.frames,
             png=next(iter(pngs), None), mine=mine,

@@ -14,6 +14,7 @@ from gradio.components import Component
 
 from diffusion import SAMPLERS, SampleConfig
 
+from ..drawing.recipe import step_limits
 from ..drawing.worker import Studio
 from .choice import Chips, Choice
 from .examples import FIRST_SEED, Examples
@@ -105,9 +106,10 @@ class GenerateTab:
             self.dice = gr.Button("Random", size="sm", elem_id="dice", min_width=90)
             self.reuse = gr.Button("Reuse", size="sm", elem_id="reuse", min_width=90)
         with gr.Accordion("Advanced", open=False, elem_id="advanced"):
-            self.steps = gr.Slider(
-                1, 100, value=SampleConfig.num_steps, step=1, label="Steps", elem_id="steps"
-            )
+            self.steps = gr.Slider(  # Gradio checks within this; the page narrows it as it opens
+                1, step_limits("ddpm")[1], value=SampleConfig.num_steps, step=1, label="Steps",
+                elem_id="steps",
+            )  # fmt: skip
             self.sampler = Choice(
                 list(SAMPLERS), value=SampleConfig.sampler, label="Sampler", elem_id="sampler"
             )

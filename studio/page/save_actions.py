@@ -11,12 +11,11 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
-import gradio as gr
 from PIL import Image
 
 from ..drawing.png_metadata import read_recipe
 from ..drawing.recipe import Recipe
-from ..drawing.worker import Studio
+from ..drawing.worker import ENDING, Busy, Studio
 from .files import SCALES, enlarge, save_png, save_sheet, save_zip, still_there
 
 MAX_ALL = 100  # cats in one zip: forty, and those with a star
@@ -46,9 +45,10 @@ class SaveActions:
         return save_zip(self._files(carried, paths))
 
     def take_cat(self, shown: str | None) -> Any:
-        """The cat on the stage as the picture to paint on, large enough for a brush."""
+        """The cat on the stage as the picture to paint on, large enough for a brush. Raises
+        ValueError."""
         if shown is None or not still_there([shown]):
-            return gr.skip()
+            raise ValueError(GONE if shown else NO_CAT)
         with Image.open(shown) as image:
             large = image.convert("RGB").resize((BRUSH_SIDE, BRUSH_SIDE), Image.Resampling.NEAREST)
         return {"background": large, "layers": [], "composite": None}
@@ -56,7 +56,8 @@ class SaveActions:
     def _files(self, carried: Any, paths: Sequence[str]) -> list[str]:
         """A file for each recipe of a JSON list that the browser sent, drawn again if it must be.
 
-        Raises ValueError, also for an empty list.
+        Those whose model or coat has gone are left out. Raises ValueError where none is left, and
+        Busy where the page closes.
         """
         try:
             listed = json.loads(carried)
@@ -71,11 +72,19 @@ class SaveActions:
         for path in still_there(paths):
             with suppress(ValueError):  # half a cat, or cleared away just now
                 files[read_recipe(path)] = path
-        missing = [recipe for recipe in recipes if recipe not in files]
+        missing, problem = [recipe for recipe in recipes if recipe not in files], None
         for _, alike in groupby(missing, key=lambda recipe: recipe.batch_key):
             wanted = list(alike)
-            job = self.studio.draw(wanted)
-            assert job.pictures is not None  # a job that was not stopped has drawn
+            try:
+                job = self.studio.draw(wanted)
+            except ValueError as error:
+                problem = error
+                continue
+            if job.stopped or job.pictures is None:
+                raise Busy(ENDING)
             for asked, picture, drawn in zip(wanted, job.pictures, job.recipes, strict=True):
                 files[asked] = save_png(picture, drawn)
-        return [files[recipe] for recipe in recipes]
+        found = [files[recipe] for recipe in recipes if recipe in files]
+        if problem and not found:
+            raise problem
+        return found

@@ -12,7 +12,6 @@
     if (isPhone()) document.body.classList.add(`sheet-${name}`);
   };
   cats.does('settings', () => cats.openSheet('settings'));
-  cats.does('close-sheet', cats.closeSheets);
   cats.does('count', () => {
     const all = [...document.querySelectorAll('#count input')];
     const at = all.findIndex((input) => input.checked);

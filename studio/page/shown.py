@@ -42,7 +42,6 @@ class Shown(Drawn, Controls, total=False):
     linked: list[dict[str, Any]] | None  # recipes of the visit's link; None: it is impossible
     examples: str  # HTML
     problem: str  # HTML beside the tool that could not start
-    saved: Any  # a file to download
 
 
 class ShownFilm(TypedDict, total=False):

@@ -61,7 +61,10 @@
     const at = thumbs.findIndex((button) => button.hasAttribute('aria-current'));
     (at < 0 ? thumbs[0] : thumbs[at + way])?.click();
   };
-  cats.backInTime = () => { before = null; againBefore(past.pop()); };
+  cats.backInTime = () => {
+    const last = past.pop();
+    if (last) { before = null; againBefore(last); }
+  };
 
   document.addEventListener('click', (event) => {
     const button = event.target.closest?.('#strip .thumb');
@@ -77,7 +80,12 @@
     memory.remove(current);
   });
   cats.does('clear', () => { gone = memory.list(); memory.keep(gone.filter((cat) => cat.star)); });
-  cats.does('undo', () => { const back = gone; gone = null; if (back) memory.keep(back); });
+  cats.does('undo', () => { // what has come or got a star since then stays
+    const now = memory.list(), same = (one) => (other) => key(one.recipe) === key(other.recipe);
+    const back = (gone ?? []).map((cat) => now.find(same(cat)) ?? cat);
+    gone = null;
+    memory.keep([...now.filter((cat) => !back.some(same(cat))), ...back]);
+  });
 
   cats.onDrawn((drawn) => {
     if (drawn.busy || !drawn.recipes.length) return;

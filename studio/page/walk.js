@@ -55,6 +55,8 @@
   for (const event of ['pointerdown', 'keydown']) document.addEventListener(event, skip, true);
 
   cats.walkFor = (hasSteps) => { // of a grid, the steps of its first cat are known
+    stop();
+    show(Infinity); // a walk that was left half way shows the whole cat again
     const steps = hasSteps && finished ? frames().length : 0, slider = find('#walk input');
     slider.max = Math.max(steps, 2);
     slider.value = slider.max;

@@ -1,12 +1,14 @@
-"""Lines for the log that strangers cause: only so many, so that no flood of them fills a disk."""
+"""What strangers cause in the log: only so much, so that no flood of it fills a disk."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+import traceback
 
-LINES, SECONDS = 30, 60.0  # at most so many lines in such a time
+LINES, SECONDS = 30, 60.0  # at most so many lines or errors in such a time
+LONGEST_LINE, LONGEST_ERROR = 300, 10_000  # characters
 
 _lock = threading.Lock()
 _began, _written, _left_out = 0.0, 0, 0
@@ -14,6 +16,16 @@ _began, _written, _left_out = 0.0, 0, 0
 
 def note(line: str) -> None:
     """Write one line to stderr, or count it where there were too many of late."""
+    _write(line, LONGEST_LINE)
+
+
+def note_error(error: Exception) -> None:
+    """Write an error and where it was raised to stderr, the end of it if it is long."""
+    _write("".join(traceback.format_exception(error)), -LONGEST_ERROR)
+
+
+def _write(text: str, longest: int) -> None:
+    """Write the first or, where ``longest`` is negative, the last characters of a text."""
     global _began, _written, _left_out
     with _lock:
         now = time.monotonic()
@@ -25,4 +37,5 @@ def note(line: str) -> None:
             _left_out += 1
             return
         _written += 1
-    print(line.encode("ascii", "backslashreplace").decode()[:300], file=sys.stderr)
+    plain = text.encode("ascii", "backslashreplace").decode()
+    print(plain[longest:] if longest < 0 else plain[:longest], file=sys.stderr)

@@ -195,12 +195,12 @@ class PictureSet:
             waiting = len(self._waiting())
         copies = self._copies(pictures)
         names = {Path(picture.name).with_suffix("") for picture in pictures}
-        captions = [s for s in left_out if _is_caption(s.name, names)]
-        left_out = [s for s in left_out if s not in captions]
-        left_out += [Skipped(a.name, f"near-duplicate of {b.name}") for a, b in copies]
+        others = [s for s in left_out if not _is_caption(s.name, names)]
+        captions = len(left_out) - len(others)
+        left_out = others + [Skipped(a.name, f"near-duplicate of {b.name}") for a, b in copies]
         twice = {picture.number for picture, _ in copies}
         kept = tuple(picture for picture in pictures if picture.number not in twice)
-        return SetView(self.id, kept, copies, tuple(left_out), more, waiting, len(captions))
+        return SetView(self.id, kept, copies, tuple(left_out), more, waiting, captions)
 
     def _copies(self, pictures: list[Picture]) -> tuple[tuple[Picture, Picture], ...]:
         """Pictures that repeat an earlier one, and that one; looked for anew after changes only."""

@@ -158,6 +158,7 @@ def test_a_corner_takes_another_cat_a_coat_the_cat_here_and_a_link(explore):
     page.wait_for_function(
         "JSON.parse(localStorage['cat-diffusion.map']).corners[2].coat === 'tabby'"
     )
+    dialog.get_by_role("button", name="Close").click()  # it waits for other coats
     page.get_by_role("button", name="Top left cat: choose another").click()
     dialog.get_by_label("Link to a cat").fill(f"{page.url}&seed=77&coat=black&model=tiny")
     dialog.get_by_role("button", name="Use").click()

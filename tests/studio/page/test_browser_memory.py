@@ -43,8 +43,16 @@ def test_the_strip_is_there_after_a_reload_with_stars_and_without_what_was_delet
     wait_for_status(page, r"^seed 202 .*\ss$")
     page.get_by_role("button", name="Delete this cat").click()
     sync_api.expect(mine(page)).to_have_count(2)
+    mine(page).first.click()
+    wait_for_status(page, r"^seed 203 .*\ss$")
+    star = page.get_by_role("button", name="Keep this cat with a star")
+    star.click()  # takes it away
     page.get_by_role("button", name="Undo").click()
     sync_api.expect(mine(page)).to_have_count(3)
+    sync_api.expect(star).to_have_attribute("aria-pressed", "false")  # as it is now
+    star.click()
+    mine(page).nth(1).click()
+    wait_for_status(page, r"^seed 202 .*\ss$")
     page.get_by_role("button", name="Delete this cat").click()
     reload(page)  # whose address still has that cat, so it is drawn, and is there again
     wait_for_status(page, r"^seed 202 .*\ss$")
@@ -133,6 +141,8 @@ def test_keys_draw_and_go_along_the_strip(visit):
     wait_for_status(page, r"^seed 230 .*\ss$")
     page.keyboard.press("z")
     wait_for_status(page, r"^seed 231 .*\ss$")
+    for _ in range(3):  # before the first there is nothing, which forgets no cat
+        page.keyboard.press("z")
     page.keyboard.press("v")
     wait_for_status(page, r"^9 cats from seed 231 .*\ss$")
     page.keyboard.press("?")
@@ -182,6 +192,20 @@ def test_the_walk_plays_and_says_which_step_is_shown(visit):
     sync_api.expect(page.locator("#walk .caption")).to_have_text("")
     sync_api.expect(slider).to_have_value("12")
     assert page.locator("img.cat").get_attribute("alt") == final
+
+
+def test_a_cat_that_is_left_half_way_through_its_walk_is_whole_in_its_grid(visit):
+    page = visit()
+    pick(page, "count", 4)
+    generate_many(page, 270)
+    first = page.locator(".stage img.cat").first
+    whole = first.get_attribute("src")
+    page.get_by_role("button", name="Generated cat: seed 270").click()
+    wait_for_status(page, "^seed 270 ")
+    page.locator("#walk input").press("Home")
+    assert first.get_attribute("src") != whole
+    page.get_by_role("button", name="back to 4").click()
+    assert first.get_attribute("src") == whole
 
 
 def test_stop_is_there_only_while_there_is_something_to_stop(visit, page_gate):

@@ -63,6 +63,19 @@ def test_a_morph_goes_from_cat_to_cat(visit):
     assert (frames[0] != frames[12]).any()
 
 
+def test_a_film_can_be_stopped(visit, page_gate):
+    page = visit()
+    open_tab(page, "Morph")
+    page.locator("#morph-seeds textarea, #morph-seeds input").fill("11, 12")
+    with page_gate.close() as gate:
+        page.get_by_role("button", name="Morph", exact=True).click()
+        sync_api.expect(page.locator("#stop")).to_be_visible()
+        page.locator("#stop").click()
+        gate.event.set()
+        sync_api.expect(page.locator("#play [role=alert]")).to_contain_text("Stopped before")
+    sync_api.expect(page.locator("#stop")).to_be_hidden()
+
+
 def test_a_downloaded_png_brings_its_cat_and_settings_back(visit, tmp_path):
     page = visit()
     pick(page, "coat", "tabby")

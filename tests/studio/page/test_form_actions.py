@@ -86,6 +86,8 @@ def test_what_a_visitor_changed_is_there_again(tmp_path):
     assert settings(kept) == [9, FIRST_SEED, "Mia", 12, "dpmpp_2m", Recipe.guidance, "mia"]
     assert kept["scale"] == 2
     assert settings(form.kept('{"sampler": "ddpm"}'))[3] == 1000
+    other = form.kept('{"count": 4, "seed": 7, "coat": "Mia", "model": "a"}')  # a coat of mia's
+    assert settings(other)[:3] == [4, 7, "any"]
     for broken in ("", "x", "3", None, '{"coat": "Mia"}', '{"count": 99}', '{"steps": "x"}',
                    '{"coat": {}}', "[" * 9999, "x" * 20_000):  # fmt: skip
         assert form.kept(broken) == plain

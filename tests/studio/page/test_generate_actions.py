@@ -10,7 +10,6 @@ from collections import OrderedDict
 from types import SimpleNamespace
 from urllib.parse import parse_qsl
 
-import gradio as gr
 import pytest
 import torch
 from page_actions import request, settings
@@ -212,7 +211,8 @@ def test_lost_files_of_a_long_visit_hurt_nobody(actions, monkeypatch):
     for nothing in (lost[0], None):
         with pytest.raises(ValueError, match=r"no longer stored here|no cat yet"):
             saving.save_cat(nothing, 4, False)
-        assert saving.take_cat(nothing) == gr.skip()
+        with pytest.raises(ValueError, match=r"no longer stored here|no cat yet"):
+            saving.take_cat(nothing)
     (failed,) = actions.restore(lost[0], [], request())
     assert "alert" in failed["problem"]
     told = actions.open_cat(lost, SimpleNamespace(index=1))
@@ -235,8 +235,14 @@ def test_a_cat_of_the_strip_is_drawn_from_what_the_browser_kept(actions):
             [], SimpleNamespace(index=index, value=[recipe]), request()
         )
         assert "seed 7 · tabby" in last["status"]
-        assert len(last["paths"]) == kept
+        assert len(last["paths"]) == 1  # to be saved and opened
         assert ("data-mine" in last["stage"]) == bool(kept)
+
+
+def test_a_cat_whose_model_has_gone_is_told_so(actions):
+    gone = [Recipe(seed=7, model="mia").to_dict()]
+    (told,) = actions.restore_from_strip([], SimpleNamespace(index=0, value=gone), request())
+    assert "There is no model &#x27;mia&#x27; here" in told["status"]
 
 
 @pytest.mark.parametrize("value", [None, 3, [], {}, [3], [{"seed": -1}], [{"evil": 1}]])

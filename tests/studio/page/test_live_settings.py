@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from page_actions import request
@@ -52,9 +53,11 @@ def test_another_coat_is_worn_by_the_cat_on_the_stage(live):
 
 
 def test_the_slider_moves_the_same_nine_cats(live, gate):
-    *_, last = live.vary(CAT.to_dict(), 0.2, "student", ["mine"], request())
+    *_, last = live.vary(CAT.to_dict(), 0.2, "student", [], request())
     near = Recipe.from_dict(last["recipe"])
-    assert (gate.batches, "paths" in last and last["paths"]) == ([9], ["mine"])
+    assert (gate.batches, "data-mine" in last["stage"]) == ([9], False)
+    opened = live.actions.open_cat(last["paths"], SimpleNamespace(index=4))  # though not one's own
+    assert Recipe.from_dict(opened["recipe"]).towards_seed == near.towards_seed + 4
     far = drawn(live.vary(near.to_dict(), 0.6, "student", [], request()))
     assert far == dataclasses.replace(near, towards=0.6)
     assert (near.towards, near.turned) == (0.2, "")

@@ -15,6 +15,7 @@ from studio_fixtures import pixels
 from diffusion.pictures import from_image
 from studio.drawing.png_metadata import read_recipe
 from studio.drawing.recipe import Recipe
+from studio.drawing.worker import Busy
 from studio.page import files
 from studio.page.save_actions import SaveActions
 
@@ -81,6 +82,25 @@ def test_all_cats_of_the_strip_are_saved_also_those_of_another_day(actions):
     assert names == ["01-cat-2.png", "02-cat-1.png"]
     assert torch.equal(drawn[0], new.pictures[0])
     assert torch.equal(drawn[1], old.pictures[0])
+
+
+def test_cats_whose_model_has_gone_are_left_out(actions):
+    here, gone = Recipe(seed=1, steps=2), Recipe(seed=2, steps=2, model="mia")
+    saving = SaveActions(actions.studio)
+    with zipfile.ZipFile(
+        saving.save_all(json.dumps([gone.to_dict(), here.to_dict()]), [])
+    ) as archive:
+        assert archive.namelist() == ["01-cat-1.png"]
+    with pytest.raises(ValueError, match="There is no model 'mia' here"):
+        saving.save_all(json.dumps([gone.to_dict()]), [])
+
+
+def test_half_a_cat_is_not_saved_as_a_whole_one(actions, monkeypatch):
+    job = actions.studio.draw([Recipe(steps=2)])
+    job.stopped = True  # as where the page closes
+    monkeypatch.setattr(actions.studio, "draw", lambda _: job)
+    with pytest.raises(Busy, match="shutting down"):
+        SaveActions(actions.studio).save_all(json.dumps([Recipe(steps=2).to_dict()]), [])
 
 
 @pytest.mark.parametrize("asked", ["[]", "x", "3", None, "[1]", '[{"seed": -1}]', "[" * 9999])

@@ -264,6 +264,18 @@ def test_a_flood_of_bad_requests_is_a_few_lines(capsys, monkeypatch):
     assert "and 70 more lines" in capsys.readouterr().err
 
 
+def test_a_flood_of_our_own_errors_is_bounded_too(capsys, monkeypatch):
+    monkeypatch.setattr(log, "_began", 0.0)
+    for _ in range(100):
+        try:
+            raise KeyError("\x9b" * 20_000)
+        except KeyError as error:
+            log.note_error(error)
+    said = capsys.readouterr().err
+    assert said.isascii()
+    assert len(said) == log.LINES * (log.LONGEST_ERROR + 1)
+
+
 @pytest.mark.parametrize(
     "path",
     [
