@@ -1,6 +1,6 @@
 """What a codec loses: held-out pictures beside what it gives back, and how long both ways take.
 
-python -m benchmarks.codec --data cat-heads-256.zip [--codec FILE] [--grid FILE.png]
+python -m benchmarks.codec --data cat-heads-256.zip --codec FILE [--grid FILE.png]
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def main() -> None:
     options = parser.parse_args()
     codec = LatentCodec(load_autoencoder(find_checkpoint(options.codec)), 32, sigma_data=0.5)
     images = load_images(options.data, image_size=options.size, photos=False)
-    pictures, _ = images.split(TrainConfig.holdout)[1].get(torch.arange(TrainConfig.holdout))
+    held = images.split(TrainConfig.holdout)[1]
+    pictures, _ = held.get(torch.arange(len(held)))
     back = torch.cat([codec.decode(codec.encode(part)) for part in pictures.split(8)])
     network = FEATURES["effnet-lite0"]().to(choose_device())
     ours, theirs = (

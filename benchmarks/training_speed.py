@@ -136,7 +136,8 @@ def main() -> None:
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
-            command = [sys.executable, *sys.argv, "--only", name]
+            module = ["-m", "benchmarks.training_speed"]
+            command = [sys.executable, *module, *sys.argv[1:], "--only", name]
             run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found[name].append(json.loads(run.stdout.splitlines()[-1]))
     print(f"| batch {options.batch} | GMAC | images/s | images/s × GMAC | × {BASELINE} | MB |")

@@ -3,7 +3,7 @@
 from diffusion import Denoiser, generate
 
 denoiser = Denoiser.load_for_sampling("checkpoints/cat-heads-256.safetensors")
-pictures = generate(denoiser, seeds=[42])  # uint8 [1, 3, 128, 128]
+pictures = generate(denoiser, seeds=[42])  # uint8 [1, 3, 256, 256]
 """
 
 from importlib import import_module

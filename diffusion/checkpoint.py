@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,11 +177,24 @@ def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, Any]
 ) -> None:
     """Atomically write tensors with JSON ``metadata`` to a safetensors file: the same ones give the
-    same bytes."""
+    same bytes. Raises OSError."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        # One entry: safetensors writes several in a random order.
-        save_file(contiguous, temporary, metadata={FORMAT: json.dumps(metadata)})
+    # One entry: safetensors writes several in a random order.
+    entry = {FORMAT: json.dumps(metadata)}
+    with atomic_path(path) as temporary, _disk_errors(path):
+        save_file(contiguous, temporary, metadata=entry)
+
+
+@contextmanager
+def _disk_errors(path: str | Path) -> Iterator[None]:
+    """Within the block, what safetensors says of a disk is said as Python says it."""
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
 
 
 def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -48,7 +48,7 @@ class Distilling(OfDenoiser):
     absolute error of what the student draws from held-out seeds.
     """
 
-    prepares_at_random = False  # which of its steps the student takes is chosen for a whole batch
+    prepares_at_random = False  # what is chosen is the same for a whole batch
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Distilling(OfDenoiser):
         self, batch: Tensor, config: TrainConfig, generator: torch.Generator, noise: torch.Generator
     ) -> tuple[Tensor, ...]:
         """One of the student's steps, the same for the whole batch: x before it, its noise level,
-        the x0 that leads to the teacher's state after it, the class labels, and where the
+        the x0 that leads to the teacher's state after it, the class labels, and the place where the
         perceptual distance looks."""
         step = int(torch.randint(len(self.trajectories.states), (), generator=generator))
         labels = self.trajectories.class_labels[batch].to(self.device)
@@ -116,7 +116,7 @@ class Distilling(OfDenoiser):
         share = float(self.sigmas[step + 1] / self.sigmas[step])
         wanted = (target - share * x) / (1 - share)
         sigma = torch.full((len(x),), self.sigmas[step].item(), device=self.device)
-        looks = look_places(len(x), x.shape[-1], generator)
+        looks = look_places(1, x.shape[-1], generator).expand(len(x), 2).to(self.device)
         return x, sigma, wanted, labels, looks
 
     def loss(self, *rows: Tensor) -> Tensor:

@@ -234,7 +234,8 @@ def fit_probe(features: Tensor, classes: Tensor, *, penalty: float = 0.1) -> Pro
 def thumbnails(pictures: Tensor) -> Tensor:
     """uint8 [N, 3, S, S] -> [N, 3 * 32 * 32], scaled so that a distance is the root mean square
     difference in levels of 255."""
-    small = F.adaptive_avg_pool2d(to_float(pictures), PIXELS).flatten(1)
+    parts = pictures.split(BATCH_SIZE)  # as floats, all of them may not fit
+    small = torch.cat([F.adaptive_avg_pool2d(to_float(p), PIXELS).flatten(1) for p in parts])
     return small * (127.5 / small.shape[1] ** 0.5)
 
 

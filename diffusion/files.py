@@ -39,12 +39,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def is_disk_full(error: Exception) -> bool:
-    """Whether an error says that nothing more fits, as Python says it or as safetensors does."""
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in full or any(
-        f"(os error {number})" in str(error) for number in full
-    )
+def is_disk_full(error: OSError) -> bool:
+    """Whether an error says that nothing more fits."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def clear_temporary(folder: str | Path) -> None:

@@ -1,7 +1,7 @@
 """Pictures as latents: encoded once, kept beside the run, and trained on from memory.
 
-The mirrored latents of a picture are not the latents of the mirrored picture, and those of a
-shifted one are others too: hence several ``versions`` of each picture, all encoded ahead.
+The mirrored latents of a picture are not the latents of the mirrored picture: hence two
+``versions`` of each, both encoded ahead.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .changes import have_nothing_in_common, record_of
@@ -20,6 +19,7 @@ from .codec import LatentCodec
 from .codec_file import weights_hash
 from .data import ImageSet, split_names
 from .denoiser import Denoiser
+from .device import choose_device
 from .processes import join_processes, shared_bar, shared_out
 
 LATENTS_NAME = "latents.safetensors"
@@ -30,8 +30,8 @@ ENCODE_BATCH = 8
 class LatentSet:
     """The latents of a set of pictures, ready to train on.
 
-    ``latents``: float16 [V, N, C, h, w], the versions of each picture; the first is the picture as
-    it is, and every second one is a mirror image. ``classes`` is int64 [N], -1 where there is no
+    ``latents``: float16 [V, N, C, h, w], the versions of each picture: as it is, then mirrored;
+    files of before may have more of such pairs. ``classes`` is int64 [N], -1 where there is no
     label.
     """
 
@@ -99,36 +99,20 @@ class LatentSet:
 
 def as_latents(images: ImageSet, checkpoint: Path, out: Path) -> LatentSet:
     """The pictures in the latents of a checkpoint's codec, encoded once for the run in ``out``."""
-    codec = Denoiser.load(checkpoint).codec
+    join_processes()  # each has a GPU of its own
+    codec = Denoiser.load(checkpoint, device=choose_device()).codec
     assert isinstance(codec, LatentCodec)
     return encode_images(images, codec, out / LATENTS_NAME)
 
 
-def shifted(pictures: Tensor, dx: int, dy: int) -> Tensor:
-    """uint8 [N, 3, S, S] moved by some pixels; what comes into view repeats the edge."""
-    top, left = max(dy, 0), max(dx, 0)
-    pad = left, max(-dx, 0), top, max(-dy, 0)
-    size = pictures.shape[-1]
-    padded = F.pad(pictures.float(), pad, mode="replicate").to(torch.uint8)
-    return padded[..., pad[3] : pad[3] + size, pad[1] : pad[1] + size]
-
-
-def encode_images(
-    images: ImageSet,
-    codec: LatentCodec,
-    path: str | Path,
-    *,
-    shifts: Sequence[tuple[int, int]] = (),
-) -> LatentSet:
-    """Encode every picture, mirrored too, as it is and moved by each of ``shifts`` (dx, dy, in
-    pixels); kept in the file ``path``. Pictures that are in there already are read, not encoded;
-    several processes share the others, and one of them writes. Raises ValueError if the file is of
-    another codec, of other shifts, or of pictures that have nothing in common with these: it took
-    long, and is not overwritten."""
-    moves = [(0, 0), *shifts]
+def encode_images(images: ImageSet, codec: LatentCodec, path: str | Path) -> LatentSet:
+    """Encode every picture, as it is and mirrored; kept in the file ``path``. Pictures that are in
+    there already are read, not encoded; several processes share the others, and one of them writes.
+    Raises ValueError if the file is of another codec, or of pictures that have nothing in common
+    with these: it took long, and is not overwritten."""
     identity: dict[str, object] = {
         "encoder": weights_hash(codec.network.encoder),
-        "shifts": [list(move) for move in moves],
+        "shifts": [[0, 0]],  # no others are made any more
     }
     kept, latents = _kept(Path(path), identity, images)
     state = join_processes()
@@ -138,7 +122,7 @@ def encode_images(
         missing = [i for i, key in enumerate(images.digests) if key not in place]
         place |= {images.digests[i]: len(kept) + column for column, i in enumerate(missing)}
         parts = [] if latents is None else [latents]
-        parts += _encoded(images.subset(missing), codec, moves)
+        parts += _encoded(images.subset(missing), codec)
         latents = torch.cat(parts, dim=1)[:, [place[key] for key in images.digests]]
         if state.is_main_process:
             write_tensors(path, {"latents": latents}, {**identity, "pictures": images.record})
@@ -146,17 +130,13 @@ def encode_images(
 
 
 @torch.no_grad()
-def _encoded(
-    images: ImageSet, codec: LatentCodec, moves: Sequence[tuple[int, int]]
-) -> list[Tensor]:
+def _encoded(images: ImageSet, codec: LatentCodec) -> list[Tensor]:
     """The versions of the pictures, in batches: float16 [V, B, C, h, w]."""
     device = next(codec.parameters()).device
 
     def encode(index: Tensor) -> Tensor:
         pictures = images.get(index)[0].to(device)
-        moved = [shifted(pictures, *move) if any(move) else pictures for move in moves]
-        versions = [v for m in moved for v in (m, m.flip(3))]
-        return torch.stack([codec.encode(v).half().cpu() for v in versions])
+        return torch.stack([codec.encode(v).half().cpu() for v in (pictures, pictures.flip(3))])
 
     batches = torch.arange(len(images)).split(ENCODE_BATCH) if len(images) else ()
     with shared_bar(len(images), of="encoding") as bar:

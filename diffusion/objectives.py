@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from .augment import AUGMENT_CHANNELS, Augment
@@ -56,7 +55,7 @@ def full_disk_as_sentence() -> Iterator[None]:
     """Within the block, a disk that is full is a TrainingError."""
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         if is_disk_full(error):
             raise TrainingError(
                 "The disk is full. The last checkpoint is kept. Make room, and run the same "
@@ -212,6 +211,8 @@ class Denoising(OfDenoiser):
         self.images, self.heldout_images = images, heldout
         classes = info.model.num_classes + 1
         self.sample_labels = sample_labels or [seed % classes for seed in SAMPLE_SEEDS]
+        if config.augment and info.in_latents:
+            raise ValueError("Latents cannot be augmented. Set --augment to 0.")
         if config.augment and info.model.augment_channels != AUGMENT_CHANNELS:
             raise ValueError("This network takes no augmentation parameters. Set --augment to 0.")
         self.augment = Augment(config.augment)

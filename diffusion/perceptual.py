@@ -1,13 +1,13 @@
 """A perceptual distance to train by: early VGG features, weighed by what people see.
 
 LPIPS (Zhang et al. 2018, Eq. 1) with shift-tolerant pooling (Ghildyal & Liu 2022). The weights are
-those that the package ``stlpips-pytorch`` ships; it is needed for training a codec only, and only
-its data file is read. Quality is measured with another network (see ``features``).
+those that the package ``stlpips-pytorch`` ships; only its data file is read. It is needed for
+training codecs, upscalers and students. Quality is measured with another network (``features``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 # Convolutions of each stage, by their index in VGG16; between stages the size is halved.
 STAGES = ((0, 2), (6, 8), (12, 14, 16))
+DEEPER = ((20, 22, 24), (28, 30, 32))
 WEIGHTS = "weights/vST0.0/vgg_shift_tolerant.pth"
 
 
@@ -34,15 +35,22 @@ class PerceptualDistance(nn.Module):
         """With the weights of ``stlpips-pytorch``. Raises ValueError where it is not installed."""
         package = find_spec("stlpips_pytorch")
         if package is None or package.origin is None:
-            raise ValueError("The perceptual loss needs a package: pip install stlpips-pytorch")
+            raise ValueError(
+                "The perceptual loss needs a package: pip install --no-deps stlpips-pytorch"
+            )
         path = Path(package.origin).parent / WEIGHTS
         return cls(torch.load(path, map_location="cpu", weights_only=True))
 
     def features(self, pictures: Tensor) -> list[Tensor]:
         """One map a stage, each position a unit vector."""
+        return [F.normalize(x, dim=1, eps=1e-6) for x in self.maps(pictures)]
+
+    def maps(
+        self, pictures: Tensor, *, stages: Sequence[Sequence[int]] = STAGES
+    ) -> Iterator[Tensor]:
+        """What comes out of each stage, at least 0."""
         x = (pictures - self._get("scaling_layer.shift")) / self._get("scaling_layer.scale")
-        maps = []
-        for stage, indices in enumerate(STAGES):
+        for stage, indices in enumerate(stages):
             name = f"net.slice{stage + 1}"
             if stage:
                 blur = self._get(f"{name}.{indices[0] - 1}.filt")
@@ -51,8 +59,7 @@ class PerceptualDistance(nn.Module):
             for index in indices:
                 weight, bias = (self._get(f"{name}.{index}.{part}") for part in ("weight", "bias"))
                 x = F.relu(F.conv2d(x, weight, bias, padding=1))
-            maps.append(F.normalize(x, dim=1, eps=1e-6))
-        return maps
+            yield x
 
     def forward(self, pictures: Tensor, targets: Tensor) -> Tensor:
         with torch.no_grad():

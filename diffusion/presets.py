@@ -18,11 +18,13 @@ class Preset:
     sampling: SampleConfig = field(default_factory=SampleConfig)  # what its checkpoints recommend
 
 
+LARGE = ModelConfig(channels=96, num_blocks=3, augment_channels=6, dropout=0.1)
 LITE = ModelConfig(channels=64, channel_mult=(1, 2, 4), num_blocks=1, augment_channels=6)
 LITE_128 = dataclasses.replace(LITE, image_size=128, patch_size=4, fine_channels=32)
 SAMPLING_128 = SampleConfig(guided_below=16.0)
 # Latents of 256-pixel pictures: as many positions as the U-Nets above have patches.
-LATENT = dataclasses.replace(LITE, image_size=32, image_channels=32, patch_size=1)
+OF_LATENTS = {"image_size": 32, "image_channels": 32, "patch_size": 1}
+LATENT = dataclasses.replace(LITE, **OF_LATENTS)
 LATENT_SAMPLING = SampleConfig(guidance=2.0, guided_below=30.0, texture_below=0.0)
 LATENT_TRAINING = {
     "optimizer": "muon",
@@ -36,7 +38,7 @@ LITE_TRAINING = {"optimizer": "muon", "lr": 5e-4, "warmup_images": 1_600}
 PRESETS: dict[str, Preset] = {
     # The model to ship where there is a GPU.
     "cat-64": Preset(
-        ModelConfig(channels=96, num_blocks=3, augment_channels=6, dropout=0.1),
+        LARGE,
         {
             "optimizer": "muon",
             "batch_size": 256,
@@ -68,7 +70,7 @@ PRESETS: dict[str, Preset] = {
         {**LITE_TRAINING, "batch_size": 16, "decay_fraction": 0.3, "P_mean": -0.4},
         SAMPLING_128,
     ),
-    # What cat-64-lite and cat-64-guide grow into with a codec, and a larger one for a GPU.
+    # What cat-64-lite, cat-64-guide and cat-64 grow into with a codec.
     "cat-256-lite": Preset(LATENT, {**LATENT_TRAINING, "decay_fraction": 0.3}, LATENT_SAMPLING),
     "cat-256-guide": Preset(
         dataclasses.replace(LATENT, channels=32),
@@ -76,7 +78,7 @@ PRESETS: dict[str, Preset] = {
         LATENT_SAMPLING,
     ),
     "cat-256": Preset(
-        dataclasses.replace(LATENT, channels=96, channel_mult=(1, 2, 4), num_blocks=2, dropout=0.1),
+        dataclasses.replace(LARGE, **OF_LATENTS),
         {
             **LATENT_TRAINING,
             "batch_size": 256,

@@ -61,9 +61,10 @@ def restore_state(
         state: dict[int, dict[str, Tensor]] = {}
         for key, tensor in below(tensors, f"optimizer.{i}.").items():
             index, name = key.split(".")
-            if int(index) >= len(weights):
+            weight = weights[int(index)] if int(index) < len(weights) else None
+            if weight is None or (tensor.ndim and tensor.shape != weight.shape):
                 raise ValueError("Other weights learned in this run before. Choose another --out.")
-            state.setdefault(int(index), {})[name] = _laid_out_as(weights[int(index)], tensor)
+            state.setdefault(int(index), {})[name] = _laid_out_as(weight, tensor)
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": state, "param_groups": groups})
 

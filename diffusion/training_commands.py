@@ -55,6 +55,8 @@ def run_train(args: argparse.Namespace) -> None:
             init, start = add_label(init, start, label)
         images = _load(args, start.training_size, start.labels)
         info = replace(start, data=_data_name(args))
+    elif preset.model.image_channels != 3:
+        raise ValueError("This preset draws latents. Make a model with grow --codec, then --init.")
     else:
         images = _load(args, preset.model.image_size, None)
         model = replace(preset.model, num_classes=len(images.labels))

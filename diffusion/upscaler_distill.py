@@ -91,20 +91,26 @@ class UpscalerDistilling(Objective):
         student_hash: str,
     ) -> None:
         codec = require_upscaler(teacher)
+        self.factor = codec.factor
         if len(drawn) < BATCH:
             raise ValueError(f"At least {BATCH} seeds are needed.")
         torch.manual_seed(config.seed)
-        self.network = Upscaler(replace(LIGHT, factor=codec.factor))
-        self.student, self.student_hash, self.perceptual = student, student_hash, perceptual
+        self.network = Upscaler(replace(LIGHT, factor=self.factor))
+        self.student, self.perceptual = student, perceptual
         self.teachers = codec.network
         held = min(config.holdout, len(drawn) // 10)
         pairs = torch.stack([drawn, trajectories.states[-1]])
         self.pairs, self.heldout_pairs = pairs[:, held:], pairs[:, :held]
+        self._identity = {
+            "student": student_hash,
+            "upscaler": str(self.network.config),
+            "heldout": held,  # others would have been learned from
+        }
         self.device = torch.device("cpu")
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"student": self.student_hash, "upscaler": str(self.network.config)}
+        return self._identity
 
     def to(self, device: torch.device) -> None:
         self.device = device
@@ -126,7 +132,7 @@ class UpscalerDistilling(Objective):
         """The same crops of the student's and of the teacher's x0, some mirrored, and where in the
         large ones the perceptual distance looks."""
         drawn, theirs = map(self._ready, batch)
-        factor, whole, count = self.network.config.factor, drawn.shape[-1], len(drawn)
+        factor, whole, count = self.factor, drawn.shape[-1], len(drawn)
         size = min(CROP // factor, whole)
         places = corners(count, whole - size, generator)
         looks = look_places(count, factor * size, generator)

@@ -38,9 +38,9 @@ NOISE = 0.06  # standard deviations at most: what a model draws is not exact eit
 
 class UpscalerTraining(Reconstruction):
     """``init`` is the upscaler to go on with, or the shape of a new one. ``redrawn`` are x0 of each
-    of ``images``, [N, 3, s, s] in [-1, 1], s times the factor being their size; ``redrawn_by`` says
-    which model made them. ``perceptual`` gives the distance of pictures [N, 3, H, W]: [N].
-    ``data`` is the pictures' name.
+    of ``images``, [N, 3, s, s] in about [-1, 1], s times the factor being their size;
+    ``redrawn_by`` says which model made them. ``perceptual`` gives the distance of pictures
+    [N, 3, H, W]: [N]. ``data`` is the pictures' name.
     """
 
     network: Upscaler

@@ -244,7 +244,7 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_stays(
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(Denoising, "save", save)
+        patch.setattr("diffusion.checkpoint.save_file", save)
         with pytest.raises(TrainingError, match=r"The disk is full\. The last checkpoint is kept"):
             trainer(folder, out, images=32).train()
     after = contents(out)

@@ -1,6 +1,7 @@
 """One file that says what it is; anything else is a sentence, and never a pickle."""
 
 import ast
+import errno
 import json
 import os
 import resource
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers import AUTOENCODER, LATENT, SMALL, latent_denoiser, small_denoiser
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
@@ -273,6 +274,21 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(checkpoint, monkeypatch
         write_checkpoint(checkpoint, {}, INFO)
     assert checkpoint.read_bytes() == old
     assert os.listdir(checkpoint.parent) == [checkpoint.name]
+
+
+def test_what_safetensors_says_of_a_disk_is_an_error_as_python_says_it(checkpoint, monkeypatch):
+    said = "I/O error: No space left on device (os error 28)"
+
+    def full(tensors, path, metadata):
+        raise SafetensorError(said)
+
+    monkeypatch.setattr("diffusion.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_checkpoint(checkpoint, {}, INFO)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(checkpoint))
+    said = "a header that is too large"
+    with pytest.raises(SafetensorError):
+        write_checkpoint(checkpoint, {}, INFO)
 
 
 # -- the hub ----------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ def test_every_mistake_in_training_is_a_sentence(pictures, tmp_path, capsys):
         ([*base, "--images", "8", "--batch-size", "6", "--accumulate", "4"], "must be a multiple"),
         ([*base, "--images", "eight"], "--images"),
         ([*base, "--images", "8", "--preset", "huge"], "huge"),
+        ([*base, "--images", "8", "--preset", "cat-256-lite"], "draws latents"),
         ([*base, "--images", "8", "--lr", "1e30", "--warmup-images", "0"], "lower learning rate"),
     ):
         assert words in refused(capsys, *arguments)

@@ -23,7 +23,7 @@ from diffusion.config import UpscalerConfig
 from diffusion.distill import Distilling, has_gradient
 from diffusion.perceptual import PerceptualDistance
 from diffusion.sampling import draw_x0, from_seeds, generate, sampling_sigmas
-from diffusion.trainer import Trainer
+from diffusion.trainer import Trainer, step_generators
 from diffusion.trajectories import (
     FIRST_SEED,
     FOLDER_NAME,
@@ -155,6 +155,19 @@ def test_the_last_step_alone_is_also_compared_as_people_see_it(tmp_path):
         assert_close(more, 0.5 * darker * step)
 
 
+def test_it_looks_at_one_place_of_a_batch_whichever_rows_a_process_has(tmp_path):
+    own = small_denoiser(replace(TINY, image_size=128))
+    objective = Distilling(own, draw(own, tmp_path, count=4), teacher_hash="t")
+    cpu = torch.device("cpu")
+    looks = [
+        objective.prepare(torch.tensor(rows), config(), *step_generators(0, 5, 0, cpu))[-1]
+        for rows in ([0, 1, 2, 3], [1, 3])
+    ]
+    assert [len(places) for places in looks] == [4, 2]
+    assert torch.cat(looks).unique(dim=0).shape == (1, 2)
+    assert looks[0].max() > 0  # of 128 pixels, it sees 96
+
+
 def test_it_comes_nearer_to_its_teacher_and_is_drawn_by_what_its_file_says(tmp_path):
     own = teacher()
     made = draw(own, tmp_path / "t", count=40)
@@ -243,11 +256,12 @@ def test_a_run_in_which_other_weights_learned_is_a_sentence(tmp_path):
     own = teacher()
     objective = Distilling(own, draw(own, tmp_path / "t"), teacher_hash="t")
     assert Trainer(config(images=16), objective, tmp_path / "run").train()
-    with pytest.raises(ValueError, match="Other weights learned"):
-        Trainer(
-            config(images=32), objective, tmp_path / "run",
-            trainable=lambda name: name.startswith("conv_out."),
-        ).train()  # fmt: skip
+    for others in (
+        lambda name: name.startswith("conv_out."),  # fewer
+        lambda name: not name.startswith("conv_in."),  # of other shapes
+    ):
+        with pytest.raises(ValueError, match="Other weights learned"):
+            Trainer(config(images=32), objective, tmp_path / "run", trainable=others).train()
 
 
 def test_a_student_of_latents_carries_the_codec(tmp_path):

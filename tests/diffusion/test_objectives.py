@@ -87,6 +87,12 @@ def test_augmentation_that_the_network_cannot_be_told_of_is_refused(pictures, tm
     denoising(config(augment=0.0), info(augment_channels=0), load(pictures), tmp_path)
 
 
+def test_latents_are_not_augmented(pictures):
+    model = latent_denoiser(replace(LATENT, augment_channels=6))
+    with pytest.raises(ValueError, match=r"Latents cannot be augmented\. Set --augment to 0"):
+        Denoising(config(augment=0.1), model.info, load(pictures), init=model.state_dict())
+
+
 @pytest.mark.parametrize("kind", ["pictures", "latents"])
 def test_the_shares_of_processes_are_the_rows_of_one_batch(pictures, tmp_path, kind):
     settings = config(batch_size=6, augment=0.5, label_dropout=0.5)

@@ -83,5 +83,5 @@ def test_the_gradient_is_that_of_the_pictures_alone(distance):
 
 def test_without_its_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(perceptual, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install stlpips-pytorch"):
+    with pytest.raises(ValueError, match="pip install --no-deps stlpips-pytorch"):
         PerceptualDistance.load()

@@ -98,6 +98,19 @@ def test_the_teachers_own_upscaler_has_nothing_left_to_learn(teacher, trajectori
     assert objective.heldout(teacher.codec.network) < 0.2 * objective.heldout(objective.network)
 
 
+def test_several_processes_wrap_its_network(teacher, trajectories):
+    objective, config = distilling(teacher, trajectories), settings()
+    identity, rows = objective.identity, prepared(objective, config)
+    objective.network = torch.nn.Sequential(objective.network)  # which hides what is inside
+    assert objective.identity == identity
+    assert all(map(torch.equal, prepared(objective, config), rows))
+
+
+def test_it_goes_on_with_the_same_seeds_held_out_only(teacher, trajectories):
+    runs = [distilling(teacher, trajectories, settings(holdout=count)) for count in (1, 1, 2)]
+    assert [runs[0].is_same(other.identity) for other in runs] == [True, True, False]
+
+
 def test_it_learns_and_is_saved_with_the_student(teacher, trajectories, tmp_path):
     config = settings(images=320, batch_size=8, lr=3e-3, muon_lr=1e-2)
     objective = distilling(teacher, trajectories, config)
