@@ -141,14 +141,22 @@ def test_keys_draw_and_go_along_the_strip(visit):
     wait_for_status(page, r"^seed 230 .*\ss$")
     page.keyboard.press("z")
     wait_for_status(page, r"^seed 231 .*\ss$")
-    for _ in range(3):  # before the first there is nothing, which forgets no cat
-        page.keyboard.press("z")
     page.keyboard.press("v")
     wait_for_status(page, r"^9 cats from seed 231 .*\ss$")
     page.keyboard.press("?")
     sync_api.expect(page.locator("#keys")).to_be_visible()
     page.keyboard.press("Escape")
     sync_api.expect(page.locator("#keys")).to_be_hidden()
+
+
+def test_going_back_where_nothing_was_before_forgets_nothing(visit):
+    page = visit()
+    first = page.locator("img.cat").get_attribute("alt")
+    page.keyboard.press("z")
+    generate(page, 232)
+    page.locator("#seed input").blur()
+    page.keyboard.press("z")
+    sync_api.expect(page.locator("img.cat")).to_have_attribute("alt", first)
 
 
 def test_a_key_that_is_written_starts_nothing(visit):
