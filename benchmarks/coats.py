@@ -30,7 +30,7 @@ SIZE, SMALL = 160, 64  # pixels, for the network and for the colours
 CENTRES = ((16, 48), (24, 40), (0, SMALL))  # squares whose colours are counted
 COMPONENTS = {"deep": 100, "middle": 100, "centre": 100, "colours": 60}
 PENALTY = 3e-3  # 1e-3 and 1e-4 are right less often
-SURE = 0.5  # half of what is as sure as this or surer is right five times in six
+SURE = 0.5  # of what is as sure as this or surer, seven in ten are right
 SURE_OF = {"calico": 0.85}  # rare, and taken for what is merely brown and black
 UNSURE = {"siamese"}  # too few whole cats to learn from
 

@@ -23,7 +23,7 @@ LITE = ModelConfig(channels=64, channel_mult=(1, 2, 4), num_blocks=1, augment_ch
 LITE_128 = dataclasses.replace(LITE, image_size=128, patch_size=4, fine_channels=32)
 SAMPLING_128 = SampleConfig(guided_below=16.0)
 # Latents of 256-pixel pictures: as many positions as the U-Nets above have patches.
-OF_LATENTS = {"image_size": 32, "image_channels": 32, "patch_size": 1}
+OF_LATENTS: dict[str, Any] = {"image_size": 32, "image_channels": 32, "patch_size": 1}
 LATENT = dataclasses.replace(LITE, **OF_LATENTS)
 LATENT_SAMPLING = SampleConfig(guidance=2.0, guided_below=30.0, texture_below=0.0)
 LATENT_TRAINING = {

@@ -14,8 +14,9 @@ from pathlib import Path
 from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint
 from diffusion.files import atomic_path
 
+from .training.tuned import REPO
+
 FOLDER = "from-hub"  # in the data folder
-REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 ANSWER_SECONDS = 5.0  # that the Hub has to say whether there is anything new
 
 

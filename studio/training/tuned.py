@@ -23,12 +23,12 @@ from diffusion.files import atomic_path
 from ..disk import errors_as_sentences, hold
 from ..drawing.library import ModelLibrary, model_hash
 from ..drawing.model_note import ModelNote, note_path, read_note, write_note
-from ..hub import REPO
 
 MODELS = "models"  # folder in the data folder
 DEFAULT_NAME = "default-model"  # file in the data folder
 MAX_MODEL_NAME = 60  # characters
 MAX_SLUG_BYTES = 150  # a file name has 255, and a temporary one is longer
+REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 RESERVED = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9¹²³]")  # devices on Windows
 CARD = """\
 ---
