@@ -44,7 +44,9 @@ MAX_EMBEDDED = embedded_length(LARGEST_PICTURE)  # characters of a picture or ma
 
 def step_limits(sampler: str) -> tuple[int, int]:
     """The fewest and the most steps that the page takes with a sampler: only the ancestral one
-    wants many, and the fitted one knows few."""
+    wants many, and the fitted one knows few. Raises ValueError for a sampler that there is not."""
+    if sampler not in SAMPLERS:
+        raise ValueError(f"There is no sampler '{sampler[:40]}'.")
     return {"ddpm": (1, 1000), "fitted": (FEWEST, MOST)}.get(sampler, (1, 100))
 
 
@@ -88,8 +90,6 @@ class Recipe:
             raise ValueError("A name inside the recipe is too long.")
         check_seed(self.seed)
         check_seed(self.towards_seed)
-        if self.sampler not in SAMPLERS:
-            raise ValueError(f"There is no sampler '{self.sampler[:40]}'.")
         least, most = step_limits(self.sampler)
         if not least <= self.steps <= most:
             raise ValueError(f"Steps must be between {least} and {most} with this sampler.")
