@@ -32,9 +32,7 @@ class SaveActions:
 
     def save_cat(self, shown: str | None, scale: Any, pixels: Any) -> str:
         """The cat on the stage in the size that was chosen. Raises ValueError."""
-        if shown is None or not still_there([shown]):
-            raise ValueError(GONE if shown else NO_CAT)
-        return enlarge(shown, scale if scale in SCALES else 1, pixels=bool(pixels))
+        return enlarge(_require_file(shown), scale if scale in SCALES else 1, pixels=bool(pixels))
 
     def save_sheet(self, carried: Any, paths: list[str]) -> str:
         """The cats on the stage side by side. Raises ValueError."""
@@ -47,9 +45,7 @@ class SaveActions:
     def take_cat(self, shown: str | None) -> Any:
         """The cat on the stage as the picture to paint on, large enough for a brush. Raises
         ValueError."""
-        if shown is None or not still_there([shown]):
-            raise ValueError(GONE if shown else NO_CAT)
-        with Image.open(shown) as image:
+        with Image.open(_require_file(shown)) as image:
             large = image.convert("RGB").resize((BRUSH_SIDE, BRUSH_SIDE), Image.Resampling.NEAREST)
         return {"background": large, "layers": [], "composite": None}
 
@@ -88,3 +84,10 @@ class SaveActions:
         if problem and not found:
             raise problem
         return found
+
+
+def _require_file(shown: str | None) -> str:
+    """The file of the cat on the stage. Raises ValueError where there is none, or none any more."""
+    if shown is None or not still_there([shown]):
+        raise ValueError(GONE if shown else NO_CAT)
+    return shown

@@ -16,16 +16,19 @@ _began, _written, _left_out = 0.0, 0, 0
 
 def note(line: str) -> None:
     """Write one line to stderr, or count it where there were too many of late."""
-    _write(line, LONGEST_LINE)
+    _write(_plain(line)[:LONGEST_LINE])
 
 
 def note_error(error: Exception) -> None:
     """Write an error and where it was raised to stderr, the end of it if it is long."""
-    _write("".join(traceback.format_exception(error)), -LONGEST_ERROR)
+    _write(_plain("".join(traceback.format_exception(error)))[-LONGEST_ERROR:])
 
 
-def _write(text: str, longest: int) -> None:
-    """Write the first or, where ``longest`` is negative, the last characters of a text."""
+def _plain(text: str) -> str:
+    return text.encode("ascii", "backslashreplace").decode()
+
+
+def _write(text: str) -> None:
     global _began, _written, _left_out
     with _lock:
         now = time.monotonic()
@@ -37,5 +40,4 @@ def _write(text: str, longest: int) -> None:
             _left_out += 1
             return
         _written += 1
-    plain = text.encode("ascii", "backslashreplace").decode()
-    print(plain[longest:] if longest < 0 else plain[:longest], file=sys.stderr)
+    print(text, file=sys.stderr)
