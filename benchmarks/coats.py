@@ -3,10 +3,11 @@
     python -m benchmarks.coats --data whole-cats-256.zip --labels asirra-heads.labels.csv \
            --out whole-cats.labels.csv
 
-A linear probe learns the labels that are known from features of VGG16 and histograms of colour, and
-says how often it is right in cross-validation. A picture keeps the label that it has. Another gets
-the probe's where that is sure enough. Needs the package stlpips-pytorch for the weights of VGG16:
-the network that measures quality has no part in what is trained.
+A linear probe learns the labels that are known from features of VGG16 and histograms of colour,
+and says how often it is right in cross-validation. A picture keeps the label that it has, unless
+too few have it for a model to learn. Another gets the probe's where that is sure enough. Needs the
+package stlpips-pytorch for the weights of VGG16: the network that measures quality has no part in
+what is trained.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from diffusion.data import load_images
 from diffusion.device import keep_freed_memory
 from diffusion.files import atomic_path
 from diffusion.perceptual import DEEPER, STAGES, PerceptualDistance
-from diffusion.sources import read_labels
+from diffusion.sources import read_labels, rows_of
 
 SIZE, SMALL = 160, 64  # pixels, for the network and for the colours
 CENTRES = ((16, 48), (24, 40), (0, SMALL))  # squares whose colours are counted
@@ -32,7 +33,7 @@ COMPONENTS = {"deep": 100, "middle": 100, "centre": 100, "colours": 60}
 PENALTY = 3e-3  # 1e-3 and 1e-4 are right less often
 SURE = 0.5  # of what is as sure as this or surer, seven in ten are right
 SURE_OF = {"calico": 0.85}  # rare, and taken for what is merely brown and black
-UNSURE = {"siamese"}  # too few whole cats to learn from
+UNSURE = {"siamese"}  # too few whole cats to learn from: no picture gets it
 
 
 def describe(pictures: Tensor, vgg: PerceptualDistance) -> dict[str, Tensor]:
@@ -104,15 +105,16 @@ def main() -> None:
     known = read_labels(options.labels)
     images = load_images(options.data, image_size=256, photos=False)
     coats = sorted(set(known.values()))
-    given = torch.tensor([coats.index(known[n]) if n in known else -1 for n in images.names])
+    places = rows_of(images.names, known)
+    given = torch.tensor([-1 if row is None else coats.index(known[row]) for row in places])
     vgg = PerceptualDistance.load()
     with torch.inference_mode():
-        rows = [
+        described = [
             describe(images.get(part)[0], vgg)
             for part in tqdm(torch.arange(len(images)).split(32), desc="features")
         ]
     x = torch.cat(
-        [components(torch.cat([r[k] for r in rows]), n) for k, n in COMPONENTS.items()], 1
+        [components(torch.cat([d[k] for d in described]), n) for k, n in COMPONENTS.items()], 1
     )
     labelled = given >= 0
     print(cross_validate(x[labelled], given[labelled], len(coats)))
@@ -121,10 +123,12 @@ def main() -> None:
     with atomic_path(options.out) as path, path.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["file", "label"])
-        for name, sure, index in zip(images.names, *map(Tensor.tolist, surest), strict=True):
+        for name, row, sure, index in zip(
+            images.names, places, *map(Tensor.tolist, surest), strict=True
+        ):
             coat = coats[int(index)]
             found = coat if sure >= SURE_OF.get(coat, SURE) and coat not in UNSURE else ""
-            own = known.get(name, found)
+            own = found if row is None else known[row]
             table.writerow([name, "" if own in UNSURE else own])
 
 

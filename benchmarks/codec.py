@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion.checkpoint import find_checkpoint
 from diffusion.codec import LatentCodec
 from diffusion.codec_file import load_autoencoder
-from diffusion.config import TrainConfig
+from diffusion.codec_training import SETTINGS
 from diffusion.data import load_images
 from diffusion.device import choose_device
 from diffusion.features import BATCH_SIZE, FEATURES, extract_features
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     codec = LatentCodec(load_autoencoder(find_checkpoint(options.codec)), 32, sigma_data=0.5)
     images = load_images(options.data, image_size=options.size, photos=False)
-    held = images.split(TrainConfig.holdout)[1]
+    held = images.split(SETTINGS["holdout"])[1]  # what ``train-codec`` holds out by default
     pictures, _ = held.get(torch.arange(len(held)))
     back = torch.cat([codec.decode(codec.encode(part)) for part in pictures.split(8)])
     network = FEATURES["effnet-lite0"]().to(choose_device())

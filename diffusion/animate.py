@@ -49,10 +49,6 @@ class Recorder:
         if now > before:
             self.steps.append(self.codec.decode(step.denoised).cpu())
 
-    def frames(self) -> Iterator[Image.Image]:
-        """The frames of what was kept (``film_frames``)."""
-        return film_frames(self.steps)
-
 
 def film_frames(steps: Iterable[Tensor]) -> Iterator[Image.Image]:
     """One image for each of ``steps``, uint8 [N, 3, H, W], enlarged; several pictures lie in a

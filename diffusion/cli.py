@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
-from typing import NoReturn
+from dataclasses import Field, fields
+from typing import Any, NoReturn
 
 from .commands import (
     run_average,
@@ -192,10 +192,12 @@ def _add_budget(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(parser: argparse.ArgumentParser, names: Sequence[str] = TRAIN_OPTIONS) -> None:
-    advanced = parser.add_argument_group("settings of the training")
+    advanced = parser.add_argument_group(
+        "settings of the training", "Without a value, the one that suits the command or the preset."
+    )
     for field in fields(TrainConfig):
         if field.name in names:
-            _add_field(advanced, field.name, str(field.type))
+            _add_field(advanced, field)
 
 
 def _add_finetune(commands: Commands) -> None:
@@ -295,7 +297,7 @@ def _add_sample(commands: Commands) -> None:
     parser = commands.add_parser("sample", help="draw pictures from a checkpoint")
     parser.add_argument("--checkpoint", required=True, metavar="NAME_OR_FILE")
     parser.add_argument("--seeds", default="0", metavar="0-63", help="such as 7 or 0-63 or 1,5,8-9")
-    parser.add_argument("--label", help="one of the model's labels (default: the seed chooses)")
+    parser.add_argument("--label", help="default: the seed chooses, as on the page")
     _add_sampling(parser)
     parser.add_argument("--out", metavar="DIR", help="write one PNG for each seed")
     parser.add_argument(
@@ -351,13 +353,16 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", choices=list(SAMPLERS), help="default: the checkpoint's")
 
 
-def _add_field(group: argparse._ArgumentGroup, name: str, kind: str) -> None:
+def _add_field(group: argparse._ArgumentGroup, field: Field[Any]) -> None:
+    name, kind, told = field.name, str(field.type), field.metadata["help"]
     flag = "--" + name.replace("_", "-").lower()
     if kind == "bool":
-        group.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None)
+        group.add_argument(
+            flag, dest=name, action=argparse.BooleanOptionalAction, default=None, help=told
+        )
     else:
         of_type = {"int": int, "float": float, "str": str}[kind]
-        group.add_argument(flag, dest=name, type=of_type, metavar=kind.upper())
+        group.add_argument(flag, dest=name, type=of_type, metavar=kind.upper(), help=told)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -190,6 +190,11 @@ def _sampling(args: argparse.Namespace, info: CheckpointInfo) -> SampleConfig:
     """What the checkpoint recommends, with what was asked for instead."""
     asked = {"sampler": args.sampler, "num_steps": args.steps, "guidance": args.guidance}
     given = {name: value for name, value in asked.items() if value is not None}
+    if given and info.teacher:
+        raise ValueError(
+            "This model is a student, which draws in the steps that it has learnt. Leave out "
+            "--steps, --sampler and --guidance."
+        )
     return replace(info.sampling, **given)
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 from .sources import composed
 
 C = TypeVar("C", bound="Config")
+T = TypeVar("T")
 
 # Fine-tuning: how long (images shown), and what may change with the peak learning rate it bears.
 LENGTHS = {"quick": 3_000, "balanced": 8_000, "thorough": 20_000}
@@ -23,6 +24,12 @@ MAX_LABEL = 40  # characters
 MAX_BLOCKS = 64  # residual blocks at a level
 MAX_SIZE = 1024  # pixels, width or height of a model's pictures
 MAX_PICTURES = 2_000  # of one cat
+
+
+def setting(default: T, told: str) -> T:
+    """A field of a config with what the command line tells of it."""
+    field: T = dataclasses.field(default=default, metadata={"help": told})
+    return field
 
 
 @dataclass(frozen=True)
@@ -179,32 +186,32 @@ def codec_config(values: dict[str, Any]) -> CodecConfig:
 class TrainConfig(Config):
     """One training run. The budget is ``images`` or ``minutes``, whichever is set."""
 
-    images: int | None = None  # budget: training images shown
-    minutes: float | None = None  # budget: minutes spent training
-    batch_size: int = 16  # images per optimizer step, over all processes
-    accumulate: int = 1  # micro-batches per optimizer step
-    optimizer: str = "adamw"  # adamw or muon (for the inner convolutions; AdamW for the rest)
-    lr: float = 4e-4  # peak learning rate of AdamW
-    muon_lr: float = 2e-3  # peak learning rate of Muon
-    label_lr: float = 0.0  # peak learning rate of the labels' embedding; 0 is that of the others
-    weight_decay: float = 0.0
-    grad_clip: float = 1.0  # global gradient norm; 0 is off
-    warmup_images: int = 4_000  # learning rate rises linearly over so many images
-    decay_fraction: float = 0.4  # share of the budget over which it falls to zero
-    ema_halflife_images: int = 10_000  # half-life of the weight average
-    P_mean: float = -1.2  # mean of ln(sigma) in training (EDM parameterization only)
-    P_std: float = 1.2  # standard deviation of ln(sigma)
-    label_dropout: float = 0.1  # probability of training an image as the null class
-    mirror: bool = True  # show every image mirrored half of the time
-    augment: float = 0.0  # probability of each non-leaking augmentation
-    holdout: int = 300  # images kept out of training (at most a tenth of the set)
-    seed: int = 0
-    precision: str = "auto"  # auto, fp32 or bf16
-    compile: bool = False  # torch.compile the network
-    save_minutes: float = 10.0  # checkpoint, samples and held-out loss every so often
-    save_images: int = 0  # and after so many images; 0 is off
-    keep_steps: int = 0  # weights of so many earlier checkpoints stay in steps/
-    patience: float = 0.0  # share of the budget that the held-out loss may stay risen; 0 is off
+    images: int | None = setting(None, "budget: training images shown")
+    minutes: float | None = setting(None, "budget: minutes spent training")
+    batch_size: int = setting(16, "images per optimizer step, over all processes")
+    accumulate: int = setting(1, "micro-batches per optimizer step")
+    optimizer: str = setting("adamw", "adamw, or muon for the inner convolutions")
+    lr: float = setting(4e-4, "peak learning rate of AdamW")
+    muon_lr: float = setting(2e-3, "peak learning rate of Muon")
+    label_lr: float = setting(0.0, "peak learning rate of the labels' embedding; 0: as lr")
+    weight_decay: float = setting(0.0, "pull of all weights towards 0")
+    grad_clip: float = setting(1.0, "global gradient norm; 0 is off")
+    warmup_images: int = setting(4_000, "images over which the learning rate rises")
+    decay_fraction: float = setting(0.4, "share of the budget over which the rate falls to 0")
+    ema_halflife_images: int = setting(10_000, "half-life of the weight average, in images")
+    P_mean: float = setting(-1.2, "mean of ln(sigma) in training (EDM parameterization only)")
+    P_std: float = setting(1.2, "standard deviation of ln(sigma)")
+    label_dropout: float = setting(0.1, "probability of training an image as the null class")
+    mirror: bool = setting(True, "show every image mirrored half of the time")
+    augment: float = setting(0.0, "probability of each non-leaking augmentation")
+    holdout: int = setting(300, "images kept out of training (at most a tenth of the set)")
+    seed: int = setting(0, "of all that is random")
+    precision: str = setting("auto", "auto (bf16 where that is faster), fp32 or bf16")
+    compile: bool = setting(False, "torch.compile the network")
+    save_minutes: float = setting(10.0, "minutes between checkpoints (samples, held-out loss)")
+    save_images: int = setting(0, "a checkpoint after so many images as well; 0 is off")
+    keep_steps: int = setting(0, "earlier checkpoints whose weights stay in steps/")
+    patience: float = setting(0.0, "share of the budget that the held-out loss may stay risen")
 
     def __post_init__(self) -> None:
         _require(

@@ -146,6 +146,8 @@ class Denoiser(
         line = f"guide: {guide.info.images_seen:,} images of {guide.info.data or 'unnamed data'}"
         info = self.info.without_guide()
         info = replace(info, guide=guide.info.model, history=(*info.history, line))
+        if _encoder_hash(self) != _encoder_hash(guide):
+            raise ValueError("This guide knows the latents of another encoder.")
         return Denoiser(self.model, self.parameterization, info=info, guide=guide, codec=self.codec)
 
     def decoded_by(self, network: Autoencoder | Upscaler) -> Denoiser:
@@ -159,7 +161,7 @@ class Denoiser(
         if isinstance(network, Autoencoder):
             if not isinstance(own, Autoencoder):
                 raise ValueError("This model draws pictures, which no autoencoder can decode.")
-            if weights_hash(own.encoder) != weights_hash(network.encoder):
+            if _encoder_hash(self) != weights_hash(network.encoder):
                 raise ValueError(
                     "This codec has another encoder, whose latents the model does not know."
                 )
@@ -234,3 +236,9 @@ class Denoiser(
 
 def _per_image(values: Tensor) -> Tensor:
     return values[:, None, None, None]
+
+
+def _encoder_hash(denoiser: Denoiser) -> str:
+    """Says what latents a denoiser draws; "" for one of pictures."""
+    network = denoiser.codec.network
+    return weights_hash(network.encoder) if isinstance(network, Autoencoder) else ""

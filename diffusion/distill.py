@@ -121,7 +121,7 @@ class Distilling(OfDenoiser):
 
     def loss(self, *rows: Tensor) -> Tensor:
         x, sigma, wanted, labels, looks = rows
-        is_last = sigma[0] <= self.sigmas[-2]
+        is_last = sigma[0] <= self.sigmas[-2].to(sigma)  # as it was rounded in ``prepare``
         x0 = self.denoiser(x, sigma, labels)
         return difference(x0, wanted, looks, self.perceptual if is_last else None)
 

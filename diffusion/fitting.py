@@ -34,10 +34,12 @@ BATCH = 16
 @torch.inference_mode()
 def fit_to(denoiser: Denoiser, *, count: int) -> list[Fitted]:
     """Weights for each number of steps in ``ENDS``, from ``count`` cats as the page draws them.
-    Raises ValueError for no cats."""
+    Raises ValueError for no cats, and for a student, which has few steps already."""
     if count < 1:
         raise ValueError("Fitting needs at least one cat.")
     info = denoiser.info
+    if info.teacher:
+        raise ValueError("This model is a student. Fit the weights to its teacher.")
     config = dataclasses.replace(info.sampling, sampler="dpmpp_2m", num_steps=GRID)
     seeds = range(FIRST_SEED, FIRST_SEED + count)
     labels = [info.label_index(info.any_label(seed)) for seed in seeds]

@@ -15,7 +15,7 @@ from .checkpoint import CheckpointInfo
 from .codec import LatentCodec
 from .denoiser import Denoiser, build_unet
 from .parameterizations import EDM
-from .presets import LATENT_SAMPLING, PRESETS
+from .presets import LATENT_SAMPLING, preset_of
 from .unet import UNet
 
 
@@ -40,12 +40,11 @@ def grow(denoiser: Denoiser) -> Denoiser:
         patch_size=2 * old.patch_size,
         fine_channels=max(4, old.channels // 8 * 4),
     )
-    shape = replace(model, num_classes=0)
     info = info.without_guide()
     info = replace(
         info,
         model=model,
-        preset=next((name for name, preset in PRESETS.items() if preset.model == shape), ""),
+        preset=preset_of(model),
         sampling=replace(info.sampling, guided_below=2 * info.sampling.guided_below),
         history=(*info.history, f"grown from {old.image_size} to {model.image_size} pixels"),
     )
@@ -80,14 +79,12 @@ def grow_into_latents(denoiser: Denoiser, autoencoder: Autoencoder) -> Denoiser:
         patch_size=1,
         fine_channels=0,
     )
-    shape = replace(model, num_classes=0)
-    preset = next((name for name, preset in PRESETS.items() if preset.model == shape), "")
     info = info.without_guide()
     info = replace(
         info,
         model=model,
         codec=autoencoder.config,
-        preset=preset,
+        preset=preset_of(model),
         sampling=LATENT_SAMPLING,
         history=(*info.history, f"grown from {old.image_size} pixels into latents"),
     )

@@ -30,9 +30,8 @@ ENCODE_BATCH = 8
 class LatentSet:
     """The latents of a set of pictures, ready to train on.
 
-    ``latents``: float16 [V, N, C, h, w], the versions of each picture: as it is, then mirrored;
-    files of before may have more of such pairs. ``classes`` is int64 [N], -1 where there is no
-    label.
+    ``latents``: float16 [2, N, C, h, w], the versions of each picture: as it is, then mirrored.
+    ``classes`` is int64 [N], -1 where there is no label.
     """
 
     names: tuple[str, ...]
@@ -64,7 +63,7 @@ class LatentSet:
         return record_of(self.names, self.digests)
 
     def joined(self, other: LatentSet) -> LatentSet:
-        """These pictures, then the other's. Both have as many versions."""
+        """These pictures, then the other's."""
         return replace(
             self,
             names=self.names + other.names,
@@ -79,7 +78,7 @@ class LatentSet:
         return self.subset(kept), self.subset(held)
 
     def get(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """All versions of some pictures, float16 [B, V, C, h, w], and their classes [B]."""
+        """Both versions of some pictures, float16 [B, 2, C, h, w], and their classes [B]."""
         index = indices.to(self.latents.device)
         return self.latents[:, index].transpose(0, 1), self.classes[indices]
 
@@ -90,9 +89,7 @@ class LatentSet:
     def x0(self, versions: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
         """One version of each picture that ``get`` gave, mirrored only if so wished: float32
         [B, C, h, w]."""
-        step = 1 if mirror else 2  # every second version is mirrored
-        count = -(-versions.shape[1] // step)
-        chosen = torch.randint(count, (len(versions),), generator=generator) * step
+        chosen = torch.randint(1 + mirror, (len(versions),), generator=generator)
         rows = torch.arange(len(versions), device=versions.device)
         return versions[rows, chosen.to(versions.device)].float()
 
@@ -109,7 +106,10 @@ def encode_images(images: ImageSet, codec: LatentCodec, path: str | Path) -> Lat
     """Encode every picture, as it is and mirrored; kept in the file ``path``. Pictures that are in
     there already are read, not encoded; several processes share the others, and one of them writes.
     Raises ValueError if the file is of another codec, or of pictures that have nothing in common
-    with these: it took long, and is not overwritten."""
+    with these: it took long, and is not overwritten; and for pictures that are kept larger, to be
+    cropped."""
+    if images.stored_size != images.image_size:
+        raise ValueError("Latents are of whole squares: load the pictures as such.")
     identity: dict[str, object] = {
         "encoder": weights_hash(codec.network.encoder),
         "shifts": [[0, 0]],  # no others are made any more
@@ -131,7 +131,7 @@ def encode_images(images: ImageSet, codec: LatentCodec, path: str | Path) -> Lat
 
 @torch.no_grad()
 def _encoded(images: ImageSet, codec: LatentCodec) -> list[Tensor]:
-    """The versions of the pictures, in batches: float16 [V, B, C, h, w]."""
+    """Both versions of the pictures, in batches: float16 [2, B, C, h, w]."""
     device = next(codec.parameters()).device
 
     def encode(index: Tensor) -> Tensor:

@@ -100,8 +100,9 @@ def precision_recall(real: Tensor, generated: Tensor, *, neighbours: int = 3) ->
 
 def _share_covered(points: Tensor, centres: Tensor, neighbours: int) -> float:
     """Share of ``points`` within the balls of ``centres``."""
-    among = [torch.cdist(rows, centres) for rows in centres.split(ROWS)]
-    radii = torch.cat([d.kthvalue(min(neighbours + 1, len(centres))).values for d in among])
+    kth = min(neighbours + 1, len(centres))  # each is the nearest to itself
+    among = [torch.cdist(rows, centres).kthvalue(kth).values for rows in centres.split(ROWS)]
+    radii = torch.cat(among)
     inside = [(torch.cdist(rows, centres) <= radii).any(dim=1) for rows in points.split(ROWS)]
     return float(torch.cat(inside).double().mean())
 

@@ -108,3 +108,9 @@ def get_preset(name: str) -> Preset:
     if name not in PRESETS:
         raise ValueError(f"There is no preset '{name}'; there are {', '.join(PRESETS)}.")
     return PRESETS[name]
+
+
+def preset_of(model: ModelConfig) -> str:
+    """The name of the preset with a network of this shape, whatever its labels; "" if none has."""
+    shape = dataclasses.replace(model, num_classes=0)
+    return next((name for name, preset in PRESETS.items() if preset.model == shape), "")

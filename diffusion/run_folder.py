@@ -87,7 +87,7 @@ class MetricsLine:
     """What is drawn of a line of ``metrics.jsonl``."""
 
     images: int  # images shown
-    loss: float | None = None  # mean since the line before
+    loss: float | None = None  # mean of late; at a checkpoint, since the one before
     heldout_loss: float | None = None  # at checkpoints
 
 

@@ -21,7 +21,7 @@ except ImportError:  # an optional extra
 
 
 class Window:
-    """Means over the steps since the last line of metrics."""
+    """Means over the steps since it was made."""
 
     def __init__(self, progress: Progress) -> None:
         self.images, self.seconds = progress.images, progress.seconds

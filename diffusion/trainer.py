@@ -136,6 +136,7 @@ class Trainer:
             clear_temporary(self.out)
         if (self.out / STATE_NAME).exists():
             self._load_state(optimizers)
+        self.log.trim(self.progress.images)  # of a run that never saved, all
         if config.compile:
             # Split to send gradients early, the network had some that are no numbers (torch 2.14).
             torch._dynamo.config.optimize_ddp = False
@@ -356,7 +357,6 @@ class Trainer:
         self.progress = Progress(**{k: v for k, v in metadata["progress"].items() if k in known})
         self._compare_pictures(metadata.get("pictures", {}))
         restore_state(tensors, self.network, self.ema.module, optimizers)
-        self.log.trim(self.progress.images)
 
     def _compare_pictures(self, before: dict[str, str]) -> None:
         """Tell what has changed since the run was saved; its held-out part may be another now."""

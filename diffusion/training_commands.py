@@ -53,12 +53,15 @@ def run_train(args: argparse.Namespace) -> None:
             raise ValueError("This model is a student. Train its teacher, or use distill --init.")
         for label in _new_labels(args, start):
             init, start = add_label(init, start, label)
-        images = _load(args, start.training_size, start.labels)
+        if start.in_latents and args.photos:
+            raise ValueError("Latents are of whole squares. Leave --photos out.")
+        photos = False if start.in_latents else args.photos  # latents are not cropped anew
+        images = _load(args, start.training_size, start.labels, photos=photos)
         info = replace(start, data=_data_name(args))
     elif preset.model.image_channels != 3:
         raise ValueError("This preset draws latents. Make a model with grow --codec, then --init.")
     else:
-        images = _load(args, preset.model.image_size, None)
+        images = _load(args, preset.model.image_size, None, photos=args.photos)
         model = replace(preset.model, num_classes=len(images.labels))
         info = CheckpointInfo(
             model=model,
@@ -279,9 +282,11 @@ def _new_labels(args: argparse.Namespace, start: CheckpointInfo) -> list[str]:
     return new
 
 
-def _load(args: argparse.Namespace, size: int, labels: Sequence[str] | None) -> ImageSet:
+def _load(
+    args: argparse.Namespace, size: int, labels: Sequence[str] | None, *, photos: bool | None
+) -> ImageSet:
     images = load_images(
-        args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=args.photos,
+        args.data, image_size=size, labels_csv=args.labels, labels=labels, photos=photos,
         keep_copies=args.keep_both,
     )  # fmt: skip
     print(images.summary(), file=sys.stderr)

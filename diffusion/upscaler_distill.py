@@ -147,12 +147,14 @@ class UpscalerDistilling(Objective):
 
     @torch.no_grad()
     def heldout(self, averaged: nn.Module) -> float | None:
+        if not self.heldout_pairs.shape[1]:
+            return None
         losses = []
         for drawn, theirs in zip(*(x0.split(BATCH) for x0 in self.heldout_pairs), strict=True):
             wanted, made = self._wanted(self._ready(theirs)), averaged(self._ready(drawn))
             middle = torch.full((len(made), 2), max(made.shape[-1] - LOOK, 0) // 2)
             losses.append(difference(made, wanted, middle, self.perceptual))
-        return float(torch.cat(losses).mean()) if losses else None
+        return float(torch.cat(losses).mean())
 
     def samples(self, averaged: nn.Module) -> Tensor:
         """Rows of the teacher's pictures, each above the row of the student's."""

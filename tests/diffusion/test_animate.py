@@ -14,7 +14,14 @@ from PIL import Image
 from torch.testing import assert_close
 
 from diffusion import SampleConfig, generate
-from diffusion.animate import FILM_STEPS, Recorder, film_scale, noisy_x0, write_animation
+from diffusion.animate import (
+    FILM_STEPS,
+    Recorder,
+    film_frames,
+    film_scale,
+    noisy_x0,
+    write_animation,
+)
 from diffusion.codec import PixelCodec, to_uint8
 from diffusion.samplers import Step
 
@@ -181,7 +188,7 @@ def test_frames_are_grids_enlarged_without_blur():
     recorder = Recorder(PixelCodec(8))
     recorder(Step(1, 1, 0.0, torch.zeros(4, 3, 8, 8), torch.ones(4, 3, 8, 8)))
     assert (recorder.steps[0] == 255).all()  # the estimate, not the noisy image
-    (frame,) = recorder.frames()
+    (frame,) = film_frames(recorder.steps)
     # Two by two pictures of 8, with lines of 2 around and between them; each is 256 pixels wide.
     assert frame.size == (32 * (2 * 8 + 3 * 2),) * 2
 

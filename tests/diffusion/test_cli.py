@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,13 +14,16 @@ import pytest
 import torch
 from command_line import refused
 from drawing import cat, write_labels, write_zip
+from helpers import LATENT, latent_denoiser
 from PIL import Image
 from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
 from diffusion import Denoiser, cli, commands, finetune, generate, trainer
-from diffusion.checkpoint import read_checkpoint, write_checkpoint
+from diffusion.checkpoint import read_checkpoint, read_tensors, write_checkpoint
 from diffusion.cli import main
+from diffusion.config import TrainConfig
+from diffusion.latents import LATENTS_NAME
 from diffusion.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +74,16 @@ def test_every_mistake_in_training_is_a_sentence(pictures, tmp_path, capsys):
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
+def test_help_explains_every_setting_of_a_training(capsys):
+    with pytest.raises(SystemExit):
+        cli.build_parser().parse_args(["train", "--help"])
+    told = capsys.readouterr().out
+    for field in fields(TrainConfig):
+        assert field.metadata["help"]
+        assert f"--{field.name.replace('_', '-').lower()}" in told
+    assert "checkpoints whose weights stay" in " ".join(told.split())
+
+
 def test_train_resume_and_init(pictures, tmp_path, capsys):
     base = ["train", "--data", pictures, "--preset", "tiny"]
     run = tmp_path / "run"
@@ -85,6 +98,17 @@ def test_train_resume_and_init(pictures, tmp_path, capsys):
     assert "other values of lr" in refused(
         capsys, *base, "--out", str(run), "--images", "64", "--lr", "1"
     )
+
+
+def test_photos_become_latents_of_whole_squares(pictures, tmp_path, capsys):
+    cat(11).resize((40, 32)).save(Path(pictures) / "wide.png")
+    model, out = tmp_path / "model.safetensors", tmp_path / "run"
+    latent_denoiser().save(model)
+    command = ["train", "--init", str(model), "--data", pictures, "--out", str(out)]
+    assert "Leave --photos out" in refused(capsys, *command, "--images", "8", "--photos")
+    assert main([*command, "--images", "16", "--batch-size", "8", "--muon-lr", "1e-4"]) == 0
+    latents = read_tensors(out / LATENTS_NAME)[0]["latents"]
+    assert latents.shape[1:] == (11, LATENT.image_channels, LATENT.image_size, LATENT.image_size)
 
 
 def test_a_student_is_not_trained_on_pictures(pictures, tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,6 +17,7 @@ from PIL import Image
 from studio_fixtures import save_tiny
 
 from diffusion import Denoiser, SampleConfig, commands, device, generate
+from diffusion.checkpoint import read_checkpoint, write_checkpoint
 from diffusion.cli import main
 from diffusion.commands import parse_seeds
 from diffusion.features import FEATURES
@@ -46,6 +48,15 @@ def test_seeds_are_numbers_and_ranges():
 def test_other_seeds_are_refused(text):
     with pytest.raises(ValueError, match=r"seed"):
         parse_seeds(text)
+
+
+@pytest.mark.parametrize("option", [["--steps", "4"], ["--sampler", "heun"], ["--guidance", "2"]])
+def test_a_student_is_drawn_in_its_own_steps(model, tmp_path, option, capsys):
+    state, info = read_checkpoint(model)
+    write_checkpoint(model, state, replace(info, teacher="a" * 12))
+    draw = ["sample", "--checkpoint", model, "--seeds", "0", "--out", str(tmp_path / "out")]
+    assert "is a student" in refused(capsys, *draw, *option)
+    assert main(draw) == 0
 
 
 def test_sample_writes_pictures_a_grid_and_animations(model, tmp_path, capsys):

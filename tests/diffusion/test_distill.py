@@ -147,8 +147,10 @@ def test_the_last_step_alone_is_also_compared_as_people_see_it(tmp_path):
     for objective in (plain, seen):
         objective.to(torch.device("cpu"))
     x, wanted, labels = torch.randn(4, 3, 8, 8), torch.zeros(4, 3, 8, 8), made.class_labels[:4]
+    plain.sigmas[1] = seen.sigmas[1] = 0.1  # which float32 rounds up
     for step in range(2):
-        rows = x, plain.sigmas[step].expand(4), wanted, labels, torch.zeros(4, 2).long()
+        sigma = torch.full((4,), plain.sigmas[step].item())  # float32, as ``prepare`` gives it
+        rows = x, sigma, wanted, labels, torch.zeros(4, 2).long()
         with torch.no_grad():
             more = seen.loss(*rows) - plain.loss(*rows)
             darker = -plain.denoiser(x, rows[1], labels).mean(dim=(1, 2, 3))

@@ -12,6 +12,7 @@ from helpers import Gaussian, small_denoiser
 from torch.testing import assert_close
 
 from diffusion import SampleConfig, fitted
+from diffusion.checkpoint import read_checkpoint, write_checkpoint
 from diffusion.cli import main
 from diffusion.fitted import FEWEST, MOST, Fitted, step
 from diffusion.fitting import ENDS, GRID, fit
@@ -147,8 +148,20 @@ def test_the_command_writes_a_table_that_draws(tmp_path, monkeypatch):
         fitted._table.cache_clear()
 
 
-@pytest.mark.parametrize("options", [["--seeds", "0"], ["--out", "table.txt"]])
-def test_what_cannot_be_fitted_is_a_sentence(tmp_path, options, capsys):
-    small_denoiser().save(tmp_path / "model.safetensors")
-    assert main(["fit", "--checkpoint", str(tmp_path / "model.safetensors"), *options]) != 0
-    assert capsys.readouterr().err.startswith("Error: ")
+@pytest.mark.parametrize(
+    ("options", "teacher", "sentence"),
+    [
+        (["--seeds", "0"], "", "at least one cat"),
+        (["--out", "table.txt"], "", "must end in .json"),
+        ([], "a" * 12, "is a student"),
+    ],
+)
+def test_what_cannot_be_fitted_is_a_sentence(tmp_path, options, teacher, sentence, capsys):
+    model, out = tmp_path / "model.safetensors", ["--out", str(tmp_path / "table.json")]
+    small_denoiser().save(model)
+    state, info = read_checkpoint(model)
+    write_checkpoint(model, state, dataclasses.replace(info, teacher=teacher))
+    assert main(["fit", "--checkpoint", str(model), *out, *options]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Error: ")
+    assert sentence in told

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from helpers import SMALL, randomize_, small_denoiser
+from helpers import SMALL, latent_denoiser, randomize_, small_denoiser
 from torch import nn
 from torch.testing import assert_close
 
@@ -141,6 +141,14 @@ def test_another_guide_takes_its_place():
     ):
         with pytest.raises(ValueError, match=sentence):
             first.guided_by(small_denoiser(dataclasses.replace(SMALL, **misfit)))
+
+
+def test_a_guide_knows_the_latents_of_the_same_encoder():
+    denoiser, guide = latent_denoiser(), latent_denoiser()
+    assert denoiser.guided_by(guide).guide is guide
+    next(guide.codec.network.encoder.parameters()).data += 1
+    with pytest.raises(ValueError, match="another encoder"):
+        denoiser.guided_by(guide)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 3.0])

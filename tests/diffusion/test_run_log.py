@@ -24,6 +24,12 @@ def test_no_line_of_metrics_says_nan(pictures, tmp_path, monkeypatch):
     assert not (tmp_path / METRICS_NAME).exists()
 
 
+def test_a_run_that_never_saved_leaves_no_lines_to_the_next(pictures, tmp_path):
+    (tmp_path / METRICS_NAME).write_text(json.dumps({"images": 8, "images_seen": 8}) + '\n{"ima')
+    denoising(config(images=12, save_minutes=0.0), info(), load(pictures), tmp_path).train()
+    assert [line["images"] for line in metrics(tmp_path)] == [4, 8, 12]
+
+
 def test_every_line_of_metrics_is_json_and_says_the_same(pictures, tmp_path):
     run = denoising(config(images=12, save_minutes=0.0), info(), load(pictures), tmp_path)
     run.train()

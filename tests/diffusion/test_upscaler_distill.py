@@ -111,6 +111,11 @@ def test_it_goes_on_with_the_same_seeds_held_out_only(teacher, trajectories):
     assert [runs[0].is_same(other.identity) for other in runs] == [True, True, False]
 
 
+def test_where_nothing_is_held_out_there_is_no_held_out_error(teacher, trajectories):
+    objective = distilling(teacher, trajectories, settings(holdout=0))
+    assert objective.heldout(objective.network) is None
+
+
 def test_it_learns_and_is_saved_with_the_student(teacher, trajectories, tmp_path):
     config = settings(images=320, batch_size=8, lr=3e-3, muon_lr=1e-2)
     objective = distilling(teacher, trajectories, config)
