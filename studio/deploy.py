@@ -21,11 +21,12 @@ from .safety.owner import MIN_PASSWORD
 
 ROOT = Path(__file__).resolve().parent.parent
 GOES_UP = (  # patterns below the root
-    "README.md", "LICENSE", "app.py", "requirements.txt",
+    "README.md", "CONTRIBUTING.md", "LICENSE", "app.py", "requirements.txt",
     "diffusion/**/*.py", "diffusion/**/*.json",
     "studio/**/*.py", "studio/**/*.css", "studio/**/*.js", "studio/**/*.svg",
     "checkpoints/*.safetensors", "checkpoints/*.md",
     "docs/**/*.md", "docs/**/*.json", "docs/**/*.png", "docs/**/*.jpg",
+    "docs/*.service",
 )  # fmt: skip
 OURS = "diffusion/denoiser.py"  # a Space that has this file is one of ours
 OF_A_NEW_SPACE = {".gitattributes", "README.md"}
