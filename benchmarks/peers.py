@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 from denoising_diffusion_pytorch import Unet
-from diffusers import UNet2DModel
+from diffusers import AutoencoderTiny, UNet2DModel
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,6 +15,8 @@ from diffusion import PRESETS, Denoiser
 from diffusion.checkpoint import CheckpointInfo
 
 SIZE = 64  # pixels
+LATENT_SIZE = 32  # of pictures of 256 pixels
+LATENT_CHANNELS = 4  # of diffusers' autoencoder
 
 
 def ours(preset: str) -> Denoiser:
@@ -28,14 +30,26 @@ def presets() -> list[str]:
     return [name for name, preset in PRESETS.items() if preset.model.image_size == SIZE]
 
 
-def diffusers_unet(width: int) -> UNet2DModel:
+def diffusers_unet(width: int, *, size: int = SIZE, channels: int = 3) -> UNet2DModel:
     return UNet2DModel(
-        sample_size=SIZE,
+        sample_size=size,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=(width, 2 * width, 4 * width),
         down_block_types=("DownBlock2D", "DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D", "UpBlock2D"),
         norm_num_groups=8,
     ).eval()
+
+
+def diffusers_latent_unet(width: int) -> UNet2DModel:
+    """For ``diffusers_autoencoder``'s latents."""
+    return diffusers_unet(width, size=LATENT_SIZE, channels=LATENT_CHANNELS)
+
+
+def diffusers_autoencoder() -> AutoencoderTiny:
+    """Of the shape that they ship for Stable Diffusion: 32x32 latents to 256x256 pixels."""
+    return AutoencoderTiny(latent_channels=LATENT_CHANNELS).eval().requires_grad_(False)
 
 
 def ddpm_pytorch_unet(width: int) -> Unet:
@@ -44,15 +58,20 @@ def ddpm_pytorch_unet(width: int) -> Unet:
 
 
 @torch.no_grad()
-def gmac(network: nn.Module, size: int = SIZE) -> float:
+def gmac(network: nn.Module, size: int = SIZE, *, channels: int = 3) -> float:
     """Billions of multiply-adds in one evaluation of one picture."""
     # The counter does not know the fused attention of CPUs.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(1, 3, size, size), torch.ones(1))
+        network(torch.zeros(1, channels, size, size), torch.ones(1))
     return counter.get_total_flops() / 2e9
 
 
-def equal_work(build: Callable[[int], nn.Module], target: float) -> nn.Module:
+def equal_work(
+    build: Callable[[int], nn.Module], target: float, *, size: int = SIZE, channels: int = 3
+) -> nn.Module:
     """The network of the width, a multiple of 8, whose GMAC come nearest to ``target``."""
-    best = min(range(8, 129, 8), key=lambda width: abs(gmac(build(width)) - target))
-    return build(best)
+
+    def misses(width: int) -> float:
+        return abs(gmac(build(width), size, channels=channels) - target)
+
+    return build(min(range(8, 257, 8), key=misses))

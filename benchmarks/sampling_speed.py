@@ -14,7 +14,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -41,7 +41,7 @@ def seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _prepare(denoiser: nn.Module, dtype: torch.dtype, *, packed: bool = True) -> None:
+def prepare(denoiser: nn.Module, dtype: torch.dtype, *, packed: bool = True) -> None:
     """What ``Denoiser.load_for_sampling`` does, in the type that is to be measured."""
     cast_weights_(denoiser, dtype)
     if packed:
@@ -68,7 +68,7 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
         denoiser = peers.ours(preset)
         if guided:
             denoiser = denoiser.guided_by(peers.ours(GUIDE))
-        _prepare(denoiser, DTYPES[dtype], packed=packed)
+        prepare(denoiser, DTYPES[dtype], packed=packed)
         config = SampleConfig(sampler=sampler, num_steps=steps)
         return lambda num: generate(denoiser, range(num), config)
 
@@ -104,9 +104,15 @@ def contestants(preset: str, steps: int) -> dict[str, tuple[float, Callable[[int
     }
 
 
-def compare(preset: str, steps: int, rounds: int) -> None:
-    entries = contestants(preset, steps)
-    print(f"| {steps} steps, fp32 unless named | GMAC | batch | pictures/s | × {BASELINE} |")
+def compare(
+    entries: Mapping[str, tuple[float, Callable[[int], object]]],
+    steps: int,
+    rounds: int,
+    *,
+    baseline: str = BASELINE,
+) -> None:
+    """Print a table of ``entries``, taken in turns."""
+    print(f"| {steps} steps, fp32 unless named | GMAC | batch | pictures/s | × {baseline} |")
     print("|---|---:|---:|---:|---:|")
     for num in (1, 16):
         taken: dict[str, list[float]] = {name: [] for name in entries}
@@ -116,7 +122,7 @@ def compare(preset: str, steps: int, rounds: int) -> None:
                 if turn:  # the first is to warm up
                     taken[name].append(took)
         for name, (work, _) in entries.items():
-            ratios = [b / a for a, b in zip(taken[name], taken[BASELINE], strict=True)]
+            ratios = [b / a for a, b in zip(taken[name], taken[baseline], strict=True)]
             speed = num / statistics.median(taken[name])
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
             print(f"| {name} | {work:.2f} | {num} | {speed:.2f} | {spread} |")
@@ -140,7 +146,7 @@ def convolution_peak(dtype: torch.dtype, repeats: int) -> float:
 def evaluation_seconds(preset: str, num: int, size: int, dtype: torch.dtype, repeats: int) -> float:
     """The best of some evaluations of ``num`` pictures."""
     denoiser, x = peers.ours(preset), torch.randn(num, 3, size, size)
-    _prepare(denoiser, dtype)
+    prepare(denoiser, dtype)
     return min(seconds(lambda: denoiser(x, torch.ones(num))) for _ in range(repeats + 1))
 
 
@@ -173,7 +179,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12)
     options = parser.parse_args()
     keep_freed_memory()  # as the programs do
-    compare(options.preset, options.steps, options.rounds)
+    compare(contestants(options.preset, options.steps), options.steps, options.rounds)
     share_of_peak(options.preset, options.rounds)
     growth(options.preset, options.rounds)
     print(f"\n{options.preset}, torch {torch.__version__}, {torch.get_num_threads()} threads")

@@ -9,8 +9,17 @@
   cats.closeSheets = () => document.body.classList.remove('sheet-settings', 'sheet-tools');
   cats.openSheet = (name) => {
     cats.closeSheets();
-    if (isPhone()) document.body.classList.add(`sheet-${name}`);
+    if (!isPhone()) return;
+    withClose(find(name === 'settings' ? '#settings' : '#play'));
+    document.body.classList.add(`sheet-${name}`);
   };
+  function withClose(sheet) { // once: Gradio leaves what it does not know
+    if (sheet.querySelector(':scope > .close')) return;
+    const button = Object.assign(document.createElement('button'),
+      {className: 'close', type: 'button', textContent: '×', ariaLabel: 'Close'});
+    button.addEventListener('click', cats.closeSheets);
+    sheet.prepend(button);
+  }
   cats.does('settings', () => cats.openSheet('settings'));
   cats.does('count', () => {
     const all = [...document.querySelectorAll('#count input')];

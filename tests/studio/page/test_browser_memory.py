@@ -286,6 +286,16 @@ def test_a_phone_has_sheets_and_a_swipe(visit):
     wait_for_status(page, "^" + re.escape(first.split(" · ")[0]) + r" .*\ss$")
 
 
+def test_each_sheet_of_a_phone_has_a_button_to_close_it(visit):
+    page = visit(width=390, height=844, touch=True)
+    for opens, sheet in ((".bar-coat", "#settings"), ("#more", "#play"), ("#more", "#play")):
+        page.locator(opens).tap()
+        close = page.locator(sheet).get_by_role("button", name="Close", exact=True)
+        sync_api.expect(close).to_be_in_viewport(ratio=1)
+        close.tap()
+        sync_api.expect(page.locator(sheet)).to_be_hidden()
+
+
 def test_a_tap_that_closes_a_sheet_presses_nothing_under_it(visit):
     page = visit(width=390, height=844, touch=True)
     page.locator("#more").tap()
