@@ -342,8 +342,8 @@ class Trainer:
         tensors, metadata = read_state(self.out)
         if not self.objective.is_same(metadata["info"]):
             raise ValueError(
-                f"{self.out} contains a run with another network or another --init. "
-                "Choose another --out."
+                f"{self.out} contains a run with another network, another --init or another "
+                "held-out part. Choose another --out."
             )
         # By way of the classes, so that what is newer than the run gets its defaults.
         now, then = self.config.to_dict(), TrainConfig.from_dict(metadata["train"]).to_dict()

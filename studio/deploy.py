@@ -51,10 +51,10 @@ def _is_leftover(name: str) -> bool:
     return name.startswith(".") or name == "__pycache__"
 
 
-def check(root: Path, files: Sequence[Path]) -> None:
+def check(root: Path, files: Sequence[Path], *, password: str = "") -> None:
     """Raises ValueError with a sentence for each thing that the Hub, or its owner, would regret."""
     faults = front_matter_faults(root)
-    own = [os.environ.get(name, "") for name in ("ADMIN_PASSWORD", "HF_TOKEN")]
+    own = [password, *(os.environ.get(name, "") for name in ("ADMIN_PASSWORD", "HF_TOKEN"))]
     own = [value for value in own if len(value) >= MIN_PASSWORD]  # shorter ones are words
     for file in files:
         size = (root / file).stat().st_size
@@ -194,7 +194,11 @@ def _answer(space: str, status: int, said: str) -> str:
 
 def ask_password() -> str:
     """From ADMIN_PASSWORD or the keyboard, never from the command line, which others can read."""
-    password = os.environ.get("ADMIN_PASSWORD") or getpass.getpass("Password of the Admin tab: ")
+    try:
+        asked = "Password of the Admin tab: "
+        password = os.environ.get("ADMIN_PASSWORD") or getpass.getpass(asked)
+    except EOFError:
+        raise ValueError("No password was typed. Set ADMIN_PASSWORD.") from None
     if len(password) < MIN_PASSWORD:
         raise ValueError(f"The password of the Admin tab needs {MIN_PASSWORD} characters.")
     return password
@@ -222,12 +226,12 @@ def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]{0,95}", args.space, re.ASCII):
             raise ValueError("--space must be like USER/NAME.")
         files = what_goes_up(root)
-        check(root, files)
+        password = ask_password() if args.admin and not args.dry_run else ""
+        check(root, files, password=password)
         print_list(root, files)
         if args.dry_run:
             print("Nothing was sent.")
             return 0
-        password = ask_password() if args.admin else ""
         print(deploy(root, files, args.space, private=args.private, password=password))
     except (ValueError, OSError) as error:
         print(f"Error: {error}", file=sys.stderr)

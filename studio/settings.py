@@ -56,7 +56,7 @@ def parse_settings(arguments: Sequence[str] | None = None) -> Settings:
     for option, (name, text) in OPTIONS.items():
         default = getattr(defaults, option.replace("-", "_"))
         kind = type(default)
-        value = os.environ.get(name, str(default))  # argparse converts and checks a text default
+        value = os.environ.get(name) or str(default)  # argparse converts and checks a text default
         parser.add_argument(f"--{option}", type=kind, default=value, help=text)
     parser.add_argument(
         "--share",

@@ -8,7 +8,7 @@ from ..drawing.portraits import Portraits
 from ..drawing.worker import Studio
 from ..safety.owner import Owner
 from ..settings import Settings
-from ..training.photos import PictureSets
+from ..training.picture_sets import PictureSets
 from ..training.trainings import Trainings
 from ..training.tuned import TunedModels
 

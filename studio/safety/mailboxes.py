@@ -55,7 +55,9 @@ class Mailboxes:
         """
         now = time.monotonic()
         at_work = {event.session_hash for event in list(self._queue.event_ids_to_events.values())}
-        boxes = dict(self._queue.pending_messages_per_session)
+        pending = self._queue.pending_messages_per_session  # the event loop takes some away
+        found = ((session, pending.get(session)) for session in list(pending))
+        boxes = {session: box for session, box in found if box is not None}
         self._seen = {session: seen for session, seen in self._seen.items() if session in boxes}
         for session, box in boxes.items():
             message, since = self._seen.get(session, (self, now))

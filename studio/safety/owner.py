@@ -57,9 +57,10 @@ class Owner:
     """Knows the password and the sessions. ``clock`` gives seconds that only rise.
 
     A wrong password delays the next one of the same client. All strangers together have so many
-    looks a minute, which bounds what many addresses can guess; neither holds the door shut for an
-    owner who has signed in from the same address before, or who has the ``spare`` password, which
-    is made anew at each start, opens once, and is too long to be guessed.
+    looks a minute, which bounds what many addresses can guess; that does not hold the door shut for
+    an owner who has signed in from the same address before. Whoever shares that address can. The
+    ``spare`` password always opens: it is made anew at each start, works once, and is too long to
+    be guessed.
     """
 
     def __init__(self, password: str, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -57,9 +58,11 @@ class TemporaryFolder:
 
         def work() -> None:
             while not self._closed.wait(SWEEP_SECONDS):
-                self.sweep()
-                for chore in chores:
-                    chore()
+                for chore in (self.sweep, *chores):
+                    try:
+                        chore()
+                    except Exception:  # the next time it may go better
+                        traceback.print_exc()
 
         threading.Thread(target=work, name="sweep", daemon=True).start()
 

@@ -15,6 +15,8 @@ MAX_NAME = 200  # characters that are shown of a name
 
 TOO_MANY_ENTRIES = f"an archive of more than {MAX_ENTRIES:,} files"
 NO_ARCHIVE = "an incomplete or damaged zip archive"
+ZIP64 = "a zip64 archive, made for very many or very large files; zip the photos in smaller parts"
+ZIP_BEGINS = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 class Incoming:
@@ -32,9 +34,9 @@ class Incoming:
 
     def write(self, chunk: bytes) -> None:
         """Append bytes. Raises ValueError beyond the limit for this kind of file."""
-        self._head = (self._head + chunk)[:2]
+        self._head = (self._head + chunk[:4])[:4]
         self._size += len(chunk)
-        limit = MAX_ARCHIVE_BYTES if self._head == b"PK" else MAX_FILE_BYTES
+        limit = MAX_ARCHIVE_BYTES if self._head in ZIP_BEGINS else MAX_FILE_BYTES
         if self._size > limit:
             raise ValueError(f"{self._name} is larger than {limit // 1_000_000} MB.")
         self._file.write(chunk)
@@ -80,7 +82,7 @@ def files_in(path: Path, name: str) -> Iterator[tuple[str, bytes | str]]:
 def is_zip(path: Path) -> bool:
     """Whether a file begins as a zip does; its name says nothing."""
     with path.open("rb") as file:
-        return file.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
+        return file.read(4) in ZIP_BEGINS
 
 
 def _open_zip(path: Path) -> Zip:
@@ -94,8 +96,9 @@ def _open_zip(path: Path) -> Zip:
     if end < 0:
         raise ValueError(NO_ARCHIVE)
     directory = int.from_bytes(tail[end + 12 : end + 16], "little")
-    zip64 = b"PK\x06\x07" in tail[max(0, end - 20) : end]  # its directory is told elsewhere
-    if zip64 or directory > MAX_DIRECTORY_BYTES:
+    if b"PK\x06\x07" in tail[max(0, end - 20) : end]:  # its directory is told elsewhere
+        raise ValueError(ZIP64)
+    if directory > MAX_DIRECTORY_BYTES:
         raise ValueError(TOO_MANY_ENTRIES)
     archive = Zip(path)
     try:

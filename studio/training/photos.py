@@ -2,7 +2,8 @@
 
 A set is a folder ``data/uploads/ID``:
 
-    incoming/TIME-N.bin     what arrived and has not been looked at, with .name, what it was called
+    incoming/TIME-N.bin     what arrived and has not been looked at, with .name, what it was called,
+                            and .begun, how often it was begun
     pictures/0001.png       what a picture became: upright RGB, shorter side at most 640, ours
     set.json                what is known of each picture, and why files were left out
 
@@ -15,15 +16,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
-import shutil
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from queue import SimpleQueue
 
 from PIL import Image
 
@@ -43,9 +41,9 @@ MIN_FREE_BYTES = 1_000_000_000  # no upload is taken below
 STORED_SIDE = 640  # of a stored picture's shorter side: room to crop, small enough to keep
 LONGEST_SIDE = 4 * STORED_SIDE
 SQUARE_SIDE = 512  # what a training is given at most
-SET_SECONDS = 7 * 86400  # a set that nobody touched so long is cleared when the next one begins
 CAPTIONS = {".txt", ".caption", ".json", ".xmp", ".xml", ".aae"}  # what lies beside photos
 SAVE_SECONDS = 1.0  # between saves while many pictures are looked at
+MAX_BEGUN = 3  # times that a file is begun: one that ends the server each time is left out then
 
 
 class NoSuchSet(ValueError):
@@ -80,6 +78,8 @@ class PictureSet:
         self._arrivals = 0
         self._contents = read_contents(folder)
         self._compared: tuple[tuple[Picture, ...], tuple[tuple[Picture, Picture], ...]] = (), ()
+        for part in (folder / "incoming").glob("*.part"):  # that a server which was killed left
+            part.unlink(missing_ok=True)
 
     # -- what arrives ---------------------------------------------------------------------------
 
@@ -118,7 +118,10 @@ class PictureSet:
             name = path.with_suffix(".name").read_text("utf-8", "replace")
             try:
                 with errors_as_sentences():
+                    again = self._begin(path)
                     for label, found in files_in(path, name):
+                        if again and self._knows(label, found):
+                            continue
                         if isinstance(found, str):
                             self._leave_out(label, found)
                         else:
@@ -137,6 +140,26 @@ class PictureSet:
                 saved = time.monotonic()
         self._done_with(looked_at)
 
+    def _begin(self, path: Path) -> bool:
+        """Note that a file is begun, before anything is done with it; whether it was before, by a
+        server that ended meanwhile. Raises ValueError if that came too often."""
+        note = path.with_suffix(".begun")
+        times = size_of(note)
+        if times >= MAX_BEGUN:
+            raise ValueError(f"the page ended {times} times while it was being looked at")
+        with note.open("ab") as file:
+            file.write(b".")
+        return times > 0
+
+    def _knows(self, name: str, found: bytes | str) -> bool:
+        """Whether a file of an archive that is read again is on record already."""
+        contents = self._contents
+        if isinstance(found, str):
+            return Skipped(name, found) in contents.left_out
+        digest = hashlib.sha256(found).hexdigest()
+        taken = any((p.name, p.digest) == (name, digest) for p in contents.pictures.values())
+        return taken or any(skipped.name == name for skipped in contents.left_out)
+
     def _done_with(self, paths: list[Path]) -> None:
         """Put on record that files were looked at, and forget them; on a full disk only that."""
         if not paths:
@@ -146,7 +169,8 @@ class PictureSet:
         for path in paths:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-                path.with_suffix(".name").unlink(missing_ok=True)
+                for ending in (".name", ".begun"):
+                    path.with_suffix(ending).unlink(missing_ok=True)
         paths.clear()
 
     def _take(self, name: str, data: bytes) -> None:
@@ -194,7 +218,7 @@ class PictureSet:
             more = self._contents.more_left_out
             waiting = len(self._waiting())
         copies = self._copies(pictures)
-        names = {Path(picture.name).with_suffix("") for picture in pictures}
+        names = {_without_ending(picture.name) for picture in pictures}
         others = [s for s in left_out if not _is_caption(s.name, names)]
         captions = len(left_out) - len(others)
         left_out = others + [Skipped(a.name, f"near-duplicate of {b.name}") for a, b in copies]
@@ -217,23 +241,27 @@ class PictureSet:
     def crop(self, number: int, square: object) -> Picture:
         """Let the network see the square (left, top, side), in pixels of the stored picture; None
         means the centre. Raises ValueError for a square that is not inside or too small."""
-        picture = self.picture(number)
-        if square is not None:
-            square = read_square(square, picture)
-        picture = replace(picture, square=square)
-        return self._change(replace(picture, look=pack(look_of(self._square(picture)))))
+        with self._lock:  # what another device changes meanwhile must not be undone
+            picture = self.picture(number)
+            if square is not None:
+                square = read_square(square, picture)
+            picture = replace(picture, square=square)
+            return self._change(replace(picture, look=pack(look_of(self._square(picture)))))
 
     def remove(self, number: int) -> Picture:
         """Leave a picture out of the training."""
-        return self._change(replace(self.picture(number), removed=True))
+        with self._lock:
+            return self._change(replace(self.picture(number), removed=True))
 
     def put_back(self, number: int) -> Picture:
         """Take a removed picture in again."""
-        return self._change(replace(self.picture(number), removed=False))
+        with self._lock:
+            return self._change(replace(self.picture(number), removed=False))
 
     def keep_both(self, number: int) -> Picture:
         """Take in a picture that was left out as a copy of another, and keep that one too."""
-        return self._change(replace(self.picture(number), kept=True))
+        with self._lock:
+            return self._change(replace(self.picture(number), kept=True))
 
     def picture(self, number: int) -> Picture:
         """The picture of that number. Raises NoSuchSet."""
@@ -299,84 +327,20 @@ class PictureSet:
                 temporary.write_text(text)
 
 
-class PictureSets:
-    """The sets of ``data/uploads``, the newest of which is the current one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lock = threading.Lock()
-        self._open: dict[str, PictureSet] = {}
-        self._arrived: SimpleQueue[PictureSet] = SimpleQueue()
-        # One thread, so one picture in memory at a time; a daemon, as a large zip is no reason to
-        # keep a server from ending: what waits is looked at after the next start.
-        threading.Thread(target=self._work, name="uploads", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            try:
-                self._arrived.get().look()
-            except Exception:  # a set that was deleted meanwhile, say
-                traceback.print_exc()
-
-    def current(self) -> PictureSet | None:
-        """The newest set, which any browser of the owner shows; None if there is none."""
-        ids = self._ids()
-        return self.get(ids[-1]) if ids else None
-
-    def create(self) -> PictureSet:
-        """A new, empty set, which becomes the current one; sets nobody touched are cleared."""
-        require_room(self.folder, MIN_FREE_BYTES)
-        self._clear_old()
-        identity = f"{time.time_ns():020d}-{secrets.token_hex(4)}"
-        (self.folder / identity / "pictures").mkdir(parents=True)
-        return self.get(identity)
-
-    def get(self, identity: str) -> PictureSet:
-        """The set of that id. Raises NoSuchSet; a name that is no id of ours is no path either."""
-        with self._lock:
-            if identity not in self._ids():
-                raise NoSuchSet("These photos are no longer here.")
-            if identity not in self._open:
-                self._open[identity] = PictureSet(self.folder / identity)
-                self._arrived.put(self._open[identity])  # what a restart left waiting
-            return self._open[identity]
-
-    def arrived(self, pictures: PictureSet) -> None:
-        """Something was put into a set: have it looked at."""
-        self._arrived.put(pictures)
-
-    def delete(self, identity: str) -> None:
-        """Forget a set with all its pictures."""
-        pictures = self.get(identity)
-        with self._lock:
-            self._open.pop(identity, None)
-        shutil.rmtree(pictures.folder, ignore_errors=True)
-
-    def _ids(self) -> list[str]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(path.name for path in self.folder.iterdir() if path.is_dir())
-
-    def _clear_old(self) -> None:
-        for identity in self._ids():
-            newest = max(p.stat().st_mtime for p in self._parts(identity))
-            if time.time() - newest > SET_SECONDS:
-                self.delete(identity)
-
-    def _parts(self, identity: str) -> Iterator[Path]:
-        folder = self.folder / identity
-        yield folder
-        yield from (p for p in (folder / "set.json", folder / "incoming") if p.exists())
-
-
 # -- helpers ----------------------------------------------------------------------------------
 
 
 def _is_caption(name: str, photos: Set[Path]) -> bool:
     """Whether a file is text beside one of ``photos`` (names without their endings)."""
+    beside = _without_ending(name)
+    names = {beside, _without_ending(beside)}
+    return Path(name).suffix.lower() in CAPTIONS and bool(names & photos)
+
+
+def _without_ending(name: str | Path) -> Path:
+    """A shown name, which may be that of no file, without its ending."""
     path = Path(name)
-    beside = path.with_suffix("")
-    return path.suffix.lower() in CAPTIONS and bool({beside, beside.with_suffix("")} & photos)
+    return path.with_suffix("") if path.name else path
 
 
 def small_enough(image: Image.Image) -> Image.Image:

@@ -165,10 +165,7 @@ class Records:
             for i, picture in enumerate(pictures, start=1):
                 shutil.copyfile(picture, new / IMAGES_NAME / f"{i:04d}.png")
             (new / "base").mkdir()
-            try:  # no room is taken; the library's files are replaced, never written into
-                os.link(base, new / "base" / base.name)
-            except OSError:
-                shutil.copyfile(base, new / "base" / base.name)
+            shutil.copyfile(base, new / "base" / base.name)  # a link would change with the file
             now = time.time()
             write_record(new, Record(spec, created=now, queued=now))
             new.rename(folder)

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -123,15 +123,15 @@ class Scheduler:
                 if self._leading is None:
                     return  # another server's task
                 records.clear_leftovers()
-            looks, troubles = {}, []
+            looks: dict[Path, Record | None] = {}
+            troubles: list[ValueError | OSError] = []
             for folder in records.folders():
                 try:
                     looks[folder] = self._attend(folder)
                 except (ValueError, OSError) as error:  # one training's trouble is not the others'
                     troubles.append(error)
             if not records.alive():
-                for folder in in_order(looks)[:1]:
-                    self._launch(folder, cast(Record, looks[folder]))  # a damaged one never waits
+                troubles += self._launch_first(looks)
         if troubles:
             raise troubles[0]
 
@@ -150,6 +150,17 @@ class Scheduler:
             process.kill(folder, record.pid, seconds=0.1)
             record = self.records.settled(folder)
         return record
+
+    def _launch_first(self, looks: Mapping[Path, Record | None]) -> list[ValueError | OSError]:
+        """Start the first of those that wait which can be started; what stood in others' way."""
+        troubles: list[ValueError | OSError] = []
+        for folder in in_order(looks):
+            try:
+                self._launch(folder, cast(Record, looks[folder]))  # a damaged one never waits
+                break
+            except (ValueError, OSError) as error:
+                troubles.append(error)
+        return troubles
 
     def _launch(self, folder: Path, record: Record) -> None:
         place = folder.resolve()

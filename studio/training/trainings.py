@@ -155,11 +155,7 @@ class Trainings:
             told = self.records.progress(folder) or RunProgress()
             told = replace(told, state=RunState.STOPPED, fraction=told.fraction / 2, message="")
             told.write(folder)  # before the run does: of the new budget it is half way
-            queued = replace(
-                record, spec=replace(record.spec, config=config), state=TrainingState.QUEUED,
-                queued=time.time(), message="",
-            )  # fmt: skip
-            write_record(folder, queued)
+            write_record(folder, queued(replace(record, spec=replace(record.spec, config=config))))
 
     def stop_and_keep(self, id: str) -> None:
         """End a training; its model so far goes to the library."""

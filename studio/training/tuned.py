@@ -18,7 +18,7 @@ from huggingface_hub import HfApi
 from diffusion import Denoiser
 from diffusion.checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint
 from diffusion.denoiser import HUB_LIBRARY
-from diffusion.files import atomic_path
+from diffusion.files import atomic_path, clear_temporary
 
 from ..disk import errors_as_sentences, hold
 from ..drawing.library import ModelLibrary, model_hash
@@ -92,6 +92,7 @@ class TunedModels:
         self.folder, self.library = Path(data_dir) / MODELS, library
         self._default_file = Path(data_dir) / DEFAULT_NAME
         self._hub = hub
+        clear_temporary(self.folder)
 
     def names(self) -> list[str]:
         """The owner's models, as the Generate tab names them."""

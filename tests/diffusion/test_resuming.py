@@ -203,7 +203,7 @@ def test_a_larger_budget_goes_on_and_other_settings_do_not(pictures, tmp_path):
             ValueError, match=f"was started with other values of {name}. Use the same"
         ):
             denoising(config(**changes), info(), images, tmp_path)
-    with pytest.raises(ValueError, match="contains a run with another network or another --init"):
+    with pytest.raises(ValueError, match="contains a run with another network, another --init"):
         denoising(config(), info(dropout=0.2), images, tmp_path)
     longer = denoising(config(images=16, save_minutes=1.0), info(), images, tmp_path)
     assert longer.progress.images == 8

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from huggingface_hub import constants
@@ -229,6 +230,21 @@ def test_what_should_not_go_up_is_found_at_home(
 @pytest.mark.parametrize("space", ["cats", "a/b/c", "../x", "me/", "-/--private/x", "ü/cats"])
 def test_a_name_that_is_none(refused, space):
     assert "--space" in refused(space)
+
+
+def test_a_password_that_is_typed_is_looked_for_as_well(hub, clone, refused, monkeypatch):
+    monkeypatch.delenv("ADMIN_PASSWORD", raising=False)
+    monkeypatch.setattr("getpass.getpass", lambda _: "typed by somebody")
+    (clone / "app.py").write_text("password = 'typed by somebody'\n")
+    assert "app.py seems to contain a secret" in refused("me/cats", "--admin")
+    assert not hub.log
+
+
+def test_where_nobody_can_type_a_password_it_says_so(hub, refused, monkeypatch):
+    monkeypatch.delenv("ADMIN_PASSWORD", raising=False)
+    monkeypatch.setattr("getpass.getpass", Mock(side_effect=EOFError))
+    assert "Set ADMIN_PASSWORD" in refused("me/cats", "--admin")
+    assert not hub.log
 
 
 def test_a_password_must_be_long(hub, refused, monkeypatch):

@@ -62,6 +62,12 @@ def test_each_option_is_an_environment_variable_too(monkeypatch):
     assert parse_settings(["--port", "82"]).port == 82  # the command line wins
 
 
+def test_an_empty_variable_is_none(monkeypatch):
+    for name, _ in OPTIONS.values():
+        monkeypatch.setenv(name, "")
+    assert parse_settings([]) == Settings()
+
+
 @pytest.mark.parametrize("value", ["", "0", "false", "False", "no", "off", "never"])
 def test_share_can_be_said_no_to(monkeypatch, value):
     monkeypatch.setenv("CAT_SHARE", value)

@@ -22,7 +22,7 @@ from studio.drawing.portraits import Portraits
 from studio.drawing.worker import Studio
 from studio.safety.guard import Guard
 from studio.safety.owner import Owner
-from studio.training.photos import PictureSets
+from studio.training.picture_sets import PictureSets
 from studio.training.tuned import ModelCard
 from studio.training.views import TrainingView
 

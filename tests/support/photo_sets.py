@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from drawing import write_zip
 
-from studio.training.photos import PictureSets
+from studio.training.picture_sets import PictureSets
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from gradio.utils import get_upload_folder
+from studio_fixtures import wait_until
 
 from studio import disk
 from studio.safety import temporary
@@ -40,6 +42,14 @@ def test_all_that_is_temporary_goes_there(here):
     with tempfile.NamedTemporaryFile() as file:
         assert Path(file.name).parent == here.folder
     assert Path(get_upload_folder()).parent == here.folder
+
+
+def test_a_chore_that_fails_once_is_done_again(here, monkeypatch, capsys):
+    monkeypatch.setattr(temporary, "SWEEP_SECONDS", 0.01)
+    first, second = Mock(side_effect=[KeyError("gone meanwhile"), *[None] * 10_000]), Mock()
+    here.keep_swept(first, second)
+    wait_until(lambda: first.call_count > 1 and second.call_count > 1)
+    assert "gone meanwhile" in capsys.readouterr().err
 
 
 def test_what_is_old_goes_whoever_wrote_it(here):

@@ -16,6 +16,7 @@ from studio import disk
 from studio.training import arrivals
 from studio.training import photos as uploads
 from studio.training.photos import NoSuchSet
+from studio.training.picture_sets import SET_SECONDS
 
 
 def test_the_kind_of_file_decides_how_large_it_may_be(pictures, monkeypatch, tmp_path):
@@ -103,7 +104,7 @@ def test_sets_that_nobody_touched_are_cleared(sets):
     old, young = sets.create(), sets.create()
     add(old, cats(1, 64))
     add(young, cats(1, 64))
-    ago = time.time() - uploads.SET_SECONDS - 60
+    ago = time.time() - SET_SECONDS - 60
     for path in [*old.folder.rglob("*"), old.folder]:
         os.utime(path, (ago, ago))
     newest = sets.create()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from studio_fixtures import crafted_png, wait_until
 from diffusion.data import load_images
 from studio.training import photos as uploads
 from studio.training import set_file
-from studio.training.photos import PictureSets
+from studio.training.photos import PictureSet
+from studio.training.picture_sets import PictureSets
 
 # -- honest pictures --------------------------------------------------------------------------
 
@@ -163,6 +165,60 @@ def test_a_restart_finds_everything_again(sets, pictures, tmp_path):
     assert again.scan().pictures[:8] == pictures.scan().pictures[:8]
     assert names(again)[8:] == ["late.png"]
     assert reasons(again) == {"bad.png": "not an image"}
+
+
+@pytest.fixture
+def unwatched(tmp_path) -> PictureSet:
+    """A set at which no thread looks."""
+    (tmp_path / "uploads" / "1" / "pictures").mkdir(parents=True)
+    return PictureSet(tmp_path / "uploads" / "1")
+
+
+def after_a_restart(unwatched: PictureSet) -> PictureSet:
+    again = PictureSets(unwatched.folder.parent).current()
+    wait_until(lambda: not list((again.folder / "incoming").iterdir()))
+    return again
+
+
+def test_a_zip_that_a_restart_broke_off_is_read_again_without_a_word(unwatched, tmp_path):
+    files = {**cats(9, 96), "notes.txt": b"hello", "bad.png": b"bad"}
+    arrive(unwatched, {"cats.zip": zip_bytes(tmp_path, files)})
+
+    def broken_off(paths: object) -> None:
+        unwatched._save()
+        raise SystemExit
+
+    unwatched._done_with = broken_off
+    with pytest.raises(SystemExit):
+        unwatched.look()
+    before, after = unwatched.scan(), after_a_restart(unwatched).scan()
+    assert (len(after.pictures), len(after.left_out)) == (9, 1 + 1 - after.captions)
+    assert (after.pictures, after.left_out) == (before.pictures, before.left_out)
+
+
+def test_a_file_that_ends_the_server_each_time_is_left_out_in_the_end(unwatched, monkeypatch):
+    arrive(unwatched, {"large.png": encode(cat(1, 64))})
+    monkeypatch.setattr(uploads, "decode_photo", Mock(side_effect=SystemExit))
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            PictureSet(unwatched.folder).look()
+    monkeypatch.undo()
+    assert "ended 3 times" in reasons(after_a_restart(unwatched))["large.png"]
+
+
+def test_what_was_arriving_when_a_server_was_killed_is_gone(unwatched):
+    with unwatched.receive("half.png") as incoming:
+        incoming.write(b"half")
+        (part,) = (unwatched.folder / "incoming").iterdir()
+        PictureSet(unwatched.folder)
+        assert not part.exists()
+
+
+@pytest.mark.parametrize("name", ["/", ".", "..", ""])
+def test_a_name_that_is_none_harms_no_set(pictures, name):
+    add(pictures, cats(8, 64))
+    pictures.add(name, [encode(cat(20, 64))])
+    assert len(pictures.scan().pictures) == 9
 
 
 def test_a_damaged_record_is_an_empty_set(sets, pictures):

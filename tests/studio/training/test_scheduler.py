@@ -11,6 +11,9 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from studio_fixtures import wait_until
@@ -26,6 +29,25 @@ from training_rig import (
 )
 
 from studio.training import trainings as trainings_module
+from studio.training.scheduler import Scheduler
+
+
+def test_a_training_that_cannot_be_started_is_not_in_the_others_way(monkeypatch):
+    scheduler = Scheduler(Mock(), Mock(), [], grace=1.0, interval=1.0)
+    launched = []
+
+    def launch(folder: Path, _: object) -> None:
+        if folder.name == "first":
+            raise OSError("read-only")
+        launched.append(folder.name)
+
+    monkeypatch.setattr(scheduler, "_launch", launch)
+    looks = {
+        Path(name): SimpleNamespace(state="queued", queued=place)
+        for place, name in enumerate(("first", "second", "third"))
+    }
+    assert [str(trouble) for trouble in scheduler._launch_first(looks)] == ["read-only"]
+    assert launched == ["second"]
 
 
 def test_a_new_server_adopts_the_living_process_and_sees_to_its_end(rig):

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 from studio_fixtures import save_tiny, wait_until
@@ -24,6 +25,7 @@ from diffusion.config import LENGTHS
 from diffusion.run_folder import RunProgress, weights_path
 from studio.drawing.library import model_hash
 from studio.training import views
+from studio.training.training_folder import base_path, write_record
 
 
 def test_a_training_runs_to_its_end_and_its_model_is_in_the_library(rig):
@@ -95,7 +97,10 @@ def test_a_finished_training_goes_on_with_twice_its_budget(rig):
     done = wait_for(trainings, id, "done")
     assert done.can_go_on
     before = rig.library.get("mia").hash
+    record = trainings.records.read(rig.folder(id))  # as a server leaves it that ended meanwhile
+    write_record(rig.folder(id), replace(record, goes_on=True))
     trainings.teach_longer(id)
+    assert not trainings.records.read(rig.folder(id)).goes_on
     with pytest.raises(ValueError, match="Only a finished training"):
         trainings.teach_longer(id)
     wait_for_more(trainings, id)
@@ -106,6 +111,19 @@ def test_a_finished_training_goes_on_with_twice_its_budget(rig):
     assert wait_for(trainings, id, "stopped").result == "mia"
     assert rig.library.get("mia").hash != before
     assert trainings.models.cards()[0].photos == len(rig.pictures)
+
+
+def test_a_training_keeps_its_base_when_another_file_is_copied_over_it(rig):
+    trainings = rig.server()
+    id = start_long(rig, trainings)
+    own = base_path(rig.folder(id))
+    before = own.read_bytes()
+    path = rig.library.paths()[trainings.view(id).spec.base]
+    try:
+        path.write_bytes(b"another")  # as cp does
+        assert own.read_bytes() == before
+    finally:
+        path.write_bytes(before)
 
 
 def test_a_training_that_has_learned_all_does_not_offer_to_go_on(rig):
