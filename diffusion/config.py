@@ -211,7 +211,7 @@ class TrainConfig(Config):
     save_minutes: float = setting(10.0, "minutes between checkpoints (samples, held-out loss)")
     save_images: int = setting(0, "a checkpoint after so many images as well; 0 is off")
     keep_steps: int = setting(0, "earlier checkpoints whose weights stay in steps/")
-    patience: float = setting(0.0, "share of the budget that the held-out loss may stay risen")
+    patience: float = setting(0.0, "share of the budget with a risen held-out loss; 0: off")
 
     def __post_init__(self) -> None:
         _require(
