@@ -12,6 +12,7 @@ evaluation, with the guide's share and without the decoder.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 from collections.abc import Callable
 
@@ -80,16 +81,13 @@ def main() -> None:
     keep_freed_memory()  # as the programs do
     size, channels = peers.LATENT_SIZE, peers.LATENT_CHANNELS
     target = work_of("cat-256-lite")
-    unets = [
-        peers.equal_work(peers.diffusers_latent_unet, target, size=size, channels=channels)
-        for _ in range(2)
-    ]
-    work = peers.gmac(unets[0], size, channels=channels)
+    unet = peers.equal_work(peers.diffusers_latent_unet, target, size=size, channels=channels)
+    work = peers.gmac(unet, size, channels=channels)
     entries = {
         f"{name}, {dtype}": ours(name, dtype, options.steps) for name in OURS for dtype in DTYPES
     }
-    entries[BASELINE] = work, theirs(unets[0], "fp32", options.steps)
-    entries[f"{BASELINE}, bf16"] = work, theirs(unets[1], "bf16", options.steps)
+    entries[BASELINE] = work, theirs(unet, "fp32", options.steps)
+    entries[f"{BASELINE}, bf16"] = work, theirs(copy.deepcopy(unet), "bf16", options.steps)
     compare(entries, options.steps, options.rounds, baseline=BASELINE)
     print(f"\ntorch {torch.__version__}, {torch.get_num_threads()} threads")
 

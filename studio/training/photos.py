@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Iterable, Set
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -241,27 +242,23 @@ class PictureSet:
     def crop(self, number: int, square: object) -> Picture:
         """Let the network see the square (left, top, side), in pixels of the stored picture; None
         means the centre. Raises ValueError for a square that is not inside or too small."""
-        with self._lock:  # what another device changes meanwhile must not be undone
-            picture = self.picture(number)
-            if square is not None:
-                square = read_square(square, picture)
-            picture = replace(picture, square=square)
-            return self._change(replace(picture, look=pack(look_of(self._square(picture)))))
+        picture = self.picture(number)
+        if square is not None:
+            square = read_square(square, picture)
+        seen = self._square(replace(picture, square=square))
+        return self._change(number, square=square, look=pack(look_of(seen)))
 
     def remove(self, number: int) -> Picture:
         """Leave a picture out of the training."""
-        with self._lock:
-            return self._change(replace(self.picture(number), removed=True))
+        return self._change(number, removed=True)
 
     def put_back(self, number: int) -> Picture:
         """Take a removed picture in again."""
-        with self._lock:
-            return self._change(replace(self.picture(number), removed=False))
+        return self._change(number, removed=False)
 
     def keep_both(self, number: int) -> Picture:
         """Take in a picture that was left out as a copy of another, and keep that one too."""
-        with self._lock:
-            return self._change(replace(self.picture(number), kept=True))
+        return self._change(number, kept=True)
 
     def picture(self, number: int) -> Picture:
         """The picture of that number. Raises NoSuchSet."""
@@ -310,9 +307,10 @@ class PictureSet:
     def _waiting(self) -> list[Path]:
         return sorted((self.folder / "incoming").glob("*.bin"))
 
-    def _change(self, picture: Picture) -> Picture:
-        with self._lock:
-            self._contents.pictures[picture.number] = picture
+    def _change(self, number: int, **changes: Any) -> Picture:
+        with self._lock:  # what another device changes meanwhile must not be undone
+            picture = replace(self.picture(number), **changes)
+            self._contents.pictures[number] = picture
             self._save()
         return picture
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import cast
 from ..disk import errors_as_sentences, try_hold
 from . import process
 from .estimates import Estimates
-from .records import Records, in_order
+from .records import Looks, Records, in_order
 from .training_folder import (
     IMAGES_NAME,
     Record,
@@ -151,7 +151,7 @@ class Scheduler:
             record = self.records.settled(folder)
         return record
 
-    def _launch_first(self, looks: Mapping[Path, Record | None]) -> list[ValueError | OSError]:
+    def _launch_first(self, looks: Looks) -> list[ValueError | OSError]:
         """Start the first of those that wait which can be started; what stood in others' way."""
         troubles: list[ValueError | OSError] = []
         for folder in in_order(looks):
