@@ -74,6 +74,10 @@ def _add_train(commands: Commands) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of this run")
     _add_budget(parser)
     parser.add_argument("--init", metavar="CHECKPOINT", help="start from this name or file")
+    parser.add_argument(
+        "--drawings", type=int, metavar="N",
+        help="with --init: learn to tell real pictures from N that this model draws (see ddo.py)",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true", help="only go on with an existing run")
     parser.add_argument(
         "--photos",

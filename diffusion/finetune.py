@@ -9,7 +9,6 @@ with the labels it drew them for (prior preservation: Ruiz et al. 2023, "DreamBo
 
 from __future__ import annotations
 
-import math
 import statistics
 import sys
 import time
@@ -17,13 +16,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checkpoint import CheckpointInfo, read_checkpoint, taught_data
-from .codec import to_uint8
 from .config import (
     FINETUNE_CHECKPOINTS,
     LENGTHS,
@@ -35,10 +33,11 @@ from .config import (
 from .data import ImageSet, load_images
 from .denoiser import Denoiser
 from .device import autocast, choose_device, is_out_of_memory
-from .latents import LatentSet, as_latents
+from .latents import as_latents
 from .objectives import SAMPLE_COLUMNS, SAMPLE_SEEDS, Denoising, full_disk_as_sentence
 from .parameterizations import training_sigma
 from .pictures import save_grid
+from .replays import ExampleSet, Report, draw_replays, mix, replays_per_label
 from .run_folder import (
     BASE_GRID,
     SAMPLES_NAME,
@@ -47,13 +46,10 @@ from .run_folder import (
     RunState,
     is_finished,
 )
-from .sampling import draw_x0, from_seeds, generate
+from .sampling import generate
 from .sources import composed
 from .trainer import Trainer
 
-REPLAYS = 108  # pictures that the base draws, its labels in turn: 12 of each at 8 labels and none
-LEAST_REPLAYS = 2  # of each label, where there are many
-REPLAY_SEED = 1_000_000  # its pictures are of seeds that nobody looks at
 DRAW_BATCH = 16
 SAMPLES = 8
 ESTIMATE_STEPS = 6
@@ -61,9 +57,6 @@ LABEL_LOOKS = 64  # noise levels at which the pictures are tried with each label
 HELDOUT_REPEATS = 16  # noise levels at which each held-out picture is looked at, or fewer where
 HELDOUT_LOOKS = 256  # that comes to more looks than this: every checkpoint takes them
 REPORT_SECONDS = 1.0
-
-ExampleSet = TypeVar("ExampleSet", ImageSet, LatentSet)
-Report = Callable[[float], None]  # is told a share, 0 to 1
 
 
 @torch.inference_mode()
@@ -153,46 +146,6 @@ def hold_out(images: ExampleSet) -> tuple[ExampleSet, ExampleSet]:
     return training, heldout.subset(list(range(len(heldout))) * repeats)
 
 
-def replays_per_label(model: ModelConfig) -> int:
-    """How many pictures of each label, and of none, the base draws."""
-    return max(LEAST_REPLAYS, REPLAYS // (model.num_classes + 1))
-
-
-def draw_replays(base: Denoiser, like: ExampleSet, report: Report = lambda _: None) -> ExampleSet:
-    """Pictures that the base model draws, with their labels (-1 where it was given none), as a set
-    of the kind of ``like``. ``report`` is given the share that is done.
-
-    Drawn with guidance, as on the page. It comes on top once more when the tuned model draws, and
-    the other coats bear it: ``benchmarks/finetuning.py`` reads as many of them off as before.
-    """
-    known = base.info.model.num_classes
-    labels = list(range(known + 1)) * replays_per_label(base.info.model)
-    drawn = []
-    for start in range(0, len(labels), DRAW_BATCH):
-        part = labels[start : start + DRAW_BATCH]
-        seeds = range(REPLAY_SEED + start, REPLAY_SEED + start + len(part))
-        drawn.append(draw_x0(base, from_seeds(base, seeds, part), base.info.sampling))
-        report((start + len(part)) / len(labels))
-    x0 = torch.cat(drawn)
-    names = tuple(f"replay-{i}" for i in range(len(labels)))
-    classes = torch.tensor([label if label < known else -1 for label in labels])
-    unknown = ("",) * len(labels)  # they are nobody's pictures
-    if isinstance(like, LatentSet):  # what was drawn is known as it is, not mirrored or moved
-        latents = x0.half().cpu().expand(len(like.latents), *x0.shape)
-        return replace(like, names=names, classes=classes, latents=latents, digests=unknown)
-    pixels = to_uint8(x0).cpu()
-    return replace(like, names=names, classes=classes, pixels=pixels, digests=unknown)
-
-
-def mix(pictures: ExampleSet, replays: ExampleSet, keep: float) -> ExampleSet:
-    """One set, the share ``keep`` > 0 of it replays, each picture in it equally often."""
-    ratio = (1 - keep) / keep * len(replays) / len(pictures)  # showings of a picture per replay's
-    times = math.ceil(max(1, ratio))  # for all of them alike; of replays, whose labels take turns,
-    wanted = round(times * len(pictures) * keep / (1 - keep))  # some may come once more
-    own = pictures.subset(list(range(len(pictures))) * times)
-    return own.joined(replays.subset([i % len(replays) for i in range(wanted)]))
-
-
 def trainable(layers: str, model: ModelConfig) -> Callable[[str], bool]:
     """Whether a parameter, by its name, may change: all; all but the outermost level, which paints
     textures ("deep"); or the embeddings of the labels alone ("label")."""
@@ -206,6 +159,22 @@ def trainable(layers: str, model: ModelConfig) -> Callable[[str], bool]:
     outermost += [f"up.{last - i}" for i in range(model.num_blocks + 1)]
     frozen = tuple(f"{name}." for name in outermost)
     return lambda name: not name.startswith(frozen)
+
+
+class Teaching(Denoising):
+    """The denoising of the owner's pictures and of a share ``keep`` that the base model drew."""
+
+    keep = 0.0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity, "keep": self.keep}
+
+    def is_same(self, identity: dict[str, Any]) -> bool:
+        keep = identity.get("keep", self.keep)  # runs of before do not say
+        if keep != self.keep:
+            raise ValueError(f"This run was started with --keep {keep}. Use it, or another --out.")
+        return super().is_same({k: v for k, v in identity.items() if k != "keep"})
 
 
 class ProgressFile:
@@ -315,7 +284,7 @@ def _prepare(
         drawing = lambda share: prepared(0.35 + 0.65 * share, "Drawing cats to remember.")  # noqa: E731
         training = mix(training, draw_replays(denoiser, training, drawing), config.keep)
     new = len(info.labels) - 1
-    objective = Denoising(
+    objective = Teaching(
         config.training(),
         replace(info, data=taught_data(config.label)),
         training,
@@ -323,6 +292,7 @@ def _prepare(
         heldout=heldout,
         sample_labels=[new] * SAMPLES,
     )
+    objective.keep = config.keep
     return Trainer(
         config.training(), objective, out, trainable=trainable(config.layers, info.model)
     )

@@ -23,6 +23,7 @@ from .run_folder import STATE_NAME
 from .sources import join_labels
 
 if TYPE_CHECKING:
+    from .objectives import Denoising
     from .trainer import Trainer
 
 TRAIN_OPTIONS = [
@@ -35,16 +36,19 @@ DISTILL_OPTIONS = [name for name in CODEC_OPTIONS if name not in ("mirror", "hol
 
 def run_train(args: argparse.Namespace) -> None:
     """Train, or go on where the run in ``--out`` stopped."""
+    from .ddo import SETTINGS as DDO_SETTINGS
     from .finetune import add_label
-    from .objectives import Denoising
     from .trainer import Trainer
 
+    if args.drawings is not None and not args.init:
+        raise ValueError("Give the model that draws (--init) together with --drawings.")
     out = out_folder(args.out)
     init, start = read_checkpoint(find_checkpoint(args.init)) if args.init else (None, None)
     own = start.preset if start and start.preset in PRESETS else "cat-64-lite"
     preset_name = args.preset or own
     preset = get_preset(preset_name)
-    config = TrainConfig.from_dict({**preset.train, **_given(args)})
+    suited = preset.train if args.drawings is None else {**preset.train, **DDO_SETTINGS}
+    config = TrainConfig.from_dict({**suited, **_given(args)})
     if args.resume and not (out / STATE_NAME).exists():
         raise ValueError(f"There is no run to resume in {out}.")
     if start:
@@ -73,9 +77,29 @@ def run_train(args: argparse.Namespace) -> None:
     if any(images.label_counts):
         info = replace(info, label_counts=images.label_counts)
     examples = as_latents(images, find_checkpoint(args.init), out) if info.in_latents else images
-    trainer = Trainer(config, Denoising(config, info, examples, init=init), out)
+    trainer = Trainer(config, _denoising(args, config, info, examples, init), out)
     del images, examples, init  # of which it has copies
     _run(trainer)
+
+
+def _denoising(
+    args: argparse.Namespace, config: TrainConfig, info: CheckpointInfo, examples: Any, init: Any
+) -> Denoising:
+    """What ``train`` trains for: to denoise, or also to tell pictures from drawings."""
+    from .ddo import FOLDER_NAME, Discriminating, own_drawings
+    from .objectives import Denoising
+
+    if args.drawings is None:
+        return Denoising(config, info, examples, init=init)
+    path = find_checkpoint(args.init)
+    model = Denoiser.load_for_sampling(path)
+    if model.info.labels != info.labels:
+        raise ValueError("The model that draws must know all labels. Train it on them first.")
+    drawings = own_drawings(
+        model, examples, Path(args.out) / FOLDER_NAME,
+        count=args.drawings, model_hash=file_hash(path),
+    )  # fmt: skip
+    return Discriminating(config, info, examples, drawings, init=init)
 
 
 def run_train_codec(args: argparse.Namespace) -> None:

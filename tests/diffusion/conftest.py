@@ -5,7 +5,7 @@ from drawing import cats, write_labels, write_zip
 from studio_fixtures import save_tiny
 from training_runs import LABELS
 
-from diffusion import finetune, objectives
+from diffusion import finetune, objectives, replays
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture
 def few_replays(monkeypatch):
     """A fine-tuning draws 2 replays of each of the tiny model's labels, and of none."""
-    monkeypatch.setattr(finetune, "REPLAYS", 6)
+    monkeypatch.setattr(replays, "REPLAYS", 6)
     monkeypatch.setattr(finetune, "SAMPLES", 2)
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
-from diffusion import finetune, objectives
+from diffusion import finetune, objectives, replays
 from diffusion.changes import changes, digest, have_nothing_in_common
 from diffusion.checkpoint import (
     WEIGHTS_NAME,
@@ -35,7 +35,7 @@ from diffusion.trainer import Trainer
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
     monkeypatch.setattr(objectives, "SAMPLE_SEEDS", (0,))
-    monkeypatch.setattr(finetune, "REPLAYS", 6)
+    monkeypatch.setattr(replays, "REPLAYS", 6)
     monkeypatch.setattr(finetune, "SAMPLES", 2)
     monkeypatch.setitem(PRESETS, "tiny", TINY)
 

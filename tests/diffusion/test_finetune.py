@@ -181,41 +181,6 @@ def test_too_many_pictures_are_refused(base, photos, monkeypatch):
         finetune.load_pictures(photos, read_checkpoint(base)[1])
 
 
-def test_replays_are_what_the_base_draws_under_every_label(base, photos):
-    denoiser = Denoiser.load(base)
-    like = finetune.load_pictures(photos, denoiser.info)
-    replays = finetune.draw_replays(denoiser, like)
-    assert replays.classes.tolist() == [0, 1, -1] * 2
-    drawn = finetune.generate(denoiser, [finetune.REPLAY_SEED + 4], class_labels=[1])
-    assert (replays.pixels[4].int() - drawn[0].int()).abs().max() <= 1  # another batch size
-
-
-def test_many_labels_share_the_replays():
-    assert [finetune.replays_per_label(replace(TINY, num_classes=n)) for n in (0, 1, 8)] == [
-        6,
-        3,
-        2,
-    ]
-
-
-@pytest.mark.parametrize("keep", [0.1, 0.3, 0.5, 0.75])
-@pytest.mark.parametrize("count", [8, 17, 24])
-def test_the_share_of_replays_is_what_was_asked_for(base, photos, keep, count):
-    denoiser = Denoiser.load(base)
-    own = finetune.load_pictures(photos, denoiser.info).subset(range(count))
-    replays = finetune.draw_replays(denoiser, own)
-    mixed = finetune.mix(own, replays, keep)
-    shown = torch.tensor([name.startswith("replay") for name in mixed.names]).float().mean()
-    assert abs(float(shown) - keep) < 0.02
-    assert set(mixed.names) == {*own.names, *replays.names}
-    assert len({mixed.names.count(name) for name in own.names}) == 1  # none is learned twice
-    for index in (0, len(mixed) - 1):
-        source = own if mixed.names[index] in own.names else replays
-        at = source.names.index(mixed.names[index])
-        assert torch.equal(mixed.pixels[index], source.pixels[at])
-        assert mixed.classes[index] == source.classes[at]
-
-
 # -- the run ----------------------------------------------------------------------------------
 
 
@@ -255,6 +220,13 @@ def test_a_run_is_made_of_its_settings(base, photos, tmp_path, keep, replays):
     shown = [name.startswith("replay") for name in run.objective.images.names]
     assert sum(shown) / len(shown) == pytest.approx(replays, abs=0.02)
     assert run.peak_lrs[0] == 0.0125
+
+
+def test_a_run_goes_on_with_the_share_it_began_with(base, photos, tmp_path):
+    assert not finetune.finetune(base, photos, tmp_path, config(), stop=after(2))
+    with pytest.raises(ValueError, match=r"started with --keep 0\.3"):
+        finetune.finetune(base, photos, tmp_path, config(keep=0.5))
+    assert finetune.finetune(base, photos, tmp_path, config())
 
 
 def test_how_a_run_stands_is_told_as_it_goes(base, photos, tmp_path):

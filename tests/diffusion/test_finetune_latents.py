@@ -8,12 +8,13 @@ import torch
 from drawing import cats, write_zip
 from helpers import LATENT, latent_denoiser
 
-from diffusion import Denoiser, finetune
+from diffusion import Denoiser, finetune, replays
 from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint, read_tensors
 from diffusion.config import FinetuneConfig
 from diffusion.data import load_images
-from diffusion.finetune import draw_replays, likeliest_label, mix
+from diffusion.finetune import likeliest_label
 from diffusion.latents import LATENTS_NAME, as_latents
+from diffusion.replays import draw_replays, mix
 from diffusion.run_folder import STATE_NAME
 from diffusion.sampling import generate
 
@@ -22,7 +23,7 @@ CONFIG = FinetuneConfig(label="Mia", images=64, batch_size=4)
 
 @pytest.fixture(autouse=True)
 def _few_replays(monkeypatch):
-    monkeypatch.setattr(finetune, "REPLAYS", 6)
+    monkeypatch.setattr(replays, "REPLAYS", 6)
     monkeypatch.setattr(finetune, "SAMPLES", 2)
 
 
@@ -72,13 +73,13 @@ def test_the_network_learns_and_codec_and_guide_stay(base, photos, tmp_path):
 
 def test_replays_are_what_the_base_would_show(base, latents):
     denoiser = Denoiser.load(base)
-    replays = draw_replays(denoiser, latents)
-    assert replays.latents.shape == (2, 6, 4, 4, 4)
-    assert replays.classes.tolist() == [0, 1, -1, 0, 1, -1]
-    shown = generate(denoiser, [finetune.REPLAY_SEED + 3], class_labels=[0])
-    decoded = denoiser.codec.decode(replays.latents[1, 3:4].float())
+    made = draw_replays(denoiser, latents)
+    assert made.latents.shape == (2, 6, 4, 4, 4)
+    assert made.classes.tolist() == [0, 1, -1, 0, 1, -1]
+    shown = generate(denoiser, [replays.REPLAY_SEED + 3], class_labels=[0])
+    decoded = denoiser.codec.decode(made.latents[1, 3:4].float())
     assert (decoded.int() - shown.int()).abs().max() <= 1  # half precision
-    mixed = mix(latents, replays, 0.2)
+    mixed = mix(latents, made, 0.2)
     assert mixed.latents.shape[:2] == (2, len(mixed.names))
     assert sum(name.startswith("replay-") for name in mixed.names) / len(mixed) == 0.2
 

@@ -8,7 +8,7 @@ import pytest
 from drawing import cats, write_zip
 from studio_fixtures import save_tiny
 
-from diffusion import finetune
+from diffusion import finetune, replays
 from diffusion.config import FinetuneConfig
 
 CONFIG = FinetuneConfig(label="Mia", images=64, batch_size=4)
@@ -17,7 +17,7 @@ CONFIG = FinetuneConfig(label="Mia", images=64, batch_size=4)
 @pytest.fixture
 def told(monkeypatch) -> list[finetune.RunProgress]:
     """Everything that a run tells, in its order."""
-    monkeypatch.setattr(finetune, "REPLAYS", 6)
+    monkeypatch.setattr(replays, "REPLAYS", 6)
     monkeypatch.setattr(finetune, "SAMPLES", 2)
     told = []
     write = finetune.RunProgress.write

@@ -18,7 +18,7 @@ from helpers import (
 )
 from torch.testing import assert_close
 
-from diffusion import Denoiser, finetune, generate
+from diffusion import Denoiser, finetune, generate, replays
 from diffusion.checkpoint import WEIGHTS_NAME, CheckpointInfo, read_checkpoint, read_tensors
 from diffusion.cli import main
 from diffusion.codec_file import load_autoencoder, load_codec, save_codec
@@ -101,12 +101,12 @@ def test_another_upscaler_takes_the_place_of_the_first(files, tmp_path):
 
 
 def test_a_model_with_an_upscaler_is_fine_tuned_at_the_small_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(finetune, "REPLAYS", 6)
+    monkeypatch.setattr(replays, "REPLAYS", 6)
     monkeypatch.setattr(finetune, "SAMPLES", 2)
     base, run = tmp_path / "base.safetensors", tmp_path / "run"
     upscaled_denoiser(replace(SMALL, num_classes=2)).save(base)
     photos = write_zip(tmp_path / "mia.zip", cats(16, 32))
-    sizes, drawn = [], finetune.draw_replays
+    sizes, drawn = [], replays.draw_replays
     monkeypatch.setattr(
         finetune,
         "draw_replays",
