@@ -118,7 +118,7 @@ class CodecTraining(Reconstruction):
             wanted = self.autoencoder.normalize(version.to(device))
             latents, taught = cut(wanted, places, size), (pictures, wanted)
         else:
-            with torch.no_grad(), autocast(device):
+            with torch.no_grad(), autocast(device, self.precision):
                 latents = self.autoencoder.encode(crops).float()
         level = LATENT_NOISE * torch.rand(count, 1, 1, 1, generator=generator)
         drawn = torch.randn(latents.shape, generator=noise, device=device)
@@ -139,7 +139,7 @@ class CodecTraining(Reconstruction):
         some = torch.arange(min(PREVIEW_BY, len(self.images)))
         pictures = self.images.get(some)[0]
         codec = self.codec(autoencoder)
-        with autocast(self.device):
+        with autocast(self.device, self.precision):
             latents = [codec.encode(part.to(self.device)) for part in pictures.split(BATCH)]
         autoencoder.fit_preview_(torch.cat(latents), to_float(pictures.to(self.device)))
         save_codec(autoencoder, path, images_seen=images)

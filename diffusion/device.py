@@ -41,9 +41,14 @@ def sampling_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast_bf16(device) else torch.float32
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """A context in which float32 networks compute in bfloat16, where that is faster."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device))
+def in_bf16(precision: str, device: torch.device) -> bool:
+    """Whether a training of this ``precision`` (see ``TrainConfig``) computes in bfloat16."""
+    return precision == "bf16" or (precision == "auto" and fast_bf16(device))
+
+
+def autocast(device: torch.device, precision: str = "auto") -> torch.autocast:
+    """A context in which float32 networks compute in bfloat16, if that is the ``precision``."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=in_bf16(precision, device))
 
 
 def keep_freed_memory() -> None:

@@ -31,6 +31,7 @@ class Reconstruction(Objective):
         kept, held = split_names(images.names, config.holdout, at_most=0.1)
         self.kept, self.images, self.heldout_images = kept, images.subset(kept), images.subset(held)
         self.examples: Any = self.images  # what the batches are of
+        self.precision = config.precision
 
     @property
     def record(self) -> dict[str, str]:
@@ -70,7 +71,7 @@ class Reconstruction(Objective):
     def _reconstruct(self, averaged: nn.Module, pictures: Tensor) -> Tensor:
         """uint8 [N, 3, S, S] encoded and decoded."""
         codec = self.codec(averaged)
-        with autocast(self.device):
+        with autocast(self.device, self.precision):
             return codec.decode(codec.encode(pictures.to(self.device))).cpu()
 
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from .changes import changes, have_nothing_in_common
 from .checkpoint import WEIGHTS_NAME
 from .config import TrainConfig
-from .device import fast_bf16
+from .device import in_bf16
 from .ema import ExponentialMovingAverage
 from .files import atomic_path, clear_temporary
 from .objectives import (
@@ -66,8 +66,7 @@ CHANGEABLE = (
 
 def choose_precision(config: TrainConfig, device: torch.device) -> str:
     """Accelerate's name for the precision: bf16 where the hardware is faster in it, else fp32."""
-    wanted = config.precision == "bf16" or (config.precision == "auto" and fast_bf16(device))
-    return "bf16" if wanted else "no"
+    return "bf16" if in_bf16(config.precision, device) else "no"
 
 
 def step_generators(

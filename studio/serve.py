@@ -110,7 +110,7 @@ def build_page(
 
 def serve(settings: Settings) -> None:
     """Build the page and serve it until Ctrl-C or SIGTERM; a mistake in the settings is one
-    sentence. When it returns all is saved, though threads may still be busy."""
+    sentence. When it returns, trainings have had END_SECONDS to save; threads may still be busy."""
     keep_freed_memory()
     limit_arenas()
     threads = space.num_threads()
@@ -143,7 +143,7 @@ def _serve(settings: Settings, studio: Studio, temporary: TemporaryFolder) -> No
     examples = Examples(studio)
     admin = build_admin(settings, studio)
     blocks = build_page(studio, examples, admin)
-    temporary.keep_swept(Mailboxes(blocks._queue).sweep)
+    temporary.keep_swept(Mailboxes(blocks).sweep)
     examples.begin()  # so that the first visit finds them
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does: in order
     admin.trainings.start()

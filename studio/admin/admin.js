@@ -154,13 +154,14 @@
           const item = chosen[next++];
           const problem = await sendOne(set, item, (bytes) => { loaded.set(item, bytes); show(); });
           if (problem) problems.push(problem);
+          else done += 1;
           loaded.set(item, item.file.size);
-          done += 1;
           show();
         }
       };
       await Promise.all(Array.from({length: PARALLEL}, worker));
-      warn(problems.slice(0, 3).join(' '), problems.length);
+      const more = problems.length - 3;
+      warn(problems.slice(0, 3).join(' ') + (more > 0 ? ` And ${more} more.` : ''), problems.length);
       if (!problems.length) announce('The photos are sent.');
     } catch (error) {
       warn(error.message, true);

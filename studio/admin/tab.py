@@ -6,6 +6,7 @@ so that nobody can listen in. What is shown is derived from the disk at every lo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from .. import space
 from ..page.choice import Choice
 from ..page.wiring import start
 from .actions import CANCEL, LENGTH_TITLES, AdminActions
-from .html import ACT, DROP, NO_TRAINING_HERE
+from .html import ACT, DROP, NO_TRAINING_HERE, message_html
 from .parts import Admin
 from .shown import Look
 
@@ -143,6 +144,8 @@ class AdminTab:
             self.base, self.name, self.label, self.length, self.lr, self.batch_size, self.layers,
             self.keep,
         ]  # fmt: skip
+        _say_at_once(self.start_button, self.start_message, "Preparing the photos…")
+        _say_at_once(self.publish_button, self.publish_message, "Uploading the model…")
         # What was wrong with the form is no longer said once somebody mends it.
         mended = [field.change for field in form if field is not self.base]  # whose list may grow
         gr.on(mended, None, None, self.start_message, js="() => ''", **AT_ONCE)
@@ -167,3 +170,9 @@ class AdminTab:
         self.publish_button.click(
             do.publish_model, published, self.publish_message, **AT_ONCE
         ).then(None, None, self.token, js="() => ''", **AT_ONCE)  # fmt: skip
+
+
+def _say_at_once(button: gr.Button, message: Component, sentence: str) -> None:
+    """What a press of the button takes minutes for, until the server says how it ended."""
+    said = json.dumps(message_html(sentence))
+    button.click(None, None, message, js=f"() => {said}", **AT_ONCE)

@@ -82,6 +82,6 @@ class Job:
         if self.done:
             return
         self.error, self.finished = error, time.monotonic()
-        if not self.live:  # of which there are many a second
+        if not self.preview:  # of which there are many a second
             log_job(self)
         self._done.set()

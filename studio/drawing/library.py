@@ -18,7 +18,7 @@ from diffusion.files import file_hash
 
 from .model_note import read_note
 
-MAX_LOADED = 3  # models kept in memory
+MAX_LOADED = 6  # models kept in memory: all that are shipped, and one more
 QUICK = "-quick"  # ends the name of a model's student
 
 
@@ -134,7 +134,8 @@ class ModelLibrary:
             key = (name, self._hash(name, path))
             with self._lock:
                 if key not in self._loaded:
-                    self._loaded[key] = self._in_use[key] = self._load(*key, path)
+                    model = self._in_use.get(key) or self._load(*key, path)
+                    self._loaded[key] = self._in_use[key] = model
                     while len(self._loaded) > MAX_LOADED:
                         self._loaded.popitem(last=False)
                 self._loaded.move_to_end(key)

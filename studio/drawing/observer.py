@@ -45,7 +45,7 @@ class Observer:
 
     def _frame(self, record: str, step: Step, row: int, previews: Tensor) -> Tensor:
         if record == "preview":
-            return previews[row]
+            return previews[row].clone()  # a view would keep those of the whole batch
         return self._decode(noisy_x0(step) if record == "noisy" else step.denoised, row)
 
     def _decode(self, x0: Tensor, row: int) -> Tensor:

@@ -34,6 +34,7 @@ from .observer import Observer, store
 from .recipe import Recipe, build_start, of_this_version
 
 MAX_BATCH = 16  # pictures drawn at once
+TURN_STEPS = 1_600  # of all pictures drawn at once: nobody waits for minutes behind a long one
 MAX_JOB_PICTURES = 256
 CLOSE_SECONDS = 10.0  # that the worker may take to end its step
 RECOVERY_SECONDS = 60.0  # after memory was short, until batches may grow again
@@ -244,6 +245,7 @@ class Studio:
             order = self._in_order()
             first = order[0]
             most = min(self.max_batch, MAX_LIVE_BATCH) if first.live else self.max_batch
+            most = max(1, min(most, TURN_STEPS // first.steps_to_take))
             turn: list[tuple[Job, int]] = []
             for job in [job for job in order if job.key == first.key]:
                 if job.record != first.record:

@@ -52,7 +52,7 @@ class AnsweringBlocks(gr.Blocks):
         asked_by = getattr(request, "request", None)
         current_client.set(asked_by.scope.get(CLIENT_KEY, HOUSE) if asked_by else HOUSE)
         if iterator is not None and event_id is not None and session_hash is not None:
-            mailboxes = Mailboxes(self._queue)
+            mailboxes = Mailboxes(self)
             if not await mailboxes.is_read(session_hash):
                 await mailboxes.close(session_hash)
                 raise gr.Error(UNREAD, print_exception=False)

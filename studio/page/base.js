@@ -3,7 +3,8 @@
 window.cats = (() => {
   const find = (selector) => document.querySelector(selector);
   const stage = () => find('#stage .stage');
-  const key = (recipe) => JSON.stringify(recipe);
+  // Which cat it is, whatever version of the page or of the model drew it last.
+  const key = (recipe) => JSON.stringify({...recipe, version: undefined, model_hash: undefined});
   const listeners = [];
   const doers = {};
   let seen = '';
@@ -38,9 +39,18 @@ window.cats = (() => {
     if (button) doers[button.dataset.do]?.(button);
   });
 
+  // A file that is dropped beside a field would take the place of the page.
+  for (const kind of ['dragover', 'drop']) {
+    document.addEventListener(kind, (event) => {
+      if (event.defaultPrevented || !event.dataTransfer?.types.includes('Files')) return;
+      event.preventDefault();
+      event.dataTransfer.dropEffect = 'none';
+    });
+  }
+
   // Something that Gradio draws only when it is wanted, once it is there.
   async function when(selector) {
-    for (let tries = 0; tries < 100 && !find(selector); tries += 1) {
+    for (let tries = 0; tries < 1200 && !find(selector); tries += 1) { // a minute
       await new Promise((resolve) => { setTimeout(resolve, 50); });
     }
     return find(selector);

@@ -5,8 +5,9 @@ cats.dream = (() => {
   const LAST = 10, RATE = 12; // seconds that can be saved, and frames a second of that film
   const SLOW = 4000; // ms for each cat where the visitor wants little motion
   const FADE = 400; // ms at most from frame to frame
+  const TRIES = 4; // after a frame that failed, each after twice as long, the first after a second
   let dream = null; // {seed, model, moment, since}
-  let seen = [], shown = null, timer = 0;
+  let seen = [], shown = null, timer = 0, failed = 0, asleep = false, lock = null;
 
   const speed = () => (cats.calm() ? 1 / SLOW : Number(find('#dream-speed').value) / 1000);
   function moment() { // cats after the first
@@ -24,25 +25,31 @@ cats.dream = (() => {
   }
 
   const frames = cats.frames(async ({asked, recipe, source}) => {
+    if (failed) cats.map.say('');
+    failed = 0;
     const at = performance.now(), gap = shown && dream ? at - shown.at : 0;
     shown = {at, recipe};
     if (dream) seen = [...seen.filter((frame) => at - frame.at < LAST * 1000), {at, moment: asked.moment}];
     await cats.view.show(source, `A cat of the dream: seed ${recipe.seed}`,
       cats.calm() ? 0 : Math.min(FADE, gap));
     cats.view.state(asked.fine ? 'fine' : 'dream');
-    if (!dream) return;
+    if (!dream || asleep) return;
     if (seen.length === 2) label();
     if (!cats.map.isOpen()) { stop(); return; }
     if (cats.calm()) timer = setTimeout(ask, untilNext());
     else ask();
-  }, (error) => { cats.map.say(error.message); if (dream) stop(); });
+  }, (error) => {
+    cats.map.say(error.message);
+    if (!dream || asleep) return;
+    if (failed === TRIES) stop();
+    else timer = setTimeout(ask, 1000 * 2 ** failed++);
+  });
 
   function label() {
     const isOn = Boolean(dream);
     find('#explore-desk').classList.toggle('dreaming', isOn);
     find('#explore-desk').classList.toggle('dreamt', seen.length > 1);
     find('#dream').textContent = isOn ? 'Stop' : 'Dream';
-    find('#dream').setAttribute('aria-pressed', String(isOn));
   }
 
   function start() {
@@ -53,13 +60,42 @@ cats.dream = (() => {
       since: performance.now(), speed: speed(),
     };
     cats.map.say('');
+    [failed, asleep] = [0, false];
     label();
+    stayAwake();
+    ask();
+  }
+
+  async function stayAwake() { // a screen that goes dark ends what is watched
+    try {
+      const held = await navigator.wakeLock?.request('screen');
+      if (dream && !asleep && !lock) lock = held;
+      else held?.release();
+    } catch { /* not allowed, or the battery is low */ }
+  }
+  function letSleep() { lock?.release(); lock = null; }
+
+  function sleep() { // while nobody sees the page
+    clearTimeout(timer);
+    frames.stop();
+    letSleep();
+    if (!dream || asleep) return;
+    dream.moment += (performance.now() - dream.since) * dream.speed;
+    asleep = true;
+  }
+
+  function wake() {
+    if (!dream || !asleep) return;
+    [asleep, failed, dream.since] = [false, 0, performance.now()];
+    shown = null; // no long fade
+    stayAwake();
     ask();
   }
 
   function stop() {
     clearTimeout(timer);
     frames.stop();
+    letSleep();
     if (!dream) return;
     last = dream;
     dream = null;
@@ -101,6 +137,7 @@ cats.dream = (() => {
   return {
     stop() { stop(); shown = null; }, // the map is seen again
     rest: stop, // its cat stays in view
+    sleep, wake,
     recipe: () => shown?.recipe ?? null,
   };
 })();

@@ -236,6 +236,7 @@ cats.map = (() => {
         return;
       }
       open();
+      if (cat?.picture) look(true, 'A cat that was made from a picture cannot be a corner.');
       if (!cat || cat.picture) return;
       point = {x: 0, y: 0};
       setCorner(0, cat);
@@ -278,11 +279,16 @@ cats.map = (() => {
   // -- coming and going -----------------------------------------------------------------------
 
   function leave() { frames.stop(); drawn.stop(); cats.dream.rest(); }
+  function hide() { frames.stop(); drawn.stop(); cats.dream.sleep(); }
   function shown() { if (isOpen()) { if (!document.hidden) open(); } else leave(); }
   document.addEventListener('click', (event) => {
     if (event.target.closest?.('#tabs > .tab-wrapper [role=tab]')) setTimeout(shown, 50);
   });
-  document.addEventListener('visibilitychange', () => { if (document.hidden) leave(); else shown(); });
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) { hide(); return; }
+    shown();
+    cats.dream.wake();
+  });
   new MutationObserver((changes) => {
     const isAbout = ({target}) => (target.nodeType === 1 ? target : target.parentElement)
       ?.closest('#explore-right');

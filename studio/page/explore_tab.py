@@ -23,6 +23,7 @@ from .tools import film_parts
 from .visits import Visits
 from .wiring import start
 
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}  # by itself Gradio drops what comes early
 PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -68,6 +69,7 @@ class ExploreTab:
         lasted = gr.Textbox("", visible=False)  # what the browser knows of the dream, as JSON
         start(
             save.click, self.actions.film, [lasted], outputs, js="() => [cats.dreamt()]",
-            concurrency_limit=None, **PRIVATE,
+            concurrency_limit=None, **LAST, **PRIVATE,
         )  # fmt: skip
-        gr.on([page.load, model.change], self.actions.about, model, about, queue=False, **PRIVATE)
+        shown = [page.load, model.change]
+        gr.on(shown, self.actions.about, model, about, queue=False, **LAST, **PRIVATE)

@@ -59,9 +59,10 @@ class FilmActions:
 def film_progress(updates: Iterable[Update]) -> Iterator[ShownFilm]:
     """How far a film is. The one before it goes: nobody shall download that for this one."""
     hidden = gr.update(visible=False)
-    yield {"film": hidden, "gif": hidden, "mp4": hidden}
+    earlier: ShownFilm = {"film": hidden, "gif": hidden, "mp4": hidden}
     for update in updates:
-        yield {"note": status_html(film_text(update), working=not update.done)}
+        yield {**earlier, "note": status_html(film_text(update), working=not update.done)}
+        earlier = {}
 
 
 def finished_film(film: Film) -> ShownFilm:

@@ -6,6 +6,7 @@ Each action returns or yields what changes, by the names in ``Shown``; it knows 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -149,9 +150,9 @@ class GenerateActions:
             return
         yield from self.show(recipes, paths, request, begun={**controls}, mine=event.index != 1)
 
-    def open_cat(self, paths: list[str], event: gr.SelectData) -> Shown:
+    def open_cat(self, opened: str, paths: list[str]) -> Shown:
         """One cat of the grid on the stage, whose files come first; or, at -4, all four of it."""
-        index = event.index if isinstance(event.index, int) else 0
+        index = int(opened) if re.fullmatch(r"-?[0-9]{1,3}", opened or "") else 0
         path = paths[max(index, 0)] if max(index, 0) < len(paths) else None
         try:
             if path is None or not still_there([path]):
@@ -235,8 +236,9 @@ class GenerateActions:
             yield _failed(error)
             return
         with self.visits.stage_for(job, request) as (before, is_mine):
+            earlier: Shown = {}
             if before is not None and before.pictures is not None:  # it forms no further
-                yield {"stage": stage_html(before.pictures, before.recipes, stopped=True)}
+                earlier = {"stage": stage_html(before.pictures, before.recipes, stopped=True)}
             seen = 0  # steps
             try:
                 for update in self.visits.watch(job, request):
@@ -244,8 +246,9 @@ class GenerateActions:
                         return
                     if not update.done:
                         is_news = update.step != seen
-                        yield {**_forming(job, update, is_news=is_news), **(begun or {})}
-                        begun, seen = None, update.step
+                        forming = _forming(job, update, is_news=is_news)
+                        yield {**earlier, **forming, **(begun or {})}
+                        earlier, begun, seen = {}, None, update.step
                 shown = self._finished(job, paths, mine=mine)
             except ValueError as error:
                 shown = _failed(error)

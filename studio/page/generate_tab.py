@@ -37,7 +37,8 @@ PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden
 AT_ONCE = {**PRIVATE, "queue": False}
 DRAWING = {**PRIVATE, "concurrency_limit": None}  # the studio bounds what waits
 ON_STAGE = {**DRAWING, "trigger_mode": "multiple"}  # a newer run ends the older
-AS_MOVED = {**DRAWING, "trigger_mode": "always_last"}  # places that were passed are left out
+LAST = {"trigger_mode": "always_last"}  # by itself Gradio drops what comes before the answer
+AS_MOVED = {**DRAWING, **LAST}  # places that were passed are left out
 
 AGAIN = """
 element.addEventListener('cat-again', (event) => trigger('select', event.detail));
@@ -156,12 +157,14 @@ class GenerateTab:
             chosen(None, None, self.fresh, js="() => false", **PRIVATE)
         self.reuse.click(_reuse_seed, self.recipe, [self.seed, self.fresh], **AT_ONCE)
         hinted = self._named("steps", "hint")
-        start(self.sampler.input, do.choose_sampler, [self.sampler, self.model], hinted, **AT_ONCE)
+        sampler = [self.sampler, self.model]
+        start(self.sampler.input, do.choose_sampler, sampler, hinted, **AT_ONCE, **LAST)
         self.model.focus(do.list_models, None, self.model, **AT_ONCE)
         known = self._named(
             "coat", "morph_coats", "steps", "sampler", "hint", "guidance", "scale"
         )  # fmt: skip
-        chosen = start(self.model.input, do.choose_model, [self.model, self.coat], known, **AT_ONCE)
+        model = [self.model, self.coat]
+        chosen = start(self.model.input, do.choose_model, model, known, **AT_ONCE, **LAST)
         chosen.then(self.faces_of.style, self.model, self.faces, **AT_ONCE)
         self.pixels.change(None, self.pixels, None, js="(on) => { cats.pixels(on) }", **PRIVATE)
         for name in ("coat", "count", "steps", "sampler", "guidance", "scale"):
@@ -173,6 +176,8 @@ class GenerateTab:
         gr.on([self.fresh.change, self.seed.change], None, lock, None, js=keep, **PRIVATE)
         keep = "(model) => { cats.keepModel(model) }"
         self.model.input(None, self.model, None, js=keep, **PRIVATE)
+        shown = [self.coat.change, self.count.change]  # on the bar of a phone
+        gr.on(shown, None, None, None, js="() => { cats.label() }", **PRIVATE)
         plain = self._named("count", "scale", "fresh", *Controls.__annotations__)
         start(self.reset.click, do.plain, None, plain, **AT_ONCE)
         self.reset.click(None, None, None, js="() => { cats.forgetSettings() }", **PRIVATE)
@@ -197,7 +202,10 @@ class GenerateTab:
         told = {**restored, "problem": tools.restore_note}
         start(tools.file.upload, do.restore, [tools.file, self.paths], told, **ON_STAGE)
         start(self.strip.select, do.restore_from_strip, [self.paths], restored, **ON_STAGE)
-        start(self.stage.select, do.open_cat, [self.paths], restored, **AT_ONCE)
+        start(
+            self.stage.select, do.open_cat, [self.carried, self.paths], restored,
+            js="() => [cats.openIndex(), null]", **AT_ONCE, **LAST,
+        )  # fmt: skip
         self._wire_live(drawn)
         self.stop_button.click(do.visits.stop, **AT_ONCE)
         tools.take.click(self.save_actions.take_cat, self.shown, tools.canvas, **AT_ONCE)
@@ -247,10 +255,10 @@ class GenerateTab:
         do, tools = self.film_actions, self.tools
         pace = [tools.film_kind, tools.film_seconds, tools.film_speed, tools.film_hold]
         animate = functools.partial(gr.on, [self.animate_action.click, tools.animate_button.click])
-        start(animate, do.animate, [self.recipe, *pace], tools.film, **DRAWING)
+        start(animate, do.animate, [self.recipe, *pace], tools.film, **AS_MOVED)
         asked = functools.partial(gr.on, [tools.morph_button.click, tools.morph_seeds.submit])
         path = [tools.morph_seeds, tools.morph_coats, tools.morph_frames, *self.settings[1:]]
-        start(asked, do.morph, path, tools.morph_film, **DRAWING)
+        start(asked, do.morph, path, tools.morph_film, **AS_MOVED)
 
     def _named(self, *names: str) -> dict[str, Component]:
         return {name: getattr(self, name) for name in names}

@@ -18,11 +18,11 @@
     cats.setCurrent(open < 0 ? null : cats.recipes()[open]);
     cats.walkFor(open === 0);
     cats.keepOpened(open);
-    cats.stage().dispatchEvent(new CustomEvent('cat-open', {
-      bubbles: true, detail: open < 0 ? -all.length : open,
-    }));
+    cats.stage().dispatchEvent(new CustomEvent('cat-open', {bubbles: true}));
   }
 
+  // As it is when it is asked for: of quick steps the server hears the last.
+  cats.openIndex = () => String(open < 0 ? -cells().length : open);
   cats.opened = () => (open < 0 ? null : cats.recipes()[open]);
   cats.back = () => { const was = open; if (was >= 0) { show(-1); cells()[was]?.focus(); } };
   cats.step = (way) => {

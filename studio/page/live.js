@@ -70,10 +70,11 @@ cats.view = (() => {
 
 (() => { // the whole screen, where the browser gives it; else the whole window
   const view = () => cats.find('#explore-view');
+  const whole = () => view().classList.toggle('whole');
   document.addEventListener('click', (event) => {
     if (!event.target.closest?.('[data-explore=full]')) return;
     if (document.fullscreenElement) document.exitFullscreen();
-    else if (view().requestFullscreen) view().requestFullscreen().catch(() => {});
-    else view().classList.toggle('whole');
+    else if (view().requestFullscreen) view().requestFullscreen().catch(whole);
+    else whole();
   });
 })();

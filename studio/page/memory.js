@@ -58,7 +58,7 @@ cats.memory = (() => {
     const fresh = recipes
       .map((recipe, i) => ({recipe, thumb: thumbs[i], text: texts[i]}))
       .filter(({recipe}) => find(known, recipe) < 0);
-    keep([...fresh, ...known]);
+    if (fresh.length) keep([...fresh, ...known]);
   }
 
   cats.onDrawn((drawn) => {
@@ -66,7 +66,9 @@ cats.memory = (() => {
     const images = [...document.querySelectorAll('#stage img.cat')];
     if (images.length === drawn.recipes.length) add(drawn.recipes, images).catch(() => {});
   });
-  window.addEventListener('storage', () => document.dispatchEvent(new Event('cats-kept')));
+  window.addEventListener('storage', (event) => { // of another tab
+    if (event.key === CATS || event.key === null) document.dispatchEvent(new Event('cats-kept'));
+  });
 
   cats.settings = () => JSON.stringify(read(SETTINGS) ?? {});
   cats.keepSetting = (name, value) => write(SETTINGS, {...read(SETTINGS), [name]: value});

@@ -60,7 +60,8 @@ class Previews:
         if self._limit is None:
             self._limit = anyio.CapacityLimiter(AT_ONCE)
         try:
-            recipe = self._recipe(request.query_params, len(request.url.query))
+            length = len(request.url.query)  # a model may have to be loaded
+            recipe = await run_in_threadpool(self._recipe, request.query_params, length)
             if self._limit.statistics().tasks_waiting >= MAX_WAITING:
                 raise Busy("Too many previews are being drawn. Please try again in a moment.")
             async with self._limit:

@@ -30,9 +30,16 @@
   function label() {
     const coat = find('#coat input:checked'), count = find('#count input:checked');
     const [left, right] = [find('.bar-coat'), find('.bar-count')];
-    if (left && coat) left.textContent = coat.value === 'any' ? 'Any coat' : coat.value;
-    if (right && count) right.textContent = `×${count.value}`;
+    if (left && coat) {
+      left.textContent = coat.value === 'any' ? 'Any coat' : coat.value;
+      left.ariaLabel = `Coat and settings: ${left.textContent}`;
+    }
+    if (right && count) {
+      right.textContent = `×${count.value}`;
+      right.ariaLabel = `How many cats: ${count.value}`;
+    }
   }
+  cats.label = () => setTimeout(label);
   document.addEventListener('change', () => setTimeout(label));
   cats.onDrawn(() => setTimeout(label));
 

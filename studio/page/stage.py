@@ -20,10 +20,8 @@ from .data_uri import data_uri
 JPEG_QUALITY = 92
 WELCOME = "Cats that never existed, drawn out of noise."  # until the first is there
 OPEN = """
-element.addEventListener('cat-open', (event) => {
-  trigger('select', {index: event.detail, value: null});
-});
-"""  # the stage's script: the server hears which cat of a grid is open; -4: all four of it
+element.addEventListener('cat-open', () => trigger('select', {index: 0, value: null}));
+"""  # the stage's script: the server shall hear which cat of a grid is open (``openIndex``)
 
 
 def stage_html(

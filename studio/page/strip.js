@@ -3,6 +3,7 @@
   const {find, key, memory} = cats;
   const past = []; // what was on the stage before: {recipes, mine}
   let before = null, current = null, gone = null;
+  let wanted = null; // a cat that was clicked, until it is there
 
   function again(recipes, isExample) {
     find('#mine .thumbs')?.dispatchEvent(new CustomEvent('cat-again', {
@@ -15,7 +16,7 @@
   function thumb(cat) {
     const button = document.createElement('button');
     button.className = 'thumb';
-    button.dataset.recipe = key(cat.recipe);
+    button.dataset.recipe = JSON.stringify(cat.recipe);
     button.classList.toggle('starred', Boolean(cat.star));
     const image = document.createElement('img');
     image.src = cat.thumb;
@@ -26,7 +27,8 @@
 
   function mark() {
     for (const button of document.querySelectorAll('#strip .thumb')) {
-      const isOn = current && key(JSON.parse(button.dataset.recipe)) === key(current);
+      const marked = wanted ?? current;
+      const isOn = marked && key(JSON.parse(button.dataset.recipe)) === key(marked);
       if (isOn) {
         button.setAttribute('aria-current', 'true');
         const row = button.closest('#strip');
@@ -44,8 +46,9 @@
   function render() {
     const place = find('#mine .thumbs');
     if (!place) return;
-    const known = memory.list();
+    const known = memory.list(), focused = place.querySelector(':focus')?.dataset.recipe;
     place.replaceChildren(...known.map(thumb));
+    if (focused) [...place.children].find((one) => one.dataset.recipe === focused)?.focus();
     find('#count-of-mine').textContent = known.length === 0 ? 'Examples. Click one to see it.'
       : known.length === 1 ? 'Your last cat' : `Your last ${known.length} cats`;
     find('[data-do=clear]').hidden = known.length === 0;
@@ -53,7 +56,7 @@
     mark();
   }
 
-  cats.setCurrent = (recipe) => { current = recipe; mark(); };
+  cats.setCurrent = (recipe) => { [current, wanted] = [recipe, null]; mark(); };
   cats.inStrip = () => JSON.stringify(memory.list().map((cat) => cat.recipe));
   cats.onStage = () => JSON.stringify(cats.recipes());
   cats.along = (way) => { // to the next thumbnail, in reading order
@@ -70,7 +73,8 @@
     const button = event.target.closest?.('#strip .thumb');
     if (!button) return;
     const recipe = JSON.parse(button.dataset.recipe);
-    cats.setCurrent(recipe); // at once
+    wanted = recipe; // star and bin are for the cat that is seen
+    mark();
     again([recipe], Boolean(button.closest('#examples')));
   });
   cats.does('star', () => current && memory.star(current));

@@ -51,6 +51,8 @@ class Faces:
         """A ``<style>`` that gives each chip its face; empty where none could be drawn."""
         loaded = self.studio.library.get(model)
         of = loaded.name, loaded.hash
+        if of in self._styles:  # without waiting for those that are being drawn
+            return self._styles[of]
         with self._drawing:
             if of not in self._styles:
                 labels = loaded.info.labels[:MAX_BATCH]

@@ -92,8 +92,8 @@ class CallBudget:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._calls = Allowance((400, 20), (2000, 20), clock=clock)
-        # All that begin within a minute are fewer than Gradio keeps apart (2,000).
-        self._sessions = Allowance((300, 100), (900, 90), clock=clock)
+        # All that begin at once are fewer than those whose pages Gradio keeps (``MAX_VISITS``).
+        self._sessions = Allowance((150, 100), (240, 100), clock=clock)
         self._frames = Allowance((1000, 20), (4000, 20), clock=clock)
         self._known: dict[str, None] = {}  # sessions that began, the oldest first
 

@@ -40,6 +40,7 @@ def client_of(scope: Mapping[str, Any], headers: Mapping[str, bytes]) -> str:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host[:60] or "unknown"
+    address = getattr(address, "ipv4_mapped", None) or address  # as a proxy on both may write it
     if address.version == 6:
         return str(ipaddress.ip_network((address, 64), strict=False))
     return str(address)

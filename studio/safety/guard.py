@@ -32,8 +32,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Of a JSON call: a recipe with the largest picture fits. Uploads have a limit of their own.
-MAX_CALL_BYTES = 500_000
+# Of a JSON call: sixteen recipes with a picture fit. Uploads have a limit of their own.
+MAX_CALL_BYTES = 3_000_000
 MAX_DEPTH = 20
 UPLOAD = "/gradio_api/upload"
 PREVIEW = "/cat.jpg"  # the cat of a link, drawn for whoever shows that link

@@ -18,11 +18,15 @@ UNREAD_SECONDS = 60.0  # until what a finished job left uncollected is thrown aw
 
 
 class Mailboxes:
-    """The mailboxes of a Gradio queue, by session hash."""
+    """The mailboxes of the queue of a ``gr.Blocks``, by session hash."""
 
-    def __init__(self, queue: Any) -> None:
-        self._queue = queue  # gradio.queueing.Queue
+    def __init__(self, blocks: Any) -> None:
+        self._blocks = blocks
         self._seen: dict[str, tuple[Any, float]] = {}  # the oldest message of each, and since when
+
+    @property
+    def _queue(self) -> Any:  # gradio.queueing.Queue; ``Blocks.queue`` puts a new one in its place
+        return self._blocks._queue
 
     async def is_read(self, session: str) -> bool:
         """Wait until there is room for one more message; False if nobody makes any."""

@@ -19,7 +19,7 @@ from PIL import Image
 from studio_fixtures import save_tiny
 from tiny_cli import TINY
 
-from diffusion import Denoiser, cli, commands, finetune, generate, replays, trainer
+from diffusion import Denoiser, cli, commands, device, finetune, generate, replays
 from diffusion.checkpoint import read_checkpoint, read_tensors, write_checkpoint
 from diffusion.cli import main
 from diffusion.config import TrainConfig
@@ -194,7 +194,7 @@ def test_guide_puts_a_weaker_network_into_a_checkpoint(model, tmp_path, capsys):
 def test_copies_are_kept_if_the_owner_says_so(model, tmp_path, capsys, monkeypatch):
     """Seven cats, one of them twice: too few, unless both are kept."""
     monkeypatch.setitem(PRESETS, "tiny", TINY)
-    monkeypatch.setattr(trainer, "fast_bf16", lambda device: False)  # one precision in a process
+    monkeypatch.setattr(device, "fast_bf16", lambda device: False)  # one precision in a process
     monkeypatch.setattr(replays, "REPLAYS", 6)
     monkeypatch.setattr(finetune, "SAMPLES", 2)
     folder = tmp_path / "alike"

@@ -251,6 +251,16 @@ def test_the_heldout_figure_stands_for_the_mean_psnr(images):
     assert_close(psnr(objective.heldout(objective.autoencoder)), float(expected))
 
 
+def test_the_heldout_figure_is_of_the_precision_that_was_asked_for(images, monkeypatch):
+    objective = own(images)
+    objective.to(CPU)
+    exact = objective.heldout(objective.autoencoder)
+    monkeypatch.setattr(device, "fast_bf16", lambda device: True)
+    assert objective.heldout(objective.autoencoder) == exact  # "fp32", as ``settings`` say
+    objective.precision = "auto"
+    assert objective.heldout(objective.autoencoder) != exact
+
+
 def test_without_heldout_pictures_there_is_no_figure(images):
     objective = CodecTraining(settings(holdout=0), small_autoencoder(), images)
     objective.to(CPU)

@@ -13,7 +13,7 @@ from studio_fixtures import save_tiny
 from torch.testing import assert_close
 from training_runs import CPU, averaged, command, config, denoising, info, load, metrics
 
-from diffusion import Denoiser, trainer
+from diffusion import Denoiser, device
 from diffusion.checkpoint import WEIGHTS_NAME, read_checkpoint
 from diffusion.cli import main
 from diffusion.objectives import TrainingError, heldout_loss
@@ -197,10 +197,10 @@ def test_every_step_seed_and_process_has_randomness_of_its_own():
 
 
 def test_precision_is_what_was_asked_for(monkeypatch):
-    monkeypatch.setattr(trainer, "fast_bf16", lambda device: True)
+    monkeypatch.setattr(device, "fast_bf16", lambda device: True)
     asked = {name: choose_precision(config(precision=name), CPU) for name in ("auto", "fp32")}
     assert asked == {"auto": "bf16", "fp32": "no"}
-    monkeypatch.setattr(trainer, "fast_bf16", lambda device: False)
+    monkeypatch.setattr(device, "fast_bf16", lambda device: False)
     assert choose_precision(config(precision="auto"), CPU) == "no"
     assert choose_precision(config(precision="bf16"), CPU) == "bf16"
 

@@ -164,6 +164,17 @@ def test_the_memory_holds_a_few_models_only(tmp_path, tiny_folder, loads):
     assert loads[-1] == "m1"
 
 
+def test_a_model_that_a_job_still_holds_is_not_read_again(tmp_path, tiny_folder, loads):
+    for i in range(MAX_LOADED + 1):
+        shutil.copy(tiny_folder / "tiny.safetensors", tmp_path / f"m{i}.safetensors")
+    library = ModelLibrary([tmp_path])
+    held = library.get("m0")
+    for i in range(1, MAX_LOADED + 1):
+        library.get(f"m{i}")
+    assert library.get("m0") is held
+    assert loads.count("m0") == 1
+
+
 def test_weights_are_recalled_by_their_hash(tmp_path):
     path = save_tiny(tmp_path / "one.safetensors")
     library = ModelLibrary([tmp_path])

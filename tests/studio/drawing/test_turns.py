@@ -11,6 +11,7 @@ from jobs import PLAIN, alone, ask_as, assert_same_pixels, finish
 from studio_fixtures import wait_until
 
 from diffusion.sampling import draw
+from studio.drawing import worker
 from studio.drawing.library import ModelLibrary
 from studio.drawing.observer import MAX_FRAMES
 from studio.drawing.recipe import morph
@@ -32,6 +33,16 @@ def test_a_long_job_takes_turns_with_others(studio, gate):
     assert short.finished < long.finished
     assert len(long.pictures) == 40
     assert_same_pixels(long.pictures[33], alone(studio, long.recipes[33]))
+
+
+def test_a_turn_of_many_steps_has_fewer_pictures(studio, gate, monkeypatch):
+    """Nobody waits for minutes until others have had theirs."""
+    monkeypatch.setattr(worker, "TURN_STEPS", 40)
+    seeds = [dataclasses.replace(PLAIN, seed=seed, steps=10) for seed in range(6)]
+    finish(studio.submit(seeds))
+    assert gate.batches == [4, 2]
+    finish(studio.submit([dataclasses.replace(PLAIN, steps=50, seed=seed) for seed in range(2)]))
+    assert gate.batches[2:] == [1, 1]
 
 
 def test_a_place_in_the_queue_is_told(studio, gate):

@@ -11,12 +11,15 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from page_actions import request
 from PIL import Image, ImageSequence
 
 from studio.drawing.recipe import Recipe, morph
 from studio.page import files, films
 from studio.page.files import save_file, save_zip, still_there
+from studio.page.film_actions import FilmActions
 from studio.page.films import Pace, film_of, morph_of
+from studio.page.visits import Visits
 
 pytestmark = pytest.mark.usefixtures("upload_folder")
 PLAIN = Recipe(steps=4)
@@ -48,6 +51,17 @@ def test_a_single_step_makes_a_film_too(studio):
     film = film_of(job, Pace(seconds=0.5, speed=1, hold=0))
     assert len(iio.imread(film.mp4)) == 1
     assert Path(film.gif).stat().st_size > 0
+
+
+def test_whoever_leaves_at_the_first_word_of_a_film_ends_its_drawing(studio):
+    actions = FilmActions(studio, Visits(studio))
+    shown = actions.morph("1, 2", [], 32, "", 12, "dpmpp_2m", 1.0, "", request())
+    told = next(shown)
+    assert told["film"]["visible"] is False  # the film before
+    assert "note" in told
+    (job,) = actions.visits._jobs
+    shown.close()
+    assert job.stopped
 
 
 def test_films_are_written_one_by_one(studio, monkeypatch):

@@ -215,7 +215,7 @@ def test_lost_files_of_a_long_visit_hurt_nobody(actions, monkeypatch):
             saving.take_cat(nothing)
     (failed,) = actions.restore(lost[0], [], request())
     assert "alert" in failed["problem"]
-    told = actions.open_cat(lost, SimpleNamespace(index=1))
+    told = actions.open_cat("1", lost)
     assert "no longer stored here" in told["status"]
     assert told.keys() == {"status"}
 
@@ -256,11 +256,11 @@ def test_a_cat_of_a_grid_is_opened_and_all_of_them_again(actions):
         [Recipe(seed=seed, steps=2) for seed in (5, 6, 7, 8)], record="denoised"
     )
     paths = actions._finished(job, [])["paths"]
-    opened = actions.open_cat(paths, SimpleNamespace(index=2))
+    opened = actions.open_cat("2", paths)
     assert opened["recipe"] == job.recipes[2].to_dict()
     assert (opened["shown"], opened["seed"]) == (paths[2], 7)
     assert "stage" not in opened
-    again = actions.open_cat(paths, SimpleNamespace(index=-4))
+    again = actions.open_cat("-4", paths)
     assert again["seed"] == 5
     assert "4 cats from seed 5" in again["status"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from types import SimpleNamespace
 
 import pytest
 from page_actions import request
@@ -56,7 +55,7 @@ def test_the_slider_moves_the_same_nine_cats(live, gate):
     *_, last = live.vary(CAT.to_dict(), 0.2, "student", [], request())
     near = Recipe.from_dict(last["recipe"])
     assert (gate.batches, "data-mine" in last["stage"]) == ([9], False)
-    opened = live.actions.open_cat(last["paths"], SimpleNamespace(index=4))  # though not one's own
+    opened = live.actions.open_cat("4", last["paths"])  # though not one's own
     assert Recipe.from_dict(opened["recipe"]).towards_seed == near.towards_seed + 4
     far = drawn(live.vary(near.to_dict(), 0.6, "student", [], request()))
     assert far == dataclasses.replace(near, towards=0.6)

@@ -98,12 +98,20 @@ def test_a_slow_reader_is_waited_for_and_a_closed_stream_is_not(monkeypatch):
 
         reading = asyncio.create_task(read_slowly())
         began = time.monotonic()
-        assert await Mailboxes(queue).is_read("a")
+        assert await Mailboxes(SimpleNamespace(_queue=queue)).is_read("a")
         assert time.monotonic() - began > 0.4  # longer than its patience: something was read
         await reading
-        assert not await Mailboxes(queue).is_read("nobody")
+        assert not await Mailboxes(SimpleNamespace(_queue=queue)).is_read("nobody")
 
     asyncio.run(run())
+
+
+def test_the_mailboxes_are_those_of_the_queue_that_works():
+    """``Blocks.queue`` puts another one in the place of that which a page is built with."""
+    blocks = SimpleNamespace(_queue=Queue())
+    kept = Mailboxes(blocks)
+    blocks._queue = Queue()
+    assert kept._queue is blocks._queue
 
 
 def test_what_a_finished_job_left_is_thrown_away(monkeypatch):
@@ -112,7 +120,7 @@ def test_what_a_finished_job_left_is_thrown_away(monkeypatch):
     queue = Queue()
     box = queue.pending_messages_per_session["a"]
     box.put_nowait(SimpleNamespace())
-    kept = Mailboxes(queue)
+    kept = Mailboxes(SimpleNamespace(_queue=queue))
     queue.event_ids_to_events["1"] = SimpleNamespace(session_hash="a")
     for now[0] in (0.0, 100.0, 200.0):  # it is at work
         kept.sweep()
