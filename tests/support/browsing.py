@@ -117,3 +117,12 @@ def pick(page, chips, value):
 
 def open_tab(page, name):
     page.get_by_role("tab", name=name, exact=True).click()
+
+
+def until(page, condition):
+    """Wait while the browser's events are heard."""
+    for _ in range(600):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError("waited in vain")

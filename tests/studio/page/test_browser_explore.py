@@ -13,6 +13,7 @@ from browsing import (  # noqa: F401 - fixtures
     generate,
     open_tab,
     sync_api,
+    until,
     visits,
     wait_for_status,
 )
@@ -54,15 +55,6 @@ def watch(page, asked):
             asked.append(json.loads(request.post_data))
 
     page.on("request", note)
-
-
-def until(page, condition):
-    """Wait while the browser's events are heard."""
-    for _ in range(600):
-        if condition():
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("waited in vain")
 
 
 def drag(page, *places):
@@ -219,6 +211,44 @@ def test_a_dream_goes_on_until_it_is_stopped(explore, asked):
     page.locator("#save-dream").click()  # for which the dream ends, or both would be slow
     page.wait_for_selector("#dream-film-mp4")
     sync_api.expect(page.locator("#dream")).to_have_text("Dream")
+
+
+def test_a_dream_rests_while_nobody_sees_the_page(explore, asked):
+    page = explore()
+    page.get_by_role("button", name="Dream", exact=True).click()
+    page.wait_for_selector(DREAMS)
+    until(page, lambda: len(asked) > 5)
+    show = """(hidden) => {
+        Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});
+        document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    page.evaluate(show, True)
+    page.wait_for_timeout(300)
+    count, last = len(asked), asked[-1]
+    page.wait_for_timeout(2000)
+    assert len(asked) == count
+    page.evaluate(show, False)
+    until(page, lambda: len(asked) > count + 3)
+    assert asked[-1]["seed"] == last["seed"]
+    assert last["moment"] <= asked[count]["moment"] < last["moment"] + 0.5  # two seconds are more
+    sync_api.expect(page.locator("#dream")).to_have_text("Stop")
+
+
+def test_a_dream_goes_on_after_a_frame_that_failed(browser, page, asked):  # noqa: F811
+    with visits(browser, page.url, told=503) as open_page:
+        page = open_page()
+        watch(page, asked)
+        with_cats(page)
+        page.get_by_role("button", name="Dream", exact=True).click()
+        page.wait_for_selector(DREAMS)
+        busy = {"error": "Too many visitors are waiting."}
+        page.route("**/live", lambda route: route.fulfill(status=503, json=busy), times=1)
+        said = page.locator("#explore-said")
+        sync_api.expect(said).to_have_text(busy["error"])
+        count = len(asked)
+        until(page, lambda: len(asked) > count + 4)
+        sync_api.expect(said).to_have_text("")
+        sync_api.expect(page.locator("#dream")).to_have_text("Stop")
 
 
 def test_after_a_dream_the_cat_in_view_is_the_one_that_is_used(explore, asked):

@@ -63,6 +63,20 @@ def test_the_strip_is_there_after_a_reload_with_stars_and_without_what_was_delet
     sync_api.expect(mine(page).locator("img")).to_have_attribute("alt", re.compile("seed 203 "))
 
 
+def test_star_is_for_the_cat_that_is_seen(visit):
+    """Not for one that was asked for and has not come."""
+    page = visit()
+    for seed in (211, 212):
+        generate(page, seed)
+        sync_api.expect(mine(page)).to_have_count(seed - 210)
+    page.route("**/gradio_api/queue/join*", lambda route: None)  # the answer never comes
+    mine(page).nth(1).click()
+    sync_api.expect(mine(page).nth(1)).to_have_attribute("aria-current", "true")
+    page.get_by_role("button", name="Keep this cat with a star").click()
+    sync_api.expect(mine(page).nth(0)).to_have_class(re.compile("starred"))
+    sync_api.expect(mine(page).nth(1)).not_to_have_class(re.compile("starred"))
+
+
 def test_where_nothing_may_be_kept_cats_stay_as_long_as_the_page_is_open(visit):
     page = visit()
     page.add_init_script(
