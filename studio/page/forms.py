@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,7 @@ from ..drawing.recipe import (
     embed_picture,
     morph,
 )
+from ..safety.client import HOUSE, current_client
 
 T = TypeVar("T")
 
@@ -32,6 +35,10 @@ ANY_COAT = "any"
 UNKNOWN = "unknown"  # stands for the weights of a model that is not here
 MAX_CATS = 16
 MAX_LAYER_SIDE = 4096  # pixels of what was painted
+MAX_BEING_READ = 4  # pictures of one client
+
+_being_read: Counter[str] = Counter()  # pictures of each client, those that wait among them
+_counting = threading.Lock()
 
 
 def random_seed() -> int:
@@ -163,7 +170,24 @@ def read_upload(path: Any, use: Callable[[Image.Image], T], what: str = "The pic
             raise ValueError(f"{what} cannot be used: {error}.") from None
         return use(image)
 
-    return in_decoder(decode)
+    return _in_decoder(decode)
+
+
+def _in_decoder(work: Callable[[], T]) -> T:
+    """As ``in_decoder``, but a client has a few turns at once, or its pictures would hold up those
+    of all others. Raises ValueError for more."""
+    client = current_client.get()
+    with _counting:
+        if client != HOUSE and _being_read[client] >= MAX_BEING_READ:
+            raise ValueError("Your last pictures are still being read. Try again in a moment.")
+        _being_read[client] += 1
+    try:
+        return in_decoder(work)
+    finally:
+        with _counting:
+            _being_read[client] -= 1
+            if not _being_read[client]:
+                del _being_read[client]
 
 
 def uploaded(path: Any, what: str = "The picture") -> Path:
@@ -188,7 +212,7 @@ def read_mask_layer(path: Any, size: int) -> str:
     file = _uploaded(path) if isinstance(path, str) and path else None
     if file is None:
         raise ValueError("Nothing is marked. Paint over the part to redraw.")
-    return in_decoder(lambda: embed_mask(_opacity(file), size))
+    return _in_decoder(lambda: embed_mask(_opacity(file), size))
 
 
 def _opacity(file: Path) -> Image.Image:

@@ -52,8 +52,8 @@ class SaveActions:
     def _files(self, carried: Any, paths: Sequence[str]) -> list[str]:
         """A file for each recipe of a JSON list that the browser sent, drawn again if it must be.
 
-        Those whose model or coat has gone are left out. Raises ValueError where none is left, and
-        Busy where the page closes.
+        Those that cannot be drawn any more, as their model or coat has gone, are left out. Raises
+        ValueError where none is left, and Busy where the page closes.
         """
         try:
             listed = json.loads(carried)
@@ -63,18 +63,25 @@ class SaveActions:
             raise ValueError("These cats cannot be read.")
         if not 1 <= len(listed) <= MAX_ALL:
             raise ValueError(NO_CAT if not listed else f"Save {MAX_ALL} cats at the most.")
-        recipes = [Recipe.from_dict(values) for values in listed]
+        recipes, problem = [], None
+        for values in listed:
+            try:
+                recipes.append(Recipe.from_dict(values))
+            except ValueError as error:
+                problem = error
         files: dict[Recipe, str] = {}
         for path in still_there(paths):
             with suppress(ValueError):  # half a cat, or cleared away just now
                 files[read_recipe(path)] = path
-        missing, problem = [recipe for recipe in recipes if recipe not in files], None
-        for _, alike in groupby(missing, key=lambda recipe: recipe.batch_key):
-            wanted = list(alike)
+        missing = [recipe for recipe in recipes if recipe not in files]
+        groups = [list(alike) for _, alike in groupby(missing, key=lambda r: r.batch_key)]
+        while groups:
+            wanted = groups.pop(0)
             try:
                 job = self.studio.draw(wanted)
             except ValueError as error:
                 problem = error
+                groups += [[one] for one in wanted] if len(wanted) > 1 else []
                 continue
             if job.stopped or job.pictures is None:
                 raise Busy(ENDING)

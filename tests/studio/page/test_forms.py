@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextvars
 import io
 import os
 import threading
 import weakref
+from collections import Counter
 
 import pytest
 import torch
@@ -29,6 +31,7 @@ from studio.page.forms import (
     text,
     whole_number,
 )
+from studio.safety.client import current_client
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -212,3 +215,17 @@ def test_the_seeds_of_a_morph_choose_their_coats(tmp_path):
     assert [(r.coat, r.towards_coat) for r in recipes[::2]] == [
         (coat, chosen[(seed + 1) % 6]) for seed, coat in enumerate(chosen)
     ]
+
+
+def test_one_client_does_not_hold_up_the_pictures_of_others(upload_folder, monkeypatch):
+    path = upload_folder / "cat.png"
+    Image.new("RGB", (8, 8)).save(path)
+    monkeypatch.setattr(forms, "_being_read", Counter({"greedy": forms.MAX_BEING_READ}))
+    context = contextvars.copy_context()
+    context.run(current_client.set, "greedy")
+    with pytest.raises(ValueError, match="still being read"):
+        context.run(read_upload, str(path), Image.Image.copy)
+    context.run(current_client.set, "modest")
+    for _ in range(forms.MAX_BEING_READ + 1):
+        assert context.run(read_upload, str(path), lambda image: image.size) == (8, 8)
+    assert forms._being_read == {"greedy": forms.MAX_BEING_READ}

@@ -84,6 +84,14 @@ def test_all_cats_of_the_strip_are_saved_also_those_of_another_day(actions):
     assert torch.equal(drawn[1], old.pictures[0])
 
 
+def test_one_cat_that_cannot_be_drawn_costs_no_other(actions):
+    """Though all have the same settings, and would be drawn together."""
+    cats = [Recipe(seed=1, steps=2), Recipe(seed=2, steps=2, coat="gone"), Recipe(seed=3, steps=2)]
+    asked = json.dumps([*(cat.to_dict() for cat in cats), {"seed": "none"}])
+    with zipfile.ZipFile(SaveActions(actions.studio).save_all(asked, [])) as archive:
+        assert len(archive.namelist()) == 2
+
+
 def test_cats_whose_model_has_gone_are_left_out(actions):
     here, gone = Recipe(seed=1, steps=2), Recipe(seed=2, steps=2, model="mia")
     saving = SaveActions(actions.studio)
