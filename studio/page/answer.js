@@ -29,6 +29,17 @@
     else if (event.target.closest?.('#strip .thumb')) { say('Asking for this cat'); above = true; }
   });
 
+  function ask(words) { say(words); above = true; }
+  for (const kind of ['change', 'drop']) { // a file that was chosen, or dropped
+    document.addEventListener(kind, (event) => {
+      const isFile = kind === 'drop' || event.target.type === 'file';
+      if (isFile && event.target.closest?.('#restore')) ask('Reading the PNG');
+    });
+  }
+  document.addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && event.target.matches?.('#seed input')) ask('Asking for a cat');
+  });
+
   const heard = new MutationObserver((changes) => {
     const place = (node) => (node.nodeType === 1 ? node : node.parentElement);
     const isAnswer = changes.some(({target}) => place(target)?.closest(
