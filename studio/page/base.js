@@ -39,9 +39,10 @@ window.cats = (() => {
     if (button) doers[button.dataset.do]?.(button);
   });
 
-  // A file that is dropped beside a field would take the place of the page.
+  // A file that is dropped beside a field would take the place of the page. The window hears of it
+  // after all fields have.
   for (const kind of ['dragover', 'drop']) {
-    document.addEventListener(kind, (event) => {
+    window.addEventListener(kind, (event) => {
       if (event.defaultPrevented || !event.dataTransfer?.types.includes('Files')) return;
       event.preventDefault();
       event.dataTransfer.dropEffect = 'none';
