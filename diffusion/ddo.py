@@ -11,7 +11,6 @@ does. So the network gets worse at what its start draws and real pictures do not
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +26,7 @@ from .denoiser import Denoiser
 from .kept import kept_x0
 from .latents import LatentSet
 from .objectives import Denoising
-from .replays import ExampleSet, drawn_set
-from .sampling import draw_x0, from_seeds
+from .replays import ExampleSet, draw_in_batches, drawn_set
 
 SETTINGS = {
     "lr": 1e-4,
@@ -42,7 +40,6 @@ SETTINGS = {
 FOLDER_NAME = "drawings"  # in the folder of a run
 FIRST_SEED = 4_000_000  # seeds that nobody looks at, and that no report draws
 BETA = 150.0  # gains are of the order of a hundredth
-DRAW_BATCH = 16
 
 
 def own_drawings(
@@ -67,15 +64,8 @@ def own_drawings(
     identity = {"model": model_hash, "sampling": sampling.to_dict()}
 
     def drawn(rows: Tensor) -> Tensor:
-        parts = [
-            draw_x0(
-                denoiser,
-                from_seeds(denoiser, [seeds[i] for i in batch], [labels[i] for i in batch]),
-                sampling,
-            )
-            for batch in (part.tolist() for part in rows.split(DRAW_BATCH))
-        ]
-        return torch.cat(parts)
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        return draw_in_batches(denoiser, seeds[part], labels[part], sampling)
 
     x0 = kept_x0(folder, count, drawn, identity=lambda rows: identity, other="model", of="drawing")
     return drawn_set(x0, torch.tensor(labels), like)
@@ -97,9 +87,8 @@ class Discriminating(Denoising):
         drawings: ImageSet | LatentSet,
         *,
         init: dict[str, Tensor],
-        sample_labels: Sequence[int] | None = None,
     ) -> None:
-        super().__init__(config, info, images, init=init, sample_labels=sample_labels)
+        super().__init__(config, info, images, init=init)
         self.drawings = drawings
         start = copy.deepcopy(self.denoiser.model).eval().requires_grad_(False)
         self.start = Denoiser(start, self.denoiser.parameterization)

@@ -7,7 +7,7 @@ A model that learns a new cat keeps its old ones by them (prior preservation: Ru
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .codec import to_uint8
-from .config import ModelConfig
+from .config import ModelConfig, SampleConfig
 from .data import ImageSet
 from .denoiser import Denoiser
 from .latents import LatentSet
@@ -44,14 +44,26 @@ def draw_replays(base: Denoiser, like: ExampleSet, report: Report = lambda _: No
     """
     known = base.info.model.num_classes
     labels = list(range(known + 1)) * replays_per_label(base.info.model)
+    seeds = range(REPLAY_SEED, REPLAY_SEED + len(labels))
+    x0 = draw_in_batches(base, seeds, labels, base.info.sampling, report)
+    classes = torch.tensor([label if label < known else -1 for label in labels])
+    return drawn_set(x0, classes, like)
+
+
+def draw_in_batches(
+    model: Denoiser,
+    seeds: Sequence[int],
+    labels: Sequence[int],
+    sampling: SampleConfig,
+    report: Report = lambda _: None,
+) -> Tensor:
+    """x0 of seeds, each with its class label; ``report`` is given the share that is done."""
     drawn = []
     for start in range(0, len(labels), DRAW_BATCH):
-        part = labels[start : start + DRAW_BATCH]
-        seeds = range(REPLAY_SEED + start, REPLAY_SEED + start + len(part))
-        drawn.append(draw_x0(base, from_seeds(base, seeds, part), base.info.sampling))
-        report((start + len(part)) / len(labels))
-    classes = torch.tensor([label if label < known else -1 for label in labels])
-    return drawn_set(torch.cat(drawn), classes, like)
+        part = slice(start, start + DRAW_BATCH)
+        drawn.append(draw_x0(model, from_seeds(model, seeds[part], labels[part]), sampling))
+        report(min(start + DRAW_BATCH, len(labels)) / len(labels))
+    return torch.cat(drawn)
 
 
 def drawn_set(x0: Tensor, classes: Tensor, like: ExampleSet) -> ExampleSet:

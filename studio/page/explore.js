@@ -236,8 +236,11 @@ cats.map = (() => {
         return;
       }
       open();
-      if (cat?.picture) look(true, 'A cat that was made from a picture cannot be a corner.');
-      if (!cat || cat.picture) return;
+      if (!cat) return;
+      if (cat.picture) {
+        look(true, 'A cat that was made from a picture cannot be a corner.');
+        return;
+      }
       point = {x: 0, y: 0};
       setCorner(0, cat);
     };

@@ -21,10 +21,7 @@ from .shown import ShownFilm
 from .stage import status_html
 from .tools import film_parts
 from .visits import Visits
-from .wiring import start
-
-LAST: dict[str, Any] = {"trigger_mode": "always_last"}  # by itself Gradio drops what comes early
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+from .wiring import LAST, PRIVATE, start
 
 
 class ExploreActions:

@@ -30,14 +30,12 @@ from .shown import Controls, Drawn
 from .stage import OPEN, stage_html, status_html
 from .thumbs import Faces
 from .tools import Tools
-from .wiring import start
+from .wiring import LAST, PRIVATE, start
 
-# How events reach the server: none is an endpoint for scripts.
-PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# How events reach the server, beside what ``wiring`` names.
 AT_ONCE = {**PRIVATE, "queue": False}
 DRAWING = {**PRIVATE, "concurrency_limit": None}  # the studio bounds what waits
 ON_STAGE = {**DRAWING, "trigger_mode": "multiple"}  # a newer run ends the older
-LAST = {"trigger_mode": "always_last"}  # by itself Gradio drops what comes before the answer
 AS_MOVED = {**DRAWING, **LAST}  # places that were passed are left out
 
 AGAIN = """

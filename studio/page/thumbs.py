@@ -51,8 +51,9 @@ class Faces:
         """A ``<style>`` that gives each chip its face; empty where none could be drawn."""
         loaded = self.studio.library.get(model)
         of = loaded.name, loaded.hash
-        if of in self._styles:  # without waiting for those that are being drawn
-            return self._styles[of]
+        known = self._styles.get(of)
+        if known is not None:  # without waiting for those that are being drawn
+            return known
         with self._drawing:
             if of not in self._styles:
                 labels = loaded.info.labels[:MAX_BATCH]

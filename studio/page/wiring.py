@@ -10,6 +10,10 @@ from typing import Any
 
 from gradio.components import Component
 
+# How events reach the server.
+PRIVATE: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}  # no endpoint
+LAST: dict[str, Any] = {"trigger_mode": "always_last"}  # by itself Gradio drops what comes early
+
 
 def start(
     event: Callable[..., Any], action: Callable[..., Any], inputs: Sequence[Component] | None,

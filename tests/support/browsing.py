@@ -126,3 +126,14 @@ def until(page, condition):
             return
         page.wait_for_timeout(100)
     raise AssertionError("waited in vain")
+
+
+@contextmanager
+def held_back(page, pattern):
+    """Requests to such an address wait until the block ends; yields those that came."""
+    held, holding = [], True
+    page.route(pattern, lambda route: held.append(route) if holding else route.continue_())
+    yield held
+    holding = False
+    for route in held:
+        route.continue_()

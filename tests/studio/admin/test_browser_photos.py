@@ -6,7 +6,7 @@ import re
 
 import pytest
 from admin_browsing import counts, drop, enter, send, start_over
-from browsing import IN_BROWSER, browser, sync_api  # noqa: F401
+from browsing import IN_BROWSER, browser, held_back, sync_api  # noqa: F401
 from drawing import cat, cats, encode, write_folder, write_zip
 
 pytestmark = [*IN_BROWSER, pytest.mark.slow]
@@ -82,14 +82,9 @@ def test_photos_can_be_dropped(visit):
     expect(wrong).to_contain_text("at least 8")
     page.locator("#admin-name").locator("input, textarea").fill("Tom")  # whoever mends it
     expect(wrong).to_have_count(0)
-    held, holding = [], True
-    hold = lambda route: held.append(route) if holding else route.continue_()  # noqa: E731
-    page.route("**/gradio_api/run/**", hold)  # the server takes its time
-    page.get_by_role("button", name="Start", exact=True).click()
-    expect(page.locator("#admin-start-message")).to_contain_text("Preparing the photos…")
-    holding = False
-    for route in held:
-        route.continue_()
+    with held_back(page, "**/gradio_api/run/**"):
+        page.get_by_role("button", name="Start", exact=True).click()
+        expect(page.locator("#admin-start-message")).to_contain_text("Preparing the photos…")
     expect(wrong).to_contain_text("at least 8")
 
 

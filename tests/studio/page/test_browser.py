@@ -14,6 +14,7 @@ from browsing import (  # noqa: F401 - fixtures
     choose,
     decode,
     generate,
+    held_back,
     open_tab,
     pick,
     pixels,
@@ -194,12 +195,17 @@ def test_everything_has_a_name(visit):
         assert nameless == []
 
 
-def test_a_cat_is_picked_out_of_many(visit):
-    page = visit()
+def four_cats(page):
+    """On the stage, from seed 60."""
     pick(page, "count", 4)
     page.locator("#seed input").fill("60")
     page.locator("#seed input").press("Enter")
     wait_for_status(page, r"^4 cats from seed 60 .*\ss$")
+    return page
+
+
+def test_a_cat_is_picked_out_of_many(visit):
+    page = four_cats(visit())
     third = pixels(page, 2)
     page.get_by_role("button", name="Generated cat: seed 62").click()
     wait_for_status(page, "^seed 62 ")
@@ -222,21 +228,12 @@ def test_a_cat_is_picked_out_of_many(visit):
 
 def test_of_quick_steps_through_a_grid_the_last_counts(visit):
     """Gradio drops an event that comes before the answer to the one before it."""
-    page = visit()
-    pick(page, "count", 4)
-    page.locator("#seed input").fill("60")
-    page.locator("#seed input").press("Enter")
-    wait_for_status(page, r"^4 cats from seed 60 .*\ss$")
-    held, holding = [], True
-    hold = lambda route: held.append(route) if holding else route.continue_()  # noqa: E731
-    page.route("**/gradio_api/run/**", hold)  # a slow connection
-    page.get_by_role("button", name="Generated cat: seed 60").click()
-    until(page, lambda: held)
-    for _ in range(3):
-        page.keyboard.press("ArrowRight")
-    holding = False
-    for route in held:
-        route.continue_()
+    page = four_cats(visit())
+    with held_back(page, "**/gradio_api/run/**") as held:
+        page.get_by_role("button", name="Generated cat: seed 60").click()
+        until(page, lambda: held)
+        for _ in range(3):
+            page.keyboard.press("ArrowRight")
     sync_api.expect(page.locator("#seed input")).to_have_value("63")
     with page.expect_download() as download:
         page.locator("#save").click()
