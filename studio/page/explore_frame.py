@@ -27,8 +27,8 @@ VIEW = """
   <button class="drawn full" data-explore="full" title="Full screen" aria-label="Full screen">
   </button>
   <button class="end-dream" data-explore="dream">Stop</button>
+  <p id="explore-said" role="status"></p>
 </div>
-<p id="explore-said" role="status"></p>
 <div id="explore-actions">
   <button class="explore-main" data-explore="dream" id="dream">Dream</button>
   <label class="speed">Speed <input type="range" id="dream-speed" min="0.1" max="1" step="0.05"

@@ -241,9 +241,11 @@ def test_a_dream_goes_on_after_a_frame_that_failed(browser, page, asked):  # noq
         with_cats(page)
         page.get_by_role("button", name="Dream", exact=True).click()
         page.wait_for_selector(DREAMS)
+        page.get_by_role("button", name="Full screen").click()
+        page.wait_for_function("document.fullscreenElement")
         busy = {"error": "Too many visitors are waiting."}
         page.route("**/live", lambda route: route.fulfill(status=503, json=busy), times=1)
-        said = page.locator("#explore-said")
+        said = page.locator(":fullscreen #explore-said")
         sync_api.expect(said).to_have_text(busy["error"])
         count = len(asked)
         until(page, lambda: len(asked) > count + 4)
