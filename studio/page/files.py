@@ -120,10 +120,8 @@ def still_there(paths: Sequence[str | None]) -> list[str]:
     return [path for path in paths if path and Path(path).is_file()]
 
 
-def save_zip(paths: Sequence[str]) -> str | None:
-    """A zip of files, numbered in their order; None if there are none."""
-    if not paths:
-        return None
+def save_zip(paths: Sequence[str]) -> str:
+    """A zip of files, numbered in their order."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i, path in enumerate(paths, start=1):

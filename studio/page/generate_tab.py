@@ -25,7 +25,7 @@ from .forms import ANY_COAT, random_seed
 from .frame import BAR, KEYS, MINE, OVER_STAGE, STRIP_HEAD, WALK
 from .generate_actions import GenerateActions
 from .live_settings import LiveSettings
-from .save_actions import SaveActions
+from .save_actions import SaveActions, Saved
 from .shown import Controls, Drawn
 from .stage import OPEN, stage_html, status_html
 from .thumbs import Faces
@@ -50,7 +50,7 @@ class GenerateTab:
         self.actions = GenerateActions(studio, examples)
         self.form = self.actions.form
         self.film_actions = FilmActions(studio, self.actions.visits)
-        self.save_actions = SaveActions(studio)
+        self.save_actions = SaveActions(self.actions.visits)
         self.faces_of = Faces(studio)
 
     def build(self, page: gr.Blocks) -> None:
@@ -241,12 +241,15 @@ class GenerateTab:
         do = self.save_actions
         carried = [self.carried, self.paths]
         one = functools.partial(gr.on, [self.save_action.click, self.download.click])
-        for asked, action, inputs, js in (
-            (one, do.save_cat, [self.shown, self.scale, self.pixels], None),
-            (self.sheet.click, do.save_sheet, carried, "() => [cats.onStage(), null]"),
-            (self.zip.click, do.save_all, carried, "() => [cats.inStrip(), null]"),
-        ):
-            done = asked(action, inputs, self.saved, js=js, **AT_ONCE)
+        shown = [self.shown, self.scale, self.pixels]
+        saved = self._named(*Saved.__annotations__)
+        for done in (
+            one(do.save_cat, shown, self.saved, **AT_ONCE),
+            start(self.sheet.click, do.save_sheet, carried, saved,
+                  js="() => [cats.onStage(), null]", **DRAWING),
+            start(self.zip.click, do.save_all, carried, saved,
+                  js="() => [cats.inStrip(), null]", **DRAWING),
+        ):  # fmt: skip
             done.success(None, self.saved, None, js="(file) => { cats.save(file) }", **PRIVATE)
 
     def _wire_films(self) -> None:

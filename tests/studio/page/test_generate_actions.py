@@ -115,7 +115,8 @@ def test_a_cat_is_shown_though_it_pushes_others_of_its_strip_off_the_disk(action
         monkeypatch.setattr(files, "MAX_KEPT_BYTES", sum(files._kept.values()) + 100)
     assert read_recipe(strip[0]).seed == 3
     asked = json.dumps([read_recipe(path).to_dict() for path in strip])
-    assert SaveActions(actions.studio).save_all(asked, strip)  # the zip
+    (only,) = SaveActions(actions.visits).save_all(asked, strip, request())
+    assert only["saved"]  # the zip
 
 
 def test_a_refused_run_leaves_the_stage_to_the_one_before(actions, studio, gate):
@@ -207,7 +208,7 @@ def test_lost_files_of_a_long_visit_hurt_nobody(actions, monkeypatch):
     lost = [path.replace("cat-", "lost-") for path in actions.examples.files()[:2]]
     job = actions.studio.draw([Recipe(steps=2)], record="denoised")
     assert len(actions._finished(job, lost)["paths"]) == 1
-    saving = SaveActions(actions.studio)
+    saving = SaveActions(actions.visits)
     for nothing in (lost[0], None):
         with pytest.raises(ValueError, match=r"no longer stored here|no cat yet"):
             saving.save_cat(nothing, 4, False)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
+import re
 import zipfile
 
 import numpy as np
 import pytest
 import torch
+from page_actions import request
 from PIL import Image
 from studio_fixtures import pixels
 
 from diffusion.pictures import from_image
 from studio.drawing.png_metadata import read_recipe
 from studio.drawing.recipe import Recipe
-from studio.drawing.worker import Busy
 from studio.page import files
 from studio.page.save_actions import SaveActions
 
@@ -30,7 +32,7 @@ def test_half_a_cat_is_not_kept(actions):
     assert "stopped after" in half["status"]
     assert half["recipe"] == job.recipes[0].to_dict()  # to animate or vary it
     shown = half["shown"]
-    saving = SaveActions(actions.studio)
+    saving = SaveActions(actions.visits)
     for path in (shown, saving.save_cat(shown, 8, False)):
         with pytest.raises(ValueError, match="no recipe"):
             read_recipe(path)
@@ -44,7 +46,7 @@ def test_half_a_cat_is_not_kept(actions):
 def test_a_download_has_the_size_that_was_chosen(actions):
     job = actions.studio.draw([Recipe(steps=2)], record="denoised")
     shown = actions._finished(job, [])["shown"]
-    saving = SaveActions(actions.studio)
+    saving = SaveActions(actions.visits)
     for scale in (1, 4, 8):
         path = saving.save_cat(shown, scale, True)
         large = pixels(path)
@@ -56,7 +58,7 @@ def test_a_download_has_the_size_that_was_chosen(actions):
 def test_a_large_download_is_smooth_unless_its_pixels_are_asked_for(actions):
     job = actions.studio.draw([Recipe(steps=2)], record="denoised")
     shown = actions._finished(job, [])["shown"]
-    saving = SaveActions(actions.studio)
+    saving = SaveActions(actions.visits)
     smooth, blocks = (pixels(saving.save_cat(shown, 8, sharp)) for sharp in (False, True))
     assert smooth.shape == blocks.shape
     with Image.open(shown) as image:
@@ -76,7 +78,7 @@ def test_all_cats_of_the_strip_are_saved_also_those_of_another_day(actions):
     )
     paths = actions._finished(new, [])["paths"]
     asked = json.dumps([new.recipes[0].to_dict(), old.recipes[0].to_dict()])
-    with zipfile.ZipFile(SaveActions(actions.studio).save_all(asked, paths)) as archive:
+    with zipfile.ZipFile(saved(actions, asked, paths)) as archive:
         names = archive.namelist()
         drawn = [pixels_of_bytes(archive.read(name)) for name in names]
     assert names == ["01-cat-2.png", "02-cat-1.png"]
@@ -88,42 +90,74 @@ def test_one_cat_that_cannot_be_drawn_costs_no_other(actions):
     """Though all have the same settings, and would be drawn together."""
     cats = [Recipe(seed=1, steps=2), Recipe(seed=2, steps=2, coat="gone"), Recipe(seed=3, steps=2)]
     asked = json.dumps([*(cat.to_dict() for cat in cats), {"seed": "none"}])
-    with zipfile.ZipFile(SaveActions(actions.studio).save_all(asked, [])) as archive:
+    with zipfile.ZipFile(saved(actions, asked)) as archive:
         assert len(archive.namelist()) == 2
 
 
 def test_cats_whose_model_has_gone_are_left_out(actions):
     here, gone = Recipe(seed=1, steps=2), Recipe(seed=2, steps=2, model="mia")
-    saving = SaveActions(actions.studio)
-    with zipfile.ZipFile(
-        saving.save_all(json.dumps([gone.to_dict(), here.to_dict()]), [])
-    ) as archive:
+    *_, last = save_all(actions, json.dumps([gone.to_dict(), here.to_dict()]))
+    with zipfile.ZipFile(last["saved"]) as archive:
         assert archive.namelist() == ["01-cat-1.png"]
-    with pytest.raises(ValueError, match="There is no model 'mia' here"):
-        saving.save_all(json.dumps([gone.to_dict()]), [])
+    assert "Saved 1 of 2 cats." in last["status"]
+    (only,) = save_all(actions, json.dumps([gone.to_dict()]))
+    assert only["saved"] is None
+    assert "There is no model 'mia' here" in text_of(only)
 
 
-def test_half_a_cat_is_not_saved_as_a_whole_one(actions, monkeypatch):
-    job = actions.studio.draw([Recipe(steps=2)])
-    job.stopped = True  # as where the page closes
-    monkeypatch.setattr(actions.studio, "draw", lambda _: job)
-    with pytest.raises(Busy, match="shutting down"):
-        SaveActions(actions.studio).save_all(json.dumps([Recipe(steps=2).to_dict()]), [])
+def test_stop_ends_the_drawing_of_what_is_to_be_saved(actions, gate):
+    """And nothing is saved; the page tells meanwhile how far it is."""
+    asked = json.dumps([Recipe(seed=seed, steps=4).to_dict() for seed in range(3)])
+    with gate.close():
+        saving = save_all(actions, asked)
+        told = next(saving)
+        assert "0 of 3" in told["status"]
+        assert "data-working" in told["status"]
+        actions.visits.stop(request())
+    *_, last = saving
+    assert last["saved"] is None
+    assert "Nothing was saved." in text_of(last)
+
+
+def test_where_the_page_closes_nothing_is_saved(actions, gate):
+    with gate.close():
+        saving = save_all(actions, json.dumps([Recipe(steps=4).to_dict()]))
+        next(saving)
+        actions.studio.close()
+    *_, last = saving
+    assert last["saved"] is None
 
 
 @pytest.mark.parametrize("asked", ["[]", "x", "3", None, "[1]", '[{"seed": -1}]', "[" * 9999])
 def test_what_cannot_be_saved_is_told(actions, asked):
-    with pytest.raises(ValueError, match=r"\.$"):
-        SaveActions(actions.studio).save_all(asked, [])
+    (only,) = save_all(actions, asked)
+    assert only["saved"] is None
+    assert "alert" in only["status"]
+    assert text_of(only).endswith(".")
 
 
 def test_a_sheet_shows_the_cats_side_by_side(actions):
     job = actions.studio.draw([Recipe(seed=seed, steps=2) for seed in range(4)], record="denoised")
     paths = actions._finished(job, [])["paths"]
     asked = json.dumps([recipe.to_dict() for recipe in job.recipes])
-    sheet = pixels(SaveActions(actions.studio).save_sheet(asked, paths))
+    (only,) = SaveActions(actions.visits).save_sheet(asked, paths, request())
+    assert only.keys() == {"saved"}  # what stands under the stage stays
+    sheet = pixels(only["saved"])
     assert sheet.shape == (3, 38, 38)  # two by two, with a margin of two pixels
     assert torch.equal(sheet[:, 2:18, 20:36], job.pictures[1])
+
+
+def save_all(actions, asked, paths=()):
+    return SaveActions(actions.visits).save_all(asked, list(paths), request())
+
+
+def saved(actions, asked, paths=()) -> str:
+    *_, last = save_all(actions, asked, paths)
+    return last["saved"]
+
+
+def text_of(shown) -> str:
+    return html.unescape(re.sub("<.*?>", "", shown["status"]))
 
 
 def pixels_of_bytes(png: bytes) -> torch.Tensor:
