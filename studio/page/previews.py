@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -29,9 +30,11 @@ from .forms import read_link
 SIDE = 512  # pixels of a preview
 AT_ONCE = 2  # that are being drawn; the others wait
 MAX_WAITING = 16  # that may wait for that
+MAX_OF_ONE = 6  # that one client may have on their way, so that others' previews come too
 MAX_STEPS = 100  # of a preview: a link that takes longer shows the page's own cat
 MAX_QUERY = 4000  # characters
 TITLE = "Cat Diffusion"
+TOO_MANY = "Too many previews are being drawn. Please try again in a moment."
 WORDS = "Cats that never existed, formed out of noise. Draw one of your own."
 OTHERS = re.compile(rb'<meta\s+(property="og:|name="(twitter:|description"))[^>]*>\s*')
 HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?", re.ASCII)
@@ -44,6 +47,7 @@ class Previews:
         self.app, self.studio, self.root_path = app, studio, root_path
         self.portraits = Portraits(studio)
         self._limit: anyio.CapacityLimiter | None = None  # belongs to the loop that serves
+        self._on_their_way: Counter[str] = Counter()  # by client; only that loop counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "") if scope["type"] == "http" else ""
@@ -56,22 +60,36 @@ class Previews:
 
     async def _image(self, request: Request) -> Response:
         """The cat of a link as a JPEG."""
-        current_client.set(request.scope.get(CLIENT_KEY, HOUSE))
+        client = request.scope.get(CLIENT_KEY, HOUSE)
+        current_client.set(client)
         if self._limit is None:
             self._limit = anyio.CapacityLimiter(AT_ONCE)
         try:
-            length = len(request.url.query)  # a model may have to be loaded
-            recipe = await run_in_threadpool(self._recipe, request.query_params, length)
-            if self._limit.statistics().tasks_waiting >= MAX_WAITING:
-                raise Busy("Too many previews are being drawn. Please try again in a moment.")
-            async with self._limit:
-                data = await run_in_threadpool(self.portraits.jpeg, [recipe], SIDE)
+            with self._share_of(client):
+                length = len(request.url.query)  # a model may have to be loaded
+                recipe = await run_in_threadpool(self._recipe, request.query_params, length)
+                if self._limit.statistics().tasks_waiting >= MAX_WAITING:
+                    raise Busy(TOO_MANY)
+                async with self._limit:
+                    data = await run_in_threadpool(self.portraits.jpeg, [recipe], SIDE)
         except ValueError as error:
             return _sentence(str(error), 404)
         except Busy as error:
             return _sentence(str(error), 503)
         headers = {"cache-control": "public, max-age=86400", "x-content-type-options": "nosniff"}
         return Response(data, media_type="image/jpeg", headers=headers)
+
+    @contextmanager
+    def _share_of(self, client: str) -> Iterator[None]:
+        """One more preview of a client is on its way. Raises Busy where there are enough."""
+        if self._on_their_way[client] >= MAX_OF_ONE:
+            raise Busy(TOO_MANY)
+        self._on_their_way[client] += 1
+        try:
+            yield
+        finally:
+            self._on_their_way[client] -= 1
+            self._on_their_way += Counter()  # forgets those that have none
 
     def _recipe(self, query: Mapping[str, str], length: int) -> Recipe:
         """The first cat of a link, or the first that the page shows. Raises ValueError."""

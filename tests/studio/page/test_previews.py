@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 
+import anyio
+import httpx
 import pytest
 from PIL import Image
 from starlette.applications import Starlette
@@ -15,7 +17,7 @@ from starlette.testclient import TestClient
 
 from studio.drawing.recipe import Recipe, to_query
 from studio.page import previews
-from studio.page.previews import SIDE, Previews
+from studio.page.previews import MAX_OF_ONE, SIDE, Previews
 from studio.safety.budget import Bucket
 from studio.safety.guard import Guard
 
@@ -108,3 +110,33 @@ def test_previews_are_counted_as_visits_and_few_wait(studio, monkeypatch):
     statuses = {client.get(f"/cat.jpg?seed=x{i}").status_code for i in range(310)}
     assert statuses == {404, 429}
     assert client.post("/cat.jpg").status_code == 403
+
+
+def test_one_client_leaves_room_for_the_previews_of_others(studio, gate):
+    app = client_of(studio).app
+    codes: dict[str, list[int]] = {"198.51.100.7": [], "203.0.113.5": []}
+
+    async def ask(host, seed):
+        transport = httpx.ASGITransport(app, client=(host, 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://cats") as client:
+            answer = await client.get(f"/cat.jpg?seed={seed}&steps=2", timeout=30)
+            codes[host].append(answer.status_code)
+
+    async def all_at_once():
+        mine, other = codes
+        async with anyio.create_task_group() as group:
+            for seed in range(MAX_OF_ONE + 2):
+                group.start_soon(ask, mine, seed)
+            with anyio.move_on_after(5):
+                while len(codes[mine]) < 2:  # these are refused while the gate is closed
+                    await anyio.sleep(0.01)
+            group.start_soon(ask, other, 99)
+            await anyio.sleep(0.1)
+            refused = {host: list(some) for host, some in codes.items()}
+            gate.event.set()
+        assert refused == {mine: [503, 503], other: []}  # the other waits for its turn
+        await ask(mine, 100)  # its share is free again
+
+    gate.close()
+    anyio.run(all_at_once)
+    assert codes == {"198.51.100.7": [503, 503] + [200] * (MAX_OF_ONE + 1), "203.0.113.5": [200]}
