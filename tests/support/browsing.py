@@ -89,6 +89,12 @@ def decode(data):
     return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
+def brightness(page):
+    """Of the page's background: 0 is black, 255 white."""
+    colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    return np.mean([int(value) for value in re.findall(r"\d+", colour)[:3]])
+
+
 def status(page):
     return page.locator("#status p").inner_text()
 

@@ -55,6 +55,7 @@ def test_a_model_is_compared_made_the_pages_cat_renamed_and_deleted(visit, mia):
     assert asked == ["Delete: Mia of the Hill? This cannot be undone."]
 
 
+@pytest.mark.slow
 def test_the_face_of_a_card_leads_to_its_cat(visit, mia):
     page = enter(visit())
     page.get_by_role("link", name="A cat by Mia").click()

@@ -18,6 +18,11 @@ from browsing import (  # noqa: F401 - a fixture
 from PIL import Image
 
 pytestmark = IN_BROWSER
+UNSEEN = {
+    "tiff": "Your browser cannot show TIFF pictures. Save it as JPEG or PNG first.",
+    "HEIC": "Your browser cannot show HEIC pictures. Save it as JPEG or PNG first.",
+    "jpg": "Your browser cannot show this file. Choose another, or save it as JPEG or PNG first.",
+}
 DROP = """(editor, [name, data]) => {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   const transfer = new DataTransfer();
@@ -54,25 +59,20 @@ def files(tmp_path) -> dict[str, Path]:
     return files
 
 
-@pytest.mark.parametrize(("tab", "editor"), [("From a picture", "picture"), ("Repaint", "canvas")])
-def test_a_picture_that_the_browser_cannot_decode_is_said_to_be_so(visit, files, tab, editor):
+def test_a_picture_that_the_browser_cannot_decode_is_said_to_be_so(visit, files):
     page = visit()
-    open_tab(page, tab)
-    page.locator(f"#{editor} canvas").first.wait_for(state="attached")
-    line = page.locator(f"#{editor}-unseen [role=alert]")
-    choose = page.locator(f"#{editor} input[type=file]").first
-    for end, words in (
-        ("tiff", "Your browser cannot show TIFF pictures. Save it as JPEG or PNG first."),
-        ("HEIC", "Your browser cannot show HEIC pictures. Save it as JPEG or PNG first."),
-        ("jpg", "Your browser cannot show this file. Choose another, or save it as JPEG or PNG "
-         "first."),
-    ):  # fmt: skip
-        choose.set_input_files(files[end])
-        sync_api.expect(line).to_have_text(words)
-        sync_api.expect(line).to_be_in_viewport()
-    choose.set_input_files(files["png"])
-    sync_api.expect(line).to_have_text("")
-    sync_api.expect(page.locator(f"#{editor}")).not_to_contain_text("Upload an image")
+    for tab, editor in (("From a picture", "picture"), ("Repaint", "canvas")):
+        open_tab(page, tab)
+        page.locator(f"#{editor} canvas").first.wait_for(state="attached")
+        line = page.locator(f"#{editor}-unseen [role=alert]")
+        choose = page.locator(f"#{editor} input[type=file]").first
+        for end, words in UNSEEN.items():
+            choose.set_input_files(files[end])
+            sync_api.expect(line).to_have_text(words)
+            sync_api.expect(line).to_be_in_viewport()
+        choose.set_input_files(files["png"])
+        sync_api.expect(line).to_have_text("")
+        sync_api.expect(page.locator(f"#{editor}")).not_to_contain_text("Upload an image")
 
 
 def test_a_dropped_one_too_until_the_cat_on_the_stage_is_taken(visit, files):
