@@ -39,7 +39,9 @@ def ways(teacher: Denoiser, student: Denoiser) -> Iterator[tuple[str, Denoiser, 
     yield "teacher, fitted", teacher, replace(usual, sampler="fitted", num_steps=FEWEST)
     for steps in TEACHERS_STEPS:
         yield "teacher", teacher, replace(usual, num_steps=steps)
-    yield "student", student, student.info.sampling
+    own = student.info.sampling
+    for steps in dict.fromkeys((own.num_steps, 1)):
+        yield "student", student, replace(own, num_steps=steps)
 
 
 def sameness(drawn: Tensor, reference: Tensor, classes: Tensor) -> float:
