@@ -177,6 +177,7 @@ def test_the_cat_here_goes_to_generate_and_into_the_link(explore):
     )
 
 
+@pytest.mark.slow
 def test_the_cat_on_the_stage_becomes_a_corner_and_lies_under_the_point(visit, asked):
     page = visit()
     watch(page, asked)
@@ -213,6 +214,7 @@ def test_a_dream_goes_on_until_it_is_stopped(explore, asked):
     sync_api.expect(page.locator("#dream")).to_have_text("Dream")
 
 
+@pytest.mark.slow
 def test_a_dream_rests_while_nobody_sees_the_page(explore, asked):
     page = explore()
     page.get_by_role("button", name="Dream", exact=True).click()
@@ -234,6 +236,7 @@ def test_a_dream_rests_while_nobody_sees_the_page(explore, asked):
     sync_api.expect(page.locator("#dream")).to_have_text("Stop")
 
 
+@pytest.mark.slow
 def test_a_dream_goes_on_after_a_frame_that_failed(browser, page, asked):  # noqa: F811
     with visits(browser, page.url, told=503) as open_page:
         page = open_page()
@@ -253,6 +256,7 @@ def test_a_dream_goes_on_after_a_frame_that_failed(browser, page, asked):  # noq
         sync_api.expect(page.locator("#dream")).to_have_text("Stop")
 
 
+@pytest.mark.slow
 def test_after_a_dream_the_cat_in_view_is_the_one_that_is_used(explore, asked):
     page = explore()
     asked.clear()
@@ -269,6 +273,7 @@ def test_after_a_dream_the_cat_in_view_is_the_one_that_is_used(explore, asked):
     )
 
 
+@pytest.mark.slow
 def test_a_link_that_is_refused_leaves_the_corner_as_it_was(browser, page):  # noqa: F811
     server = page.url
     with visits(browser, server, told=422) as open_page:
@@ -285,6 +290,7 @@ def test_a_link_that_is_refused_leaves_the_corner_as_it_was(browser, page):  # n
         assert page.evaluate("JSON.parse(localStorage['cat-diffusion.map']).corners") == before
 
 
+@pytest.mark.slow
 def test_a_link_that_waits_for_its_cat_survives_another_tab(explore):
     page = explore()
     before = page.evaluate("JSON.parse(localStorage['cat-diffusion.map']).corners")
@@ -318,6 +324,7 @@ def test_leaving_ends_the_dream_within_a_frame(explore, asked, page_gate, way):
     assert len(page_gate.batches) <= 2
 
 
+@pytest.mark.slow
 def test_one_who_wants_little_motion_sees_cat_after_cat(explore, asked):
     page = explore()
     page.emulate_media(reduced_motion="reduce")

@@ -75,6 +75,7 @@ def test_a_picture_that_the_browser_cannot_decode_is_said_to_be_so(visit, files)
         sync_api.expect(page.locator(f"#{editor}")).not_to_contain_text("Upload an image")
 
 
+@pytest.mark.slow
 def test_a_dropped_one_too_until_the_cat_on_the_stage_is_taken(visit, files):
     page = visit()
     generate(page, 21)
