@@ -168,7 +168,8 @@ class Recipe:
         return self.model, settings, bool(self.picture), bool(self.mask)
 
     def describe(self) -> str:
-        """One line for people: what made this picture, without what is as usual."""
+        """One line for people: what made this picture, without what is as usual. What guidance is
+        usual differs by model; the form shows it."""
         anyhow = self.any_coat or not self.coat
         coat = ": ".join(["any coat"] * anyhow + [self.coat] * bool(self.coat))
         parts = [f"seed {self.seed}", coat]
@@ -183,8 +184,6 @@ class Recipe:
         parts.append(f"{self.steps} steps" if self.steps > 1 else "1 step")
         if self.sampler != SampleConfig.sampler:
             parts.append(self.sampler)
-        if self.guidance != SampleConfig.guidance:
-            parts.append(f"guidance {self.guidance:g}")
         return " · ".join([*parts, self.model] if self.model else parts)
 
 

@@ -150,10 +150,8 @@ def test_the_description_names_what_matters():
     text = Recipe(seed=42, coat="tabby", model="cats").describe()
     assert text == "seed 42 · tabby · 12 steps · cats"
     text = Recipe(seed=1, towards_seed=2, towards=0.25, guidance=3, model="cats").describe()
-    assert "25% towards seed 2" in text
-    assert "guidance 3" in text
+    assert text == "seed 1 · any coat · 25% towards seed 2 · 12 steps · cats"
     assert "12 steps · euler" in Recipe(sampler="euler").describe()
-    assert "any coat" in text
     assert "from a picture, strength 0.5" in Recipe(picture="x", strength=0.5).describe()
     assert "partly repainted" in Recipe(picture="x", mask="y").describe()
 
