@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,7 +25,7 @@ from ..drawing.recipe import (
     embed_picture,
     morph,
 )
-from ..safety.client import HOUSE, current_client
+from ..safety.shares import Shares
 
 T = TypeVar("T")
 
@@ -37,8 +35,7 @@ MAX_CATS = 16
 MAX_LAYER_SIDE = 4096  # pixels of what was painted
 MAX_BEING_READ = 4  # pictures of one client
 
-_being_read: Counter[str] = Counter()  # pictures of each client, those that wait among them
-_counting = threading.Lock()
+_being_read = Shares(MAX_BEING_READ)
 
 
 def random_seed() -> int:
@@ -176,18 +173,9 @@ def read_upload(path: Any, use: Callable[[Image.Image], T], what: str = "The pic
 def _in_decoder(work: Callable[[], T]) -> T:
     """As ``in_decoder``, but a client has a few turns at once, or its pictures would hold up those
     of all others. Raises ValueError for more."""
-    client = current_client.get()
-    with _counting:
-        if client != HOUSE and _being_read[client] >= MAX_BEING_READ:
-            raise ValueError("Your last pictures are still being read. Try again in a moment.")
-        _being_read[client] += 1
-    try:
+    refusal = ValueError("Your last pictures are still being read. Try again in a moment.")
+    with _being_read.one_more(refusal):
         return in_decoder(work)
-    finally:
-        with _counting:
-            _being_read[client] -= 1
-            if not _being_read[client]:
-                del _being_read[client]
 
 
 def uploaded(path: Any, what: str = "The picture") -> Path:

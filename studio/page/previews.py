@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +23,7 @@ from ..drawing.recipe import Recipe, plain_recipe, to_query
 from ..drawing.worker import Busy, Studio
 from ..safety.client import CLIENT_KEY, HOUSE, current_client, is_near
 from ..safety.guard import PREVIEW
+from ..safety.shares import Shares
 from .examples import FIRST_SEED
 from .forms import read_link
 
@@ -47,7 +47,7 @@ class Previews:
         self.app, self.studio, self.root_path = app, studio, root_path
         self.portraits = Portraits(studio)
         self._limit: anyio.CapacityLimiter | None = None  # belongs to the loop that serves
-        self._on_their_way: Counter[str] = Counter()  # by client; only that loop counts
+        self._on_their_way = Shares(MAX_OF_ONE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "") if scope["type"] == "http" else ""
@@ -60,12 +60,11 @@ class Previews:
 
     async def _image(self, request: Request) -> Response:
         """The cat of a link as a JPEG."""
-        client = request.scope.get(CLIENT_KEY, HOUSE)
-        current_client.set(client)
+        current_client.set(request.scope.get(CLIENT_KEY, HOUSE))
         if self._limit is None:
             self._limit = anyio.CapacityLimiter(AT_ONCE)
         try:
-            with self._share_of(client):
+            with self._on_their_way.one_more(Busy(TOO_MANY)):
                 length = len(request.url.query)  # a model may have to be loaded
                 recipe = await run_in_threadpool(self._recipe, request.query_params, length)
                 if self._limit.statistics().tasks_waiting >= MAX_WAITING:
@@ -78,18 +77,6 @@ class Previews:
             return _sentence(str(error), 503)
         headers = {"cache-control": "public, max-age=86400", "x-content-type-options": "nosniff"}
         return Response(data, media_type="image/jpeg", headers=headers)
-
-    @contextmanager
-    def _share_of(self, client: str) -> Iterator[None]:
-        """One more preview of a client is on its way. Raises Busy where there are enough."""
-        if self._on_their_way[client] >= MAX_OF_ONE:
-            raise Busy(TOO_MANY)
-        self._on_their_way[client] += 1
-        try:
-            yield
-        finally:
-            self._on_their_way[client] -= 1
-            self._on_their_way += Counter()  # forgets those that have none
 
     def _recipe(self, query: Mapping[str, str], length: int) -> Recipe:
         """The first cat of a link, or the first that the page shows. Raises ValueError."""

@@ -89,6 +89,14 @@ def decode(data):
     return np.array(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
+def in_both_schemes(page):
+    """Yields once the page is light, then once it is dark."""
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        until(page, lambda scheme=scheme: (brightness(page) < 60) == (scheme == "dark"))
+        yield
+
+
 def brightness(page):
     """Of the page's background: 0 is black, 255 white."""
     colour = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -9,14 +9,13 @@ from admin_browsing import counts, enter, send, sign_in, start_over, training
 from browsing import (  # noqa: F401 - the browser is a fixture
     DRAWN,
     IN_BROWSER,
-    brightness,
     browser,
     choose,
     generate,
+    in_both_schemes,
     open_tab,
     pick,
     sync_api,
-    until,
     wait_for_status,
 )
 from drawing import cats, write_folder, write_zip
@@ -111,9 +110,7 @@ def test_nothing_overflows_a_phone_and_everything_has_a_name(visit, tmp_path):
     start_over(page)
     send(page, 0, write_zip(tmp_path / ("long" * 30 + ".zip"), {"x" * 150 + ".png": b"bad"}))
     expect(page.locator(".admin-left-out li")).to_have_count(1)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        until(page, lambda scheme=scheme: (brightness(page) < 60) == (scheme == "dark"))
+    for _ in in_both_schemes(page):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     nameless = page.evaluate(
         """() => [...document.querySelectorAll('#admin-room button, #admin-room input, '

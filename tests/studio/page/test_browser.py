@@ -9,12 +9,12 @@ import numpy as np
 from browsing import (  # noqa: F401 - fixtures
     DRAWN,
     IN_BROWSER,
-    brightness,
     browser,
     choose,
     decode,
     generate,
     held_back,
+    in_both_schemes,
     open_tab,
     pick,
     pixels,
@@ -265,9 +265,7 @@ def test_a_mistake_is_a_sentence_and_the_form_keeps_its_values(visit):
 
 def test_nothing_overflows_a_phone(visit):
     page = visit(width=390, height=844)
-    for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        until(page, lambda scheme=scheme: (brightness(page) < 60) == (scheme == "dark"))
+    for _ in in_both_schemes(page):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
     stage = page.locator(".stage").bounding_box()
     button = page.locator("#generate").bounding_box()

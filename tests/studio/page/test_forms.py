@@ -220,7 +220,7 @@ def test_the_seeds_of_a_morph_choose_their_coats(tmp_path):
 def test_one_client_does_not_hold_up_the_pictures_of_others(upload_folder, monkeypatch):
     path = upload_folder / "cat.png"
     Image.new("RGB", (8, 8)).save(path)
-    monkeypatch.setattr(forms, "_being_read", Counter({"greedy": forms.MAX_BEING_READ}))
+    monkeypatch.setattr(forms._being_read, "taken", Counter({"greedy": forms.MAX_BEING_READ}))
     context = contextvars.copy_context()
     context.run(current_client.set, "greedy")
     with pytest.raises(ValueError, match="still being read"):
@@ -228,4 +228,4 @@ def test_one_client_does_not_hold_up_the_pictures_of_others(upload_folder, monke
     context.run(current_client.set, "modest")
     for _ in range(forms.MAX_BEING_READ + 1):
         assert context.run(read_upload, str(path), lambda image: image.size) == (8, 8)
-    assert forms._being_read == {"greedy": forms.MAX_BEING_READ}
+    assert forms._being_read.taken == {"greedy": forms.MAX_BEING_READ}

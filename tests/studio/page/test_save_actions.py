@@ -126,6 +126,7 @@ def test_where_the_page_closes_nothing_is_saved(actions, gate):
         actions.studio.close()
     *_, last = saving
     assert last["saved"] is None
+    assert text_of(last) == "The server is shutting down."
 
 
 @pytest.mark.parametrize("asked", ["[]", "x", "3", None, "[1]", '[{"seed": -1}]', "[" * 9999])
