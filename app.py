@@ -3,7 +3,7 @@
 import os
 import sys
 
-from diffusion.interrupt import INTERRUPTED, ctrl_c_ends_at_once
+from diffusion.cli.interrupt import INTERRUPTED, ctrl_c_ends_at_once
 
 if __name__ == "__main__":
     with ctrl_c_ends_at_once():

@@ -21,11 +21,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from diffusion.codec import to_float
-from diffusion.data import load_images
+from diffusion.data.dataset import load_images
+from diffusion.data.sources import read_labels, rows_of
 from diffusion.device import keep_freed_memory
 from diffusion.files import atomic_path
-from diffusion.perceptual import DEEPER, STAGES, PerceptualDistance
-from diffusion.sources import read_labels, rows_of
+from diffusion.training.perceptual import DEEPER, STAGES, PerceptualDistance
 
 SIZE, SMALL = 160, 64  # pixels, for the network and for the colours
 CENTRES = ((16, 48), (24, 40), (0, SMALL))  # squares whose colours are counted

@@ -15,12 +15,12 @@ from torch import Tensor
 from diffusion.checkpoint import find_checkpoint
 from diffusion.codec import LatentCodec
 from diffusion.codec_file import load_autoencoder
-from diffusion.codec_training import SETTINGS
-from diffusion.data import load_images
+from diffusion.codecs.codec_training import SETTINGS
+from diffusion.data.dataset import load_images
 from diffusion.device import choose_device
-from diffusion.features import BATCH_SIZE, FEATURES, extract_features
-from diffusion.metrics import kernel_distance
-from diffusion.pictures import save_grid
+from diffusion.evaluation.features import BATCH_SIZE, FEATURES, extract_features
+from diffusion.evaluation.metrics import kernel_distance
+from diffusion.output.pictures import save_grid
 
 from .yardstick import with_spread
 

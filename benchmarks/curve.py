@@ -13,7 +13,7 @@ import argparse
 from benchmarks import yardstick
 from diffusion import Denoiser, SampleConfig
 from diffusion.checkpoint import find_checkpoint
-from diffusion.evaluate import draw_samples
+from diffusion.evaluation.evaluate import draw_samples
 
 
 def main() -> None:

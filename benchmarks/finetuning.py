@@ -33,10 +33,10 @@ from benchmarks.yardstick import Yardstick, with_spread
 from diffusion import Denoiser
 from diffusion.checkpoint import WEIGHTS_NAME, find_checkpoint
 from diffusion.config import LENGTHS
-from diffusion.data import load_images
-from diffusion.evaluate import Probe, batches_of, draw_samples, fit_probe, thumbnails
-from diffusion.metrics import kernel_distance, nearest
-from diffusion.pictures import save_grid
+from diffusion.data.dataset import load_images
+from diffusion.evaluation.evaluate import Probe, batches_of, draw_samples, fit_probe, thumbnails
+from diffusion.evaluation.metrics import kernel_distance, nearest
+from diffusion.output.pictures import save_grid
 
 SAMPLES = 200
 PER_COAT = 25

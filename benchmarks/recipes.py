@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks import yardstick
 from diffusion import PRESETS, Denoiser, SampleConfig
 from diffusion.checkpoint import CheckpointInfo
-from diffusion.evaluate import draw_samples
+from diffusion.evaluation.evaluate import draw_samples
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -14,10 +14,10 @@ import time
 import torch
 from tqdm import tqdm
 
-from diffusion.data import load_images
+from diffusion.data.dataset import load_images
 from diffusion.device import choose_device
-from diffusion.evaluate import distances
-from diffusion.features import BATCH_SIZE, FEATURES, extract_features
+from diffusion.evaluation.evaluate import distances
+from diffusion.evaluation.features import BATCH_SIZE, FEATURES, extract_features
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from benchmarks import peers
 from diffusion import SampleConfig, generate
 from diffusion.codec import to_uint8
 from diffusion.device import keep_freed_memory
-from diffusion.layers import cast_weights_, pack_weights_
+from diffusion.networks.layers import cast_weights_, pack_weights_
 from diffusion.sampling import sampling_sigmas
 
 GUIDE = "cat-64-guide"

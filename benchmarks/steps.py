@@ -19,9 +19,9 @@ from dataclasses import replace
 from benchmarks import yardstick
 from diffusion import Denoiser, SampleConfig
 from diffusion.checkpoint import find_checkpoint
-from diffusion.evaluate import draw_samples
+from diffusion.evaluation.evaluate import draw_samples
+from diffusion.evaluation.metrics import frechet_distance
 from diffusion.fitted import FEWEST, MOST
-from diffusion.metrics import frechet_distance
 
 EVALUATIONS = (1, 2, 4, 6, 8, 12, 18, 36, 100)
 GUIDANCE = (1.0, 1.4, 1.7, 2.0, 2.5)

@@ -23,10 +23,10 @@ from torch import Tensor
 from benchmarks import yardstick
 from diffusion import Denoiser, SampleConfig
 from diffusion.checkpoint import find_checkpoint
-from diffusion.evaluate import draw_samples, thumbnails
+from diffusion.evaluation.evaluate import draw_samples, thumbnails
+from diffusion.evaluation.metrics import precision_recall
 from diffusion.fitted import FEWEST
-from diffusion.metrics import precision_recall
-from diffusion.pictures import save_grid
+from diffusion.output.pictures import save_grid
 
 TEACHERS_STEPS = (4, 2, 1)
 SHEET_SEEDS = 8

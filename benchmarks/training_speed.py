@@ -29,10 +29,10 @@ from benchmarks import peers
 from diffusion.checkpoint import CheckpointInfo
 from diffusion.codec import to_float
 from diffusion.config import TrainConfig
-from diffusion.data import ImageSet
+from diffusion.data.dataset import ImageSet
+from diffusion.data.sources import Folder
 from diffusion.device import keep_freed_memory
 from diffusion.presets import PRESETS
-from diffusion.sources import Folder
 
 BASELINE = "diffusers"
 IMAGES = 512
@@ -40,8 +40,8 @@ Step = Callable[[Tensor], None]  # takes uint8 [B, 3, S, S]
 
 
 def ours(preset: str, batch: int, out: str, optimizer: str) -> tuple[nn.Module, Step]:
-    from diffusion.objectives import Denoising
-    from diffusion.trainer import Trainer
+    from diffusion.training.objectives import Denoising
+    from diffusion.training.trainer import Trainer
 
     pixels = torch.randint(256, (IMAGES, 3, peers.SIZE, peers.SIZE), dtype=torch.uint8)
     names = tuple(f"{i}.png" for i in range(IMAGES))

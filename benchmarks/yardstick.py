@@ -11,10 +11,10 @@ from torch import Tensor
 
 from diffusion.checkpoint import CheckpointInfo
 from diffusion.device import choose_device, keep_freed_memory
-from diffusion.evaluate import batches_of, load_real, sample_classes
-from diffusion.features import BATCH_SIZE, FEATURES, extract_features
+from diffusion.evaluation.evaluate import batches_of, load_real, sample_classes
+from diffusion.evaluation.features import BATCH_SIZE, FEATURES, extract_features
+from diffusion.evaluation.metrics import KernelDistance, frechet_distance, kernel_distance
 from diffusion.files import atomic_path
-from diffusion.metrics import KernelDistance, frechet_distance, kernel_distance
 
 
 def add_options(parser: argparse.ArgumentParser, *, samples: int) -> None:

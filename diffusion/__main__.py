@@ -2,11 +2,11 @@
 
 import sys
 
-from .interrupt import ctrl_c_ends_at_once
+from .cli.interrupt import ctrl_c_ends_at_once
 
 if __name__ == "__main__":
     with ctrl_c_ends_at_once():
-        from .cli import main
+        from .cli.main import main
         from .device import keep_freed_memory
     # File names may hold what the terminal cannot show. (TextIO, in the stubs, lacks this method.)
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]

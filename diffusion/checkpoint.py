@@ -26,7 +26,7 @@ from .config import (
     codec_config,
 )
 from .files import atomic_path
-from .sources import composed
+from .names import composed
 
 WEIGHTS_NAME = "model.safetensors"
 FORMAT = "cat-diffusion-2"

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder
 from .config import CodecConfig, ModelConfig, UpscalerConfig
-from .upscaler import Upscaler
+from .networks.autoencoder import Autoencoder
+from .networks.upscaler import Upscaler
 
 
 def to_float(images: Tensor) -> Tensor:

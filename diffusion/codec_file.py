@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .autoencoder import Autoencoder
 from .checkpoint import read_tensors, split_parts, write_tensors
 from .codec import build_network
 from .config import codec_config
-from .upscaler import Upscaler
+from .networks.autoencoder import Autoencoder
+from .networks.upscaler import Upscaler
 
 
 def save_codec(network: Autoencoder | Upscaler, path: str | Path, *, images_seen: int = 0) -> None:

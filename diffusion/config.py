@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-from .sources import composed
+from .names import composed
 
 C = TypeVar("C", bound="Config")
 T = TypeVar("T")

@@ -20,7 +20,6 @@ import torch
 from huggingface_hub import ModelHubMixin, hf_hub_download
 from torch import Tensor, nn
 
-from .autoencoder import Autoencoder
 from .checkpoint import (
     WEIGHTS_NAME,
     CheckpointInfo,
@@ -33,10 +32,11 @@ from .codec import Codec, build_codec, codec_of
 from .codec_file import weights_hash
 from .config import ModelConfig
 from .device import choose_device, sampling_dtype
-from .layers import cast_weights_, pack_weights_
+from .networks.autoencoder import Autoencoder
+from .networks.layers import cast_weights_, pack_weights_
+from .networks.unet import UNet
+from .networks.upscaler import Upscaler
 from .parameterizations import EDM, Parameterization, build_parameterization
-from .unet import UNet
-from .upscaler import Upscaler
 
 HUB_LIBRARY = "cat-diffusion"  # what the Hugging Face Hub calls the library of a model
 

@@ -1,6 +1,6 @@
 """``python -m studio deploy``."""
 
-from diffusion.interrupt import ctrl_c_ends_at_once
+from diffusion.cli.interrupt import ctrl_c_ends_at_once
 
 from .deploy import main
 

@@ -42,9 +42,9 @@ from .page import look as page
 from .page.answers import AnsweringBlocks
 from .page.api import add_endpoints
 from .page.examples import Examples
-from .page.explore_route import LiveRoute
-from .page.explore_tab import ExploreTab
-from .page.generate_tab import GenerateTab
+from .page.explore.route import LiveRoute
+from .page.explore.tab import ExploreTab
+from .page.generate.tab import GenerateTab
 from .page.previews import Previews
 from .safety.guard import Guard
 from .safety.journal import open_journal
@@ -54,7 +54,7 @@ from .settings import SHARE_WARNING, Settings
 from .training.tuned import DEFAULT_NAME
 
 TITLE = "Cat Diffusion"
-REFUSED = (Path(__file__).parent / "page" / "refused.js").read_text(encoding="utf-8")
+REFUSED = (page.ASSETS / "refused.js").read_text(encoding="utf-8")
 FIRST_MODEL = "cat-heads-256"  # of those that are shipped, the one that is chosen at first
 MAX_VISITS = 256  # whose pages Gradio remembers, with what they show: a megabyte or two each
 CACHE_SECONDS = (3600, 6 * 3600)  # look every hour, delete what is six hours old

@@ -2,7 +2,7 @@
 // All listeners are on the document, since Gradio draws and drops the tab as it likes.
 (() => {
   const PARALLEL = 3; // uploads at once
-  const MIN_SIDE = 64; // pixels of a square, as diffusion/copies.py
+  const MIN_SIDE = 64; // pixels of a square, as diffusion/data/copies.py
   const NO_ANSWER = 'The server does not answer. Try again.';
   const find = (selector) => document.querySelector(selector);
   const leftBehind = (name) =>

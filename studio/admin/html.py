@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from diffusion.config import MAX_PICTURES
-from diffusion.copies import MIN_IMAGES
+from diffusion.data.copies import MIN_IMAGES
 
 from ..safety.owner import OFF
 from ..training.photos import Picture, SetView

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from diffusion.run_folder import MetricsLine
+from diffusion.training.run_folder import MetricsLine
 
 WIDTH, HEIGHT = 560, 240
 LEFT, TOP, BOTTOM = 52, 14, 196  # where the axes are

@@ -17,7 +17,7 @@ from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Respon
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from diffusion.pictures import encode_jpeg
+from diffusion.output.pictures import encode_jpeg
 
 from ..disk import errors_as_sentences
 from ..drawing.recipe import Recipe

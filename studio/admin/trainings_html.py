@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html import escape
 
-from diffusion.run_folder import BASE_GRID
+from diffusion.training.run_folder import BASE_GRID
 
 from ..training.training_folder import TrainingState
 from ..training.views import Phase, TrainingView

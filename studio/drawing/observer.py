@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from diffusion.animate import noisy_x0
 from diffusion.codec import Codec
+from diffusion.output.animate import noisy_x0
 from diffusion.samplers import Step
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import PngImagePlugin
 from torch import Tensor
 
-from diffusion.containers import PNG_SIGNATURE, png_chunks
-from diffusion.pictures import to_image
+from diffusion.data.containers import PNG_SIGNATURE, png_chunks
+from diffusion.output.pictures import to_image
 
 from .recipe import MAX_EMBEDDED, Recipe
 

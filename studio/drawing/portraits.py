@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from diffusion.pictures import encode_jpeg, to_image
+from diffusion.output.pictures import encode_jpeg, to_image
 
 from .recipe import Recipe
 from .worker import Busy, Studio

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from diffusion import SAMPLERS, Denoiser, SampleConfig, __version__
 from diffusion.checkpoint import CheckpointInfo
+from diffusion.data.images import fit_square
 from diffusion.fitted import FEWEST, MOST
-from diffusion.images import fit_square
-from diffusion.pictures import from_image
+from diffusion.output.pictures import from_image
 from diffusion.sampling import Start, check_seed, label_weights, seed_noise, slerp
 
 MAX_NAME = 200  # characters of a coat, a model and so on

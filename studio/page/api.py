@@ -23,8 +23,8 @@ from ..drawing.recipe import (
     variations,
 )
 from ..drawing.worker import ENDING, Busy, Studio
-from .explore_forms import read_map_form
-from .explore_stream import dream
+from .explore.forms import read_map_form
+from .explore.stream import dream
 from .files import save_png
 from .films import Film, Pace, film_of, morph_of, require_steps
 from .forms import (

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion.files import atomic_path
-from diffusion.pictures import from_image, grid
+from diffusion.output.pictures import from_image, grid
 
 from ..disk import is_low
 from ..drawing.png_metadata import encode_png, read_recipe

@@ -11,8 +11,8 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
-from diffusion.animate import film_scale, retime, write_animation
-from diffusion.pictures import to_image
+from diffusion.output.animate import film_scale, retime, write_animation
+from diffusion.output.pictures import to_image
 
 from .. import space
 from ..drawing.job import Job

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from gradio.utils import get_upload_folder
 from PIL import Image
 
-from diffusion.decoding import in_decoder
-from diffusion.images import decode_image
-from diffusion.sources import composed
+from diffusion.data.decoding import in_decoder
+from diffusion.data.images import decode_image
+from diffusion.names import composed
 
 from ..drawing.library import ModelLibrary
 from ..drawing.png_metadata import MAX_UPLOAD_BYTES

@@ -12,11 +12,11 @@ SCRIPTS = (
     "base", "memory", "address", "strip", "grid", "walk", "answer", "tools", "unseen", "sheets",
     "keys", "live", "explore", "dream",
 )  # fmt: skip
-_HERE = Path(__file__).parent
-MARK = _HERE / "cat.svg"
-CSS = "".join((_HERE / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
-HEAD = f"<style>{(_HERE / 'outside.css').read_text(encoding='utf-8')}</style>" + "".join(
-    f"<script>{(_HERE / f'{name}.js').read_text(encoding='utf-8')}</script>" for name in SCRIPTS
+ASSETS = Path(__file__).parent / "assets"
+MARK = ASSETS / "cat.svg"
+CSS = "".join((ASSETS / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
+HEAD = f"<style>{(ASSETS / 'outside.css').read_text(encoding='utf-8')}</style>" + "".join(
+    f"<script>{(ASSETS / f'{name}.js').read_text(encoding='utf-8')}</script>" for name in SCRIPTS
 )
 ORANGE = gr.themes.colors.orange
 

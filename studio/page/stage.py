@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from diffusion.pictures import encode_jpeg, to_image
+from diffusion.output.pictures import encode_jpeg, to_image
 
 from ..drawing.png_metadata import encode_png
 from ..drawing.recipe import Recipe, to_query

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from PIL import Image
 from torch import Tensor
 
-from diffusion.pictures import encode_jpeg, to_image
+from diffusion.output.pictures import encode_jpeg, to_image
 
 from ..drawing.png_metadata import read_recipe
 from ..drawing.recipe import Recipe, plain_recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from diffusion.sources import MAX_FILE_BYTES, Zip
+from diffusion.data.sources import MAX_FILE_BYTES, Zip
 
 MAX_ARCHIVE_BYTES = 1_000_000_000  # of one zip
 MAX_UNPACKED_BYTES = 4_000_000_000  # read out of one zip, all entries together

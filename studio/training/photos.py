@@ -27,11 +27,11 @@ from typing import Any
 from PIL import Image
 
 from diffusion.config import MAX_PICTURES
-from diffusion.copies import MIN_SIDE, find_copies, look_of, require_enough
-from diffusion.decoding import in_decoder
+from diffusion.data.copies import MIN_SIDE, find_copies, look_of, require_enough
+from diffusion.data.decoding import in_decoder
+from diffusion.data.images import decode_photo, fit_square
+from diffusion.data.sources import Skipped
 from diffusion.files import atomic_path
-from diffusion.images import decode_photo, fit_square
-from diffusion.sources import Skipped
 
 from ..disk import errors_as_sentences, require_room
 from .arrivals import MAX_ARCHIVE_BYTES, Incoming, files_in, shown, size_of

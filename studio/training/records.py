@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diffusion.run_folder import METRICS_NAME, PROGRESS_NAME, RunProgress, weights_path
+from diffusion.training.run_folder import METRICS_NAME, PROGRESS_NAME, RunProgress, weights_path
 
 from ..disk import errors_as_sentences, hold, require_room
 from ..drawing.library import model_hash

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffusion.copies import LOOK_SIDE, MIN_SIDE, look_of
-from diffusion.sources import Skipped
+from diffusion.data.copies import LOOK_SIDE, MIN_SIDE, look_of
+from diffusion.data.sources import Skipped
 
 MAX_LEFT_OUT = 2000  # lines that are kept; more are counted
 

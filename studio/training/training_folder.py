@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from diffusion.checkpoint import WEIGHTS_NAME
 from diffusion.config import LENGTHS, Config, FinetuneConfig
 from diffusion.files import atomic_path
-from diffusion.run_folder import MetricsLine, RunProgress, RunState
+from diffusion.training.run_folder import MetricsLine, RunProgress, RunState
 
 from .tuned import slug
 

@@ -12,8 +12,15 @@ from pathlib import Path
 
 from diffusion.checkpoint import read_checkpoint
 from diffusion.config import LENGTHS, MAX_PICTURES
-from diffusion.copies import MIN_IMAGES
-from diffusion.run_folder import STATE_NAME, RunProgress, RunState, step_path, steps, weights_path
+from diffusion.data.copies import MIN_IMAGES
+from diffusion.training.run_folder import (
+    STATE_NAME,
+    RunProgress,
+    RunState,
+    step_path,
+    steps,
+    weights_path,
+)
 
 from .. import space
 from ..disk import CAN_LOCK

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion.config import FinetuneConfig
-from diffusion.run_folder import (
+from diffusion.training.run_folder import (
     METRICS_NAME,
     PROGRESS_NAME,
     MetricsLine,

@@ -5,7 +5,7 @@ from drawing import cats, write_labels, write_zip
 from studio_fixtures import save_tiny
 from training_runs import LABELS
 
-from diffusion import finetune, objectives, replays
+from diffusion.training import finetune, objectives, replays
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from helpers import AUTOENCODER, latent_denoiser, small_autoencoder, small_denoi
 
 from diffusion import Denoiser
 from diffusion.checkpoint import read_tensors, write_tensors
-from diffusion.cli import main
+from diffusion.cli.main import main
 from diffusion.codec_file import load_codec, save_codec
 
 

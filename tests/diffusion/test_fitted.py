@@ -13,9 +13,9 @@ from torch.testing import assert_close
 
 from diffusion import SampleConfig, fitted
 from diffusion.checkpoint import read_checkpoint, write_checkpoint
-from diffusion.cli import main
+from diffusion.cli.main import main
+from diffusion.distillation.fitting import ENDS, GRID, fit
 from diffusion.fitted import FEWEST, MOST, Fitted, step
-from diffusion.fitting import ENDS, GRID, fit
 from diffusion.guidance import Repaint
 from diffusion.samplers import sample_dpmpp_2m, sample_fitted
 from diffusion.sampling import draw_x0, from_seeds, sampling_sigmas

@@ -45,7 +45,7 @@ def clone(tmp_path) -> Path:
         "requirements.txt": b"gradio\n",
         "diffusion/denoiser.py": b"# a denoiser\n",
         "studio/serve.py": b"# a server\n",
-        "studio/page/page.css": b"body {}\n",
+        "studio/page/assets/page.css": b"body {}\n",
         "checkpoints/one.safetensors": bytes([1]) * 2 * LARGE,
         "checkpoints/two.safetensors": bytes([2]) * 2 * LARGE,
         **dict.fromkeys(LEFT_AT_HOME, b"private"),
@@ -104,7 +104,8 @@ def test_only_the_program_goes_up(clone):
     (clone / "diffusion" / "link.py").symlink_to(clone / ".env")
     assert [path.as_posix() for path in what_goes_up(clone)] == [
         "README.md", "app.py", "checkpoints/one.safetensors", "checkpoints/two.safetensors",
-        "diffusion/denoiser.py", "requirements.txt", "studio/page/page.css", "studio/serve.py",
+        "diffusion/denoiser.py", "requirements.txt", "studio/page/assets/page.css",
+        "studio/serve.py",
     ]  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffusion.cli import main
+from diffusion.cli.main import main
 
 
 def refused(capsys, *arguments) -> str:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from diffusion import Denoiser, ModelConfig
-from diffusion.autoencoder import Autoencoder
 from diffusion.checkpoint import CheckpointInfo
 from diffusion.config import AutoencoderConfig, UpscalerConfig
 from diffusion.denoiser import build_unet
-from diffusion.unet import UNet
-from diffusion.upscaler import Upscaler
+from diffusion.networks.autoencoder import Autoencoder
+from diffusion.networks.unet import UNet
+from diffusion.networks.upscaler import Upscaler
 
 SMALL = ModelConfig(
     image_size=8,

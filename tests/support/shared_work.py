@@ -12,15 +12,18 @@ from drawing import cats, write_folder
 from helpers import SMALL, small_autoencoder, small_denoiser
 from studio_fixtures import save_tiny
 
-from diffusion import evaluate, kept, redrawing, trajectories
-from diffusion.cli import main
+from diffusion.cli.main import main
 from diffusion.codec import LatentCodec
-from diffusion.data import load_images
-from diffusion.features import FEATURES
-from diffusion.latents import LATENTS_NAME, encode_images
+from diffusion.codecs import redrawing
+from diffusion.codecs.redrawing import redraw
+from diffusion.data.dataset import load_images
+from diffusion.data.latents import LATENTS_NAME, encode_images
+from diffusion.distillation import trajectories
+from diffusion.distillation.trajectories import draw_trajectories
+from diffusion.evaluation import evaluate
+from diffusion.evaluation.features import FEATURES
 from diffusion.processes import join_processes
-from diffusion.redrawing import redraw
-from diffusion.trajectories import draw_trajectories
+from diffusion.training import kept
 
 
 class Means(torch.nn.Module):

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from helpers import SMALL
 
-from diffusion import bulk
-from diffusion.cli import main
+from diffusion.cli.main import main
+from diffusion.output import bulk
 from diffusion.presets import PRESETS, Preset
 
 TINY = Preset(

@@ -13,10 +13,10 @@ from tiny_cli import TINY
 from diffusion import Denoiser, TrainConfig
 from diffusion.checkpoint import CheckpointInfo, read_tensors
 from diffusion.config import ModelConfig
-from diffusion.data import load_images
-from diffusion.objectives import Denoising
-from diffusion.run_folder import METRICS_NAME, PROGRESS_NAME, STATE_NAME
-from diffusion.trainer import Trainer
+from diffusion.data.dataset import load_images
+from diffusion.training.objectives import Denoising
+from diffusion.training.run_folder import METRICS_NAME, PROGRESS_NAME, STATE_NAME
+from diffusion.training.trainer import Trainer
 
 LABELS = ("tabby", "white")
 

@@ -8,7 +8,7 @@ import pytest
 from training_rig import SPEC, changed, rig  # noqa: F401 - rig is a fixture
 
 from diffusion.config import FinetuneConfig
-from diffusion.run_folder import RunProgress
+from diffusion.training.run_folder import RunProgress
 from studio.admin.trainings_html import log_html, samples_html, training_html, training_title
 from studio.training.training_folder import TrainingSpec
 from studio.training.views import TrainingView

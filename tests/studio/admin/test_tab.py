@@ -13,7 +13,7 @@ from admin_fixtures import PASSWORD, fake_admin
 from studio_fixtures import launch_page, save_tiny, wait_until
 
 from diffusion.config import LENGTHS, FinetuneConfig
-from diffusion.run_folder import MetricsLine, RunProgress
+from diffusion.training.run_folder import MetricsLine, RunProgress
 from studio import space
 from studio.admin.tab import AdminTab
 from studio.drawing.library import ModelLibrary

@@ -10,7 +10,7 @@ from helpers import LATENT, SMALL, latent_denoiser, upscaled_denoiser
 from PIL import Image
 from studio_fixtures import wait_until
 
-from diffusion.animate import noisy_x0
+from diffusion.output.animate import noisy_x0
 from diffusion.sampling import draw
 from studio.drawing.library import ModelLibrary
 from studio.drawing.recipe import Recipe, build_start, embed_mask, embed_picture

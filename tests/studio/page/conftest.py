@@ -13,7 +13,7 @@ from PIL import Image
 
 from studio.drawing.recipe import Recipe
 from studio.page.examples import Examples
-from studio.page.generate_actions import GenerateActions
+from studio.page.generate.actions import GenerateActions
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from studio.drawing.recipe import Recipe
 from studio.drawing.worker import Busy, Studio
 from studio.page.api import Endpoints
 from studio.page.examples import Examples
-from studio.page.generate_actions import GenerateActions
+from studio.page.generate.actions import GenerateActions
 
 pytestmark = pytest.mark.usefixtures("goes_on")
 

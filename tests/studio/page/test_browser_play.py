@@ -22,7 +22,7 @@ from browsing import (  # noqa: F401 - fixtures
 from PIL import Image, ImageSequence
 from studio_fixtures import TINY
 
-from diffusion.images import fit_square
+from diffusion.data.images import fit_square
 
 pytestmark = [*IN_BROWSER, pytest.mark.slow]
 

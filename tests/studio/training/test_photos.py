@@ -14,7 +14,7 @@ from photo_sets import add, names, reasons, zip_bytes
 from PIL import Image, ImageCms
 from studio_fixtures import crafted_png, wait_until
 
-from diffusion.data import load_images
+from diffusion.data.dataset import load_images
 from studio.training import photos as uploads
 from studio.training import set_file
 from studio.training.photos import PictureSet

@@ -13,7 +13,7 @@ import pytest
 from studio_fixtures import save_tiny, wait_until
 from training_rig import LONG, SPEC, call_by_hand, changed, start_long, wait_for
 
-from diffusion.run_folder import weights_path
+from diffusion.training.run_folder import weights_path
 from studio.drawing.library import model_hash
 from studio.training import process, records
 from studio.training import trainings as trainings_module

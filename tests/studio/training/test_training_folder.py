@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from training_rig import SPEC, changed, start_long, wait_for, wait_for_more
 
-from diffusion import finetune
-from diffusion.cli import build_parser, main
+from diffusion.cli.main import build_parser, main
 from diffusion.config import FinetuneConfig
-from diffusion.run_folder import MetricsLine, RunProgress, RunState
+from diffusion.training import finetune
+from diffusion.training.run_folder import MetricsLine, RunProgress, RunState
 from studio.training.training_folder import (
     Metrics,
     Record,

@@ -22,7 +22,7 @@ from training_rig import (
 )
 
 from diffusion.config import LENGTHS
-from diffusion.run_folder import RunProgress, weights_path
+from diffusion.training.run_folder import RunProgress, weights_path
 from studio.drawing.library import model_hash
 from studio.training import views
 from studio.training.training_folder import base_path, write_record

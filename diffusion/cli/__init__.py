@@ -1,0 +1,1 @@
+"""The command line: its options, what its commands do, and how they are stopped."""

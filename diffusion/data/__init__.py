@@ -1,0 +1,1 @@
+"""From files that people give to batches: pictures, labels, and latents of them."""

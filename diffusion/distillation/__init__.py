@@ -1,0 +1,1 @@
+"""From many steps to few: students, their upscalers, and fitted solvers."""

@@ -1,0 +1,1 @@
+"""How good pictures are: features, distances, and the whole report."""

@@ -1,0 +1,1 @@
+"""Raw networks, from layers up: what denoises, encodes, decodes and enlarges."""

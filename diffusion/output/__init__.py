@@ -1,0 +1,1 @@
+"""What is made of drawings: stills, films, and folders of very many pictures."""

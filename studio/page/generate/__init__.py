@@ -1,0 +1,1 @@
+"""The Generate tab: its layout, and what its events do."""
