@@ -58,6 +58,15 @@ def draw_student(
     return kept_x0(folder, count, draw, identity=identity, other="student", of="the student draws")
 
 
+def light_upscaler(student: Denoiser, *, factor: int) -> Upscaler:
+    """A new one, or a copy of the student's own where it has a light one already: that of a student
+    before it, who drew much alike."""
+    network = Upscaler(replace(LIGHT, factor=factor))
+    if isinstance(student.codec, UpscalingCodec) and student.codec.network.config == network.config:
+        network.load_state_dict(student.codec.network.state_dict())
+    return network
+
+
 def require_upscaler(teacher: Denoiser) -> UpscalingCodec:
     """The codec of a teacher whose pictures an upscaler enlarges. Raises ValueError for another."""
     if not isinstance(teacher.codec, UpscalingCodec):
@@ -95,7 +104,7 @@ class UpscalerDistilling(Objective):
         if len(drawn) < BATCH:
             raise ValueError(f"At least {BATCH} seeds are needed.")
         torch.manual_seed(config.seed)
-        self.network = Upscaler(replace(LIGHT, factor=self.factor))
+        self.network = light_upscaler(student, factor=self.factor)
         self.student, self.perceptual = student, perceptual
         self.teachers = codec.network
         held = min(config.holdout, len(drawn) // 10)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import SMALL, UPSCALER, Darker, small_denoiser, upscaled_denoiser
+from helpers import SMALL, UPSCALER, Darker, small_denoiser, small_upscaler, upscaled_denoiser
 from torch.testing import assert_close
 
 from diffusion import Denoiser, TrainConfig
@@ -21,7 +21,9 @@ from diffusion.distillation.upscaler_distill import (
     SETTINGS,
     UpscalerDistilling,
     draw_student,
+    light_upscaler,
 )
+from diffusion.networks.upscaler import Upscaler
 from diffusion.sampling import draw_x0, from_seeds
 from diffusion.training.perceptual import PerceptualDistance
 from diffusion.training.run_folder import STATE_NAME
@@ -137,6 +139,17 @@ def test_it_learns_and_is_saved_with_the_student(teacher, trajectories, tmp_path
     assert all(torch.equal(saved[name], averaged[name].half().float()) for name in saved)
     own = student.model.state_dict()
     assert_close(own, {k: v.half().float() for k, v in teacher.model.state_dict().items()})
+
+
+def test_it_goes_on_from_a_light_upscaler_that_the_student_has(teacher, trajectories):
+    student = small_denoiser(TINY).decoded_by(small_upscaler(LIGHT))
+    own = student.codec.network
+    begun = light_upscaler(student, factor=2)
+    assert all(map(torch.equal, begun.state_dict().values(), own.state_dict().values()))
+    assert begun is not own
+    other = light_upscaler(teacher, factor=2)  # whose own is not light
+    assert other.config == LIGHT
+    assert torch.equal(other.conv_out.weight, Upscaler(LIGHT).conv_out.weight)  # untrained
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(teacher, trajectories, tmp_path):
