@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from gradio.utils import get_upload_folder
 from PIL import Image
 
+from diffusion.checkpoint import CheckpointInfo
 from diffusion.data.decoding import in_decoder
 from diffusion.data.images import decode_image
 from diffusion.names import composed
@@ -24,6 +25,7 @@ from ..drawing.recipe import (
     embed_mask,
     embed_picture,
     morph,
+    usual_steps,
 )
 from ..safety.shares import Shares
 
@@ -97,17 +99,24 @@ def current_recipe(recipe: dict | None) -> Recipe:
     return Recipe.from_dict(recipe)
 
 
-def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
-    """The recipes of a link such as ``/?seed=42&steps=12&coat=tabby``; see ``recipe.to_query``."""
-    coat, model = query.get("coat", ANY_COAT), query.get("model", "")
-    here = model in models  # else the default model draws it, and says so
+def read_link(query: Mapping[str, str], library: ModelLibrary) -> list[Recipe]:
+    """The recipes of a link such as ``/?seed=42&steps=12&coat=tabby``; see ``recipe.to_query``.
+    What a link written by hand leaves out is as on the page.
+
+    Raises ValueError, OverflowError, or KeyError where there is no seed.
+    """
+    seed, model = int(query["seed"]), query.get("model", "")
+    here = model in library.names  # else the default model draws it, and says so
+    if not query.keys() >= {"coat", "steps", "sampler", "guidance"}:
+        query = {**_usual(library.get(model if here else "").info, query), **query}
+    coat = query["coat"]
     first = Recipe(
-        seed=int(query["seed"]),
+        seed=seed,
         coat="" if coat == ANY_COAT else coat,
-        any_coat=query.get("any_coat") == "True",
-        steps=int(query.get("steps", Recipe.steps)),
-        sampler=query.get("sampler", Recipe.sampler),
-        guidance=float(query.get("guidance", Recipe.guidance)),
+        any_coat=coat == ANY_COAT or query.get("any_coat") == "True",
+        steps=int(query["steps"]),
+        sampler=query["sampler"],
+        guidance=float(query["guidance"]),
         model=model if here else "",
         model_hash=query.get("model_hash", "" if here or not model else UNKNOWN),
         towards_seed=int(query.get("towards_seed", 0)),
@@ -116,6 +125,17 @@ def read_link(query: Mapping[str, str], models: Sequence[str]) -> list[Recipe]:
         turned=query.get("turned", ""),
     )
     return consecutive(first, read_count(int(query.get("count", 1))))
+
+
+def _usual(info: CheckpointInfo, query: Mapping[str, str]) -> dict[str, str]:
+    """What the page would choose with a model, as a link says it."""
+    sampler = query.get("sampler", info.sampling.sampler)
+    return {
+        "coat": info.taught_label or ANY_COAT,
+        "steps": str(usual_steps(sampler, info)),
+        "sampler": sampler,
+        "guidance": str(info.sampling.guidance),
+    }
 
 
 def read_count(value: Any) -> int:

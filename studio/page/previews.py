@@ -54,7 +54,8 @@ class Previews:
         if path == PREVIEW:
             await (await self._image(Request(scope)))(scope, receive, send)
         elif path == "/" and scope["method"] == "GET":
-            await self.app(scope, receive, _Rewriting(send, self._tags(Request(scope))))
+            tags = await run_in_threadpool(self._tags, Request(scope))  # it may load a model
+            await self.app(scope, receive, _Rewriting(send, tags))
         else:
             await self.app(scope, receive, send)
 
@@ -90,7 +91,7 @@ class Previews:
         if length > MAX_QUERY:
             raise ValueError("This link is too long for a preview.")
         try:
-            recipe = read_link(query, library.names)[0]
+            recipe = read_link(query, library)[0]
         except (ValueError, OverflowError):  # a number of many digits
             raise ValueError("This link contains settings that do not work here.") from None
         if recipe.steps > MAX_STEPS:

@@ -88,8 +88,8 @@ def _cat(cat: Any, library: ModelLibrary) -> Recipe:
     if not isinstance(cat, str):
         return Recipe.from_dict(cat)
     try:
-        query = dict(parse_qsl(urlsplit(cat.strip()).query)) if len(cat) <= MAX_LINK else {}
-        return read_link(query, library.names)[0]
+        query = urlsplit(cat.strip()).query if len(cat) <= MAX_LINK else ""
+        return read_link(dict(parse_qsl(query, keep_blank_values=True)), library)[0]
     except (ValueError, KeyError, OverflowError):
         raise ValueError("This is no link to a cat of this page.") from None
 

@@ -177,7 +177,7 @@ class GenerateActions:
         if linked:
             opened = {**opened, **self.form.plain(), "fresh": opened["fresh"]}
             try:
-                recipes = read_link(query, self.studio.library.names)
+                recipes = read_link(query, self.studio.library)
                 controls = self.form.controls(recipes[0])
                 opened = {**opened, "count": count_choice(len(recipes)), **controls}
                 opened["linked"] = [recipe.to_dict() for recipe in recipes]

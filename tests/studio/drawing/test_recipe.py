@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 from studio_fixtures import TINY, crafted_png, save_tiny
 
-from diffusion import Denoiser
+from diffusion import Denoiser, SampleConfig
 from diffusion.checkpoint import CheckpointInfo
 from diffusion.sampling import MAX_SEED, seed_noise, slerp
+from studio.drawing.library import ModelLibrary
 from studio.drawing.png_metadata import encode_png, read_recipe
 from studio.drawing.recipe import (
     LARGEST_PICTURE,
@@ -32,6 +33,16 @@ from studio.drawing.recipe import (
     variations,
 )
 from studio.page.forms import read_link
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> ModelLibrary:
+    """A model whose usual sampling is its own, and one that was taught a cat."""
+    folder = tmp_path_factory.mktemp("models")
+    own = SampleConfig(num_steps=7, sampler="heun", guidance=2.5)
+    save_tiny(folder / "m x.safetensors", counts=(1, 1), sampling=own)
+    save_tiny(folder / "mia.safetensors", labels=("black", "Mia"), taught=True)
+    return ModelLibrary([folder], default="m x")
 
 
 @pytest.fixture(scope="module")
@@ -170,17 +181,33 @@ def test_the_seed_chooses_the_coat_as_often_as_the_data_has_it():
     assert Recipe(any_coat=True).with_coat(uncounted) == Recipe(any_coat=True)
 
 
-def test_a_link_to_any_coats_says_so():
-    info = CheckpointInfo(TINY, labels=("black", "tabby"), label_counts=(1, 1))
-    unchosen = consecutive(Recipe(seed=3, any_coat=True, model="m"), 8)
+def test_a_link_to_any_coats_says_so(library):
+    info = library.get("m x").info
+    unchosen = consecutive(Recipe(seed=3, any_coat=True, model="m x"), 8)
     drawn = [recipe.with_coat(info) for recipe in unchosen]
     assert len({recipe.coat for recipe in drawn}) == 2
     for recipes, expected in ((drawn, unchosen), (drawn[:1], drawn[:1])):
         query = dict(parse_qsl(to_query(recipes), keep_blank_values=True))
-        assert read_link(query, ["m"]) == expected
-    before = read_link({"seed": "3", "model": "m"}, ["m"])  # such links drew without a label
-    assert before == [Recipe(seed=3, model="m")]
-    assert before[0].with_coat(info).coat == ""
+        assert read_link(query, library) == expected
+    before = dict(parse_qsl(to_query([Recipe(seed=3, model="m x")]), keep_blank_values=True))
+    assert "any_coat" not in before  # such links drew without a label
+    assert read_link(before, library)[0].with_coat(info).coat == ""
+
+
+def test_what_a_link_written_by_hand_leaves_out_is_as_on_the_page(library):
+    own = {"steps": 7, "sampler": "heun", "guidance": 2.5}
+    for query, expected in (
+        ({"seed": "3"}, Recipe(seed=3, any_coat=True, **own)),
+        ({"seed": "3", "coat": "any"}, Recipe(seed=3, any_coat=True, **own)),
+        ({"seed": "3", "coat": "tabby"}, Recipe(seed=3, coat="tabby", **own)),
+        ({"seed": "3", "guidance": "1"}, Recipe(seed=3, any_coat=True, **{**own, "guidance": 1.0})),
+        ({"seed": "3", "sampler": "ddpm"},
+         Recipe(seed=3, any_coat=True, **{**own, "sampler": "ddpm", "steps": 1000})),
+        ({"seed": "3", "model": "mia"}, Recipe(seed=3, coat="Mia", model="mia")),
+    ):  # fmt: skip
+        assert read_link(query, library) == [expected]
+    with pytest.raises(KeyError):
+        read_link({"coat": "tabby"}, library)
 
 
 def test_noise_turns_towards_another_seed_and_keeps_its_length(denoiser):
@@ -321,7 +348,7 @@ def test_nothing_but_pixels_is_embedded():
     assert len(embed_picture(told, 16)) < 200
 
 
-def test_a_link_leads_back():
+def test_a_link_leads_back(library):
     one = Recipe(seed=2**40, coat="a & b/ö", steps=7, sampler="euler", guidance=2.5, model="m x")
     for recipes in (
         [one],
@@ -333,10 +360,10 @@ def test_a_link_leads_back():
         ),
     ):  # fmt: skip
         query = dict(parse_qsl(to_query(recipes), keep_blank_values=True))
-        assert read_link(query, ["m x"]) == list(recipes)
+        assert read_link(query, library) == list(recipes)
     # no series, so the first alone
     many = variations(one, count=3, strength=0.25, first_seed=3)
-    assert read_link(dict(parse_qsl(to_query(many), True)), ["m x"]) == many[:1]
+    assert read_link(dict(parse_qsl(to_query(many), True)), library) == many[:1]
     picture = embed_picture(Image.new("RGB", (4, 4)), TINY.image_size)
     assert to_query([dataclasses.replace(one, picture=picture)]) == ""
 
