@@ -1,11 +1,11 @@
 """A student that draws in one or a few steps what its teacher draws in many, from the same seeds.
 
 Regression along the guided teacher's own trajectories (Zhou et al. 2024, "Simple and fast
-distillation of diffusion models"): each Euler step of the student starts from the student's own
-output of the step before, and learns to end where the teacher is at that noise level. Guidance is
-absorbed. The map from seed to picture stays, which adversarial losses and losses with fresh noise
-give up. Where x0 are pictures, the last step can also be compared as people see it
-(``perceptual``): the absolute error alone leaves fur soft.
+distillation of diffusion models"): the student takes all of its Euler steps, and learns through all
+of them to end where the teacher does. Where it is in between may differ from the teacher, but not
+by much. Guidance is absorbed. The map from seed to picture stays, which adversarial losses and
+losses with fresh noise give up. Where x0 are pictures, the end can also be compared as people see
+it (``perceptual``): the absolute error alone leaves fur soft.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ SETTINGS = {
     "muon_lr": 1e-3,
     "decay_fraction": 0.5,
 }
+BETWEEN = 0.2  # weight of the errors before the last step, whose states nobody sees
 HELDOUT = 300  # trajectories that nothing is learned from, at most a tenth
 
 
@@ -42,10 +43,11 @@ class Distilling(OfDenoiser):
     ``init`` is a student to go on with instead, which keeps its codec. Raises ValueError for one of
     another shape, of other labels or of other steps.
 
-    The loss is the mean absolute error of x0: of the student's estimate, and of the one that leads
-    exactly to the teacher's state. ``perceptual``, the distance of pictures [N, 3, H, W] as one
-    number each, is added at the last step, for a part of each picture. The held-out measure is the
-    absolute error of what the student draws from held-out seeds.
+    The loss is the mean absolute error of x0 after the last step, and ``BETWEEN`` times that of
+    each step before it: of its estimate of x0 from the one that leads exactly to the teacher's
+    state. ``perceptual``, the distance of pictures [N, 3, H, W] as one number each, is added at the
+    end, for a part of each picture. The held-out measure is the absolute error of what the student
+    draws from held-out seeds.
     """
 
     prepares_at_random = False  # what is chosen is the same for a whole batch
@@ -106,36 +108,35 @@ class Distilling(OfDenoiser):
     def prepare(
         self, batch: Tensor, config: TrainConfig, generator: torch.Generator, noise: torch.Generator
     ) -> tuple[Tensor, ...]:
-        """One of the student's steps, the same for the whole batch: x before it, its noise level,
-        the x0 that leads to the teacher's state after it, the class labels, and the place where the
-        perceptual distance looks."""
-        step = int(torch.randint(len(self.trajectories.states), (), generator=generator))
-        labels = self.trajectories.class_labels[batch].to(self.device)
-        x = self._drawn(self.denoiser, self.trajectories, batch, step)
-        target = self.trajectories.states[step, batch].to(self.device).float()
-        share = float(self.sigmas[step + 1] / self.sigmas[step])
-        wanted = (target - share * x) / (1 - share)
-        sigma = torch.full((len(x),), self.sigmas[step].item(), device=self.device)
-        looks = look_places(1, x.shape[-1], generator).expand(len(x), 2).to(self.device)
-        return x, sigma, wanted, labels, looks
+        """x at the first noise level, the teacher's states after each of the student's steps
+        [B, steps, C, h, w], the class labels, and the place where the perceptual distance looks."""
+        states = self.trajectories.states[:, batch].movedim(0, 1).to(self.device).float()
+        looks = look_places(1, states.shape[-1], generator).expand(len(states), 2)
+        return *self._start(self.trajectories, batch), states, looks.to(self.device)
 
     def loss(self, *rows: Tensor) -> Tensor:
-        x, sigma, wanted, labels, looks = rows
-        is_last = sigma[0] <= self.sigmas[-2].to(sigma)  # as it was rounded in ``prepare``
-        x0 = self.denoiser(x, sigma, labels)
-        return difference(x0, wanted, looks, self.perceptual if is_last else None)
+        x, labels, states, looks = rows
+        between = x.new_zeros(len(x))
+        for step in range(states.shape[1] - 1):
+            x = self._step(self.denoiser, x, labels, step)
+            error = (x - states[:, step]).abs().mean(dim=(1, 2, 3))
+            between = between + BETWEEN / (1 - self._share(step)) * error
+        x0 = self._step(self.denoiser, x, labels, states.shape[1] - 1)
+        return difference(x0, states[:, -1], looks, self.perceptual) + between
 
-    @torch.no_grad()
-    def _drawn(
-        self, student: Denoiser, trajectories: Trajectories, batch: Tensor, steps: int
-    ) -> Tensor:
-        """x after so many of the student's own steps, from the noise of some trajectories."""
-        labels = trajectories.class_labels[batch].to(self.device)
-        x = trajectories.noise(self.denoiser, batch).to(self.device) * self.sigmas[0].item()
-        for step in range(steps):
-            denoised = student(x, self.sigmas[step].item(), labels)
-            x = torch.lerp(denoised, x, float(self.sigmas[step + 1] / self.sigmas[step]))
-        return x
+    def _start(self, trajectories: Trajectories, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """The noise that some trajectories began with, at the first noise level, and the labels."""
+        x = trajectories.noise(self.denoiser, batch) * self.sigmas[0].item()
+        return x.to(self.device), trajectories.class_labels[batch].to(self.device)
+
+    def _share(self, step: int) -> float:
+        """How much of x an Euler step keeps; the rest is the estimate of x0."""
+        return float(self.sigmas[step + 1] / self.sigmas[step])
+
+    def _step(self, student: Denoiser, x: Tensor, labels: Tensor, step: int) -> Tensor:
+        """x after one more step."""
+        x0 = student(x, self.sigmas[step].item(), labels)
+        return torch.lerp(x0, x, self._share(step))
 
     def averaged(self, averaged: nn.Module, *, images: int) -> Denoiser:
         info = replace(self.info, images_seen=self.info.images_seen + images)
@@ -149,7 +150,9 @@ class Distilling(OfDenoiser):
             return None
         student, total = self.averaged(averaged, images=0), 0.0
         for batch in torch.arange(len(trajectories)).split(16):
-            x = self._drawn(student, trajectories, batch, len(trajectories.states))
+            x, labels = self._start(trajectories, batch)
+            for step in range(len(trajectories.states)):
+                x = self._step(student, x, labels, step)
             x0 = trajectories.states[-1, batch].to(self.device).float()
             total += float((x - x0).abs().mean(dim=(1, 2, 3)).sum())
         return total / len(trajectories)

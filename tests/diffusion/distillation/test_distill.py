@@ -1,6 +1,7 @@
 """A student: its steps lie on its teacher's grid, and what it learns is what the teacher draws."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from diffusion.cli.main import main
 from diffusion.codec_file import weights_hash
 from diffusion.config import UpscalerConfig
 from diffusion.distillation import trajectories
-from diffusion.distillation.distill import Distilling, has_gradient
+from diffusion.distillation.distill import BETWEEN, Distilling, has_gradient
 from diffusion.distillation.trajectories import (
     FIRST_SEED,
     FOLDER_NAME,
@@ -140,22 +141,29 @@ def test_all_that_learns_has_a_gradient(tmp_path):
     ] == idle
 
 
-def test_the_last_step_alone_is_also_compared_as_people_see_it(tmp_path):
+def test_it_learns_through_all_steps_to_end_where_the_teacher_does(tmp_path):
     own = teacher()
-    made = draw(own, tmp_path)
+    made = draw(own, tmp_path, steps=3)
     plain = Distilling(own, made, teacher_hash="t")
     seen = Distilling(own, made, teacher_hash="t", perceptual=Darker())
-    for objective in (plain, seen):
-        objective.to(torch.device("cpu"))
-    x, wanted, labels = torch.randn(4, 3, 8, 8), torch.zeros(4, 3, 8, 8), made.class_labels[:4]
-    plain.sigmas[1] = seen.sigmas[1] = 0.1  # which float32 rounds up
-    for step in range(2):
-        sigma = torch.full((4,), plain.sigmas[step].item())  # float32, as ``prepare`` gives it
-        rows = x, sigma, wanted, labels, torch.zeros(4, 2).long()
-        with torch.no_grad():
-            more = seen.loss(*rows) - plain.loss(*rows)
-            darker = -plain.denoiser(x, rows[1], labels).mean(dim=(1, 2, 3))
-        assert_close(more, 0.5 * darker * step)
+    made = plain.trajectories  # without those that are held out
+    batch, generator = torch.arange(4), torch.Generator().manual_seed(0)
+    rows = plain.prepare(batch, config(), generator, generator)
+    sigmas, labels = sampling_sigmas(plain.info.sampling), made.class_labels[:4]
+    x, errors = made.noise(own, batch) * 80.0, []
+    with torch.no_grad():
+        for step, (sigma, below) in enumerate(pairwise(sigmas.tolist())):
+            x0 = plain.denoiser(x, sigma, labels)
+            leads_there = (made.states[step, :4].float() - below / sigma * x) / (1 - below / sigma)
+            errors.append((x0 - leads_there).abs().mean(dim=(1, 2, 3)))
+            x = x0 + below / sigma * (x - x0)
+        assert_close(plain.loss(*rows), errors[2] + BETWEEN * (errors[0] + errors[1]))
+        darker = (made.states[2, :4].float() - x).mean(dim=(1, 2, 3))  # the end alone is looked at
+        assert_close(seen.loss(*rows) - plain.loss(*rows), 0.5 * darker)
+    first = plain.denoiser(rows[0], 80.0, labels).detach().requires_grad_()
+    plain.denoiser = lambda x, sigma, labels: first if sigma == 80 else x  # what follows the first
+    plain.loss(rows[0], labels, made.states[:, :4].movedim(0, 1).float(), rows[3]).sum().backward()
+    assert first.grad.abs().max() > 2 * BETWEEN / first[0].numel()  # more than it has of its own
 
 
 def test_it_looks_at_one_place_of_a_batch_whichever_rows_a_process_has(tmp_path):
@@ -188,10 +196,10 @@ def test_it_comes_nearer_to_its_teacher_and_is_drawn_by_what_its_file_says(tmp_p
     assert student.info.labels == own.info.labels
     x0 = draw_x0(
         student,
-        from_seeds(student, [FIRST_SEED], made.class_labels[:1].tolist()),
+        from_seeds(student, [FIRST_SEED + 4], made.class_labels[4:5].tolist()),  # learned
         student.info.sampling,
     )
-    assert (x0 - made.states[-1, :1].float()).abs().mean() < 2 * after
+    assert (x0 - made.states[-1, 4:5].float()).abs().mean() < 2 * after
 
 
 def test_a_stopped_distillation_goes_on_to_the_same_weights(tmp_path):
