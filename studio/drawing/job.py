@@ -38,6 +38,7 @@ class Job:
         self.pictures: Tensor | None = None
         self.frames: list[Tensor] = []  # how the first picture formed, uint8 [3, S, S]
         self.stopped = False
+        self.why: Exception | None = None  # it was stopped, unless its visitor did that
         self.note = ""  # something that the visitor should know
         self.error: Exception | None = None
         self.submitted = time.monotonic()

@@ -153,11 +153,11 @@ class Studio:
 
     def stop(self, job: Job, *, why: Exception | None = None) -> None:
         """End a job within one step; what has formed by then is kept. Where nothing has, ``why``
-        is what its watchers are told."""
+        is what its watchers are told, and ``job.why`` anyhow."""
         with self._arrived:
             if job.done:
                 return
-            job.stopped = True
+            job.stopped, job.why = True, why
             if job in self._jobs:
                 self._jobs.remove(job)
             if job.idle:

@@ -103,7 +103,7 @@ class SaveActions:
                 groups += [[one] for one in wanted] if len(wanted) > 1 else []
                 continue
             if job.stopped or job.pictures is None:
-                raise ValueError(STOPPED)
+                raise job.why or ValueError(STOPPED)
             done += len(wanted)
             for asked, picture, drawn in zip(wanted, job.pictures, job.recipes, strict=True):
                 files[asked] = save_png(picture, drawn)

@@ -119,10 +119,13 @@ def test_stop_ends_the_drawing_of_what_is_to_be_saved(actions, gate):
     assert "Nothing was saved." in text_of(last)
 
 
-def test_where_the_page_closes_nothing_is_saved(actions, gate):
+@pytest.mark.parametrize("formed", [False, True])
+def test_where_the_page_closes_nothing_is_saved(actions, gate, formed):
     with gate.close():
         saving = save_all(actions, json.dumps([Recipe(steps=4).to_dict()]))
         next(saving)
+        (job,) = actions.visits._jobs
+        job.pictures = torch.zeros(1, 3, 16, 16, dtype=torch.uint8) if formed else None
         actions.studio.close()
     *_, last = saving
     assert last["saved"] is None
