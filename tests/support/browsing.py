@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = [
@@ -115,6 +117,7 @@ def generate(page, seed):
     """Fill in a seed and press Enter, then wait until its cat is there."""
     field = page.locator("#seed input")
     field.fill(str(seed))
+    page.evaluate(TWO_FRAMES)  # nobody presses Enter before Gradio has seen the last digit
     field.press("Enter")
     wait_for_status(page, rf"^seed {seed} .*\ss$")
 
