@@ -64,3 +64,8 @@ def write_labels(path: Path, labels: Mapping[str, str]) -> Path:
     lines = ["file,label", *(f"{name},{label}" for name, label in labels.items())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def reasons(images) -> dict[str, str]:
+    """Why files of a set were left out, by their names."""
+    return {skipped.name: skipped.reason for skipped in images.skipped}

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 from command_line import refused
-from drawing import cats, write_folder
 from helpers import AUTOENCODER, Darker, small_autoencoder
 from safetensors.torch import save_file
 from torch import nn
@@ -24,7 +23,7 @@ from diffusion.codec_file import load_codec, save_codec
 from diffusion.codecs import codec_training, reconstruction
 from diffusion.codecs.codec_training import SETTINGS, CodecTraining, new_autoencoder
 from diffusion.codecs.reconstruction import cut, psnr
-from diffusion.data.dataset import ImageSet, load_images
+from diffusion.data.dataset import ImageSet
 from diffusion.training.perceptual import PerceptualDistance
 from diffusion.training.run_folder import METRICS_NAME, STATE_NAME, grid_path
 from diffusion.training.trainer import Trainer, step_generators
@@ -44,16 +43,6 @@ def _exact(monkeypatch):
 def _small(monkeypatch):
     monkeypatch.setattr(codec_training, "CROP", 6)
     monkeypatch.setattr(reconstruction, "LOOK", 16)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("cats"), cats(24, SIZE))
-
-
-@pytest.fixture(scope="module")
-def images(folder) -> ImageSet:
-    return load_images(folder, image_size=SIZE, photos=False)
 
 
 def settings(**changes) -> TrainConfig:

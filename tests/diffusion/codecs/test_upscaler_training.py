@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from drawing import cats, write_folder
 from helpers import (
     SMALL,
     UPSCALER,
@@ -28,7 +27,7 @@ from diffusion.codec_file import load_upscaler, save_codec
 from diffusion.codecs import reconstruction, upscaler_training
 from diffusion.codecs.reconstruction import psnr
 from diffusion.codecs.upscaler_training import SETTINGS, UpscalerTraining
-from diffusion.data.dataset import ImageSet, load_images
+from diffusion.data.dataset import ImageSet
 from diffusion.training.perceptual import PerceptualDistance
 from diffusion.training.run_folder import STATE_NAME
 from diffusion.training.trainer import Trainer, step_generators
@@ -41,16 +40,6 @@ SIZE = 32
 def _small(monkeypatch):
     monkeypatch.setattr(upscaler_training, "CROP", 16)
     monkeypatch.setattr(reconstruction, "LOOK", 12)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_folder(tmp_path_factory.mktemp("cats"), cats(24, SIZE))
-
-
-@pytest.fixture(scope="module")
-def images(folder) -> ImageSet:
-    return load_images(folder, image_size=SIZE, photos=False)
 
 
 def settings(**changes) -> TrainConfig:

@@ -25,15 +25,6 @@ from diffusion.data.sources import Zip, read_labels
 SIZE = 16
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "cats", cats(12))
-
-
-def reasons(images) -> dict[str, str]:
-    return {skipped.name: skipped.reason for skipped in images.skipped}
-
-
 # -- labels -----------------------------------------------------------------------------------
 
 

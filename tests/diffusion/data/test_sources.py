@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from drawing import cat, cats, encode, write_folder, write_zip
+from drawing import cat, cats, encode, reasons, write_folder, write_zip
 from PIL import Image, ImageOps
 
 from diffusion.data import sources
@@ -18,15 +18,6 @@ from diffusion.data.dataset import load_images
 from diffusion.data.sources import Zip, open_source
 
 SIZE = 16
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return write_folder(tmp_path / "cats", cats(12))
-
-
-def reasons(images) -> dict[str, str]:
-    return {skipped.name: skipped.reason for skipped in images.skipped}
 
 
 def patch_entry(path: Path, name: str, offset: int, layout: str, value: int) -> None:
